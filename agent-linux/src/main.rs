@@ -1,2 +1,3 @@
-//! Placeholder.
+//! `holdfast-agent`: holds one connection to the server, and keeps what must not be lost.
+
 fn main() {}

@@ -1,11 +1,6 @@
 //! Frames: bytes to a checked view of tag and body, and back (`docs/protocol.md`, Frames).
 
-use nom::{
-    IResult, Parser,
-    bytes::streaming::take,
-    error::ErrorKind,
-    number::streaming::be_u32,
-};
+use nom::{IResult, Parser, bytes::streaming::take, error::ErrorKind, number::streaming::be_u32};
 
 use crate::tag::Tag;
 
@@ -48,7 +43,9 @@ pub enum FrameError {
         found: [u8; 4],
     },
     /// A frame is larger than this connection allows.
-    #[error("a {tag} frame of {length} bytes of body is larger than the {limit} bytes agreed on; send less at once")]
+    #[error(
+        "a {tag} frame of {length} bytes of body is larger than the {limit} bytes agreed on; send less at once"
+    )]
     TooLarge {
         /// The frame's tag.
         tag: Tag,
@@ -91,9 +88,7 @@ pub fn decode(bytes: &[u8], max_frame: u16) -> Result<Decoded<'_>, FrameError> {
 
 #[inline]
 fn tag(bytes: &[u8]) -> IResult<&[u8], Tag, (&[u8], ErrorKind)> {
-    take(4_usize)
-        .map_opt(|tag: &[u8]| tag.try_into().ok().and_then(Tag::new))
-        .parse(bytes)
+    take(4_usize).map_opt(|tag: &[u8]| tag.try_into().ok().and_then(Tag::new)).parse(bytes)
 }
 
 /// Fewer than four bytes may be the start of a tag; anything else here is no tag.

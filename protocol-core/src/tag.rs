@@ -35,7 +35,11 @@ impl Tag {
     /// Reads a tag, or gives back nothing if a byte is not an upper-case ASCII letter.
     pub const fn new(bytes: [u8; 4]) -> Option<Self> {
         let [a, b, c, d] = bytes;
-        if a.is_ascii_uppercase() && b.is_ascii_uppercase() && c.is_ascii_uppercase() && d.is_ascii_uppercase() {
+        if a.is_ascii_uppercase()
+            && b.is_ascii_uppercase()
+            && c.is_ascii_uppercase()
+            && d.is_ascii_uppercase()
+        {
             Some(Self(bytes))
         } else {
             None

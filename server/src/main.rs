@@ -1,2 +1,3 @@
-//! Placeholder.
+//! `holdfast`: the server, and its operators' command line.
+
 fn main() {}

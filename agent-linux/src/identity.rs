@@ -1,0 +1,1 @@
+//! Who this device is, and which servers it trusts: key, pins, addresses.

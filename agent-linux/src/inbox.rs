@@ -1,0 +1,1 @@
+//! Messages from the server, kept until a local program has them.

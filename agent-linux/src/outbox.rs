@@ -1,0 +1,1 @@
+//! Messages to the server, kept on disk until they are echoed.

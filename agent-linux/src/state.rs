@@ -1,0 +1,1 @@
+//! The state directory, and who may use it.

@@ -1,0 +1,1 @@
+//! TLS to the server, by the pin of its key.

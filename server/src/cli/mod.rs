@@ -1,0 +1,1 @@
+//! The command line: arguments, and one file for each group of verbs.

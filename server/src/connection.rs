@@ -1,0 +1,1 @@
+//! One framed connection: a session, a mailbox, and the plain loop that drives them.

@@ -1,0 +1,21 @@
+//! The Holdfast server, and the command line of its operators.
+//!
+//! Data runs one way: socket, listener, connection, session, event, handler, store, reply, session, socket.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod enrolment;
+pub mod event;
+pub mod handler;
+pub mod listener;
+pub mod logs;
+pub mod metrics;
+pub mod registry;
+pub mod serve;
+pub mod store;
+pub mod term_password;
+pub mod tls;

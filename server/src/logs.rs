@@ -1,0 +1,1 @@
+//! Plain-text log files for people and `grep`, written from the store.

@@ -1,0 +1,1 @@
+//! What is kept: devices, sessions, messages, events and tokens, on disk.

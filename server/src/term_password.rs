@@ -1,0 +1,1 @@
+//! The password that lets a classic client stop the server.

@@ -1,0 +1,1 @@
+//! Keys, pins and TLS, behind a plain byte stream; the only module that knows rustls.
