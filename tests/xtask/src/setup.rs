@@ -1,0 +1,202 @@
+//! `cargo xtask setup`: installs what the other commands need and says what it does.
+
+use std::path::PathBuf;
+
+use crate::shell::{Error, Result, Shell, target};
+
+/// Install what is missing: Debian packages, parts of the Rust toolchain, cargo-deny, the cross compiler
+///
+/// What is there already is left alone, so a second run does nothing. Debian packages need root; without it, the
+/// command that installs them is printed.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask setup --dry-run    say what is missing, install nothing")]
+pub(crate) struct Arguments {
+    /// Say what is missing and install nothing; fails if something is
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Something that other commands need from outside of this repository.
+struct Tool {
+    name: &'static str,
+    why: &'static str,
+    present: fn() -> bool,
+    source: Source,
+}
+
+/// Where a tool comes from.
+enum Source {
+    /// A Debian package.
+    Debian(&'static str),
+    /// What this function installs; the words say what that is.
+    Own(&'static str, fn() -> Result),
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "qemu-user",
+        why: "dist runs the agents for ARM boards on this machine",
+        present: || qemu("arm").is_some() && qemu("aarch64").is_some(),
+        source: Source::Debian("qemu-user"),
+    },
+    Tool {
+        name: "valgrind",
+        why: "bench counts instructions",
+        present: || Shell::new("valgrind", "--version").succeeds(),
+        source: Source::Debian("valgrind"),
+    },
+    Tool {
+        name: "python3-venv",
+        why: "dist installs the cross compiler from PyPI into a virtual environment",
+        present: || {
+            cross_compiler_present()
+                || Shell::new("python3", "-c").argument("import ensurepip, venv").succeeds()
+        },
+        source: Source::Debian("python3-venv"),
+    },
+    Tool {
+        name: "rustfmt, clippy, rust-src",
+        why: "formatting, lints, and std built for boards that rustup has none for",
+        present: || missing_from_rustup("component", COMPONENTS).is_empty(),
+        source: Source::Own("rustup component add", || add_by_rustup("component", COMPONENTS)),
+    },
+    Tool {
+        name: "bare-metal targets",
+        why: "protocol-core must build for microcontrollers",
+        present: || missing_from_rustup("target", BARE_METAL).is_empty(),
+        source: Source::Own("rustup target add", || add_by_rustup("target", BARE_METAL)),
+    },
+    Tool {
+        name: "cargo-deny",
+        why: "licences, sources and duplicates of dependencies",
+        present: || Shell::cargo("deny --version").succeeds(),
+        source: Source::Own("cargo install, a few minutes", || {
+            Shell::cargo("install --locked cargo-deny --version 0.20.2").run()
+        }),
+    },
+    Tool {
+        name: "cross compiler",
+        why: "dist links static binaries for ARM boards",
+        present: cross_compiler_present,
+        source: Source::Own("cargo-zigbuild and ziglang from PyPI, into target/", install_cross_compiler),
+    },
+];
+
+const COMPONENTS: &[&str] = &["clippy", "rust-src", "rustfmt"];
+
+/// The microcontrollers that `protocol-core` is checked for: Cortex-M0, Cortex-M3 and ESP32-C3.
+pub(crate) const BARE_METAL: &[&str] =
+    &["thumbv6m-none-eabi", "thumbv7m-none-eabi", "riscv32imc-unknown-none-elf"];
+
+/// `cargo xtask setup`.
+///
+/// # Errors
+/// Something is missing and could not be installed, or may not be (`--dry-run`).
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    let missing = missing();
+    if arguments.dry_run {
+        return if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Told(format!(
+                "{} of the tools are missing; `cargo xtask setup` installs them",
+                missing.len()
+            )))
+        };
+    }
+    install(&missing)
+}
+
+/// Installs whatever is missing; the first step of `cargo xtask test`.
+///
+/// # Errors
+/// Something could not be installed.
+pub(crate) fn ensure() -> Result {
+    install(&missing())
+}
+
+/// The name of qemu's user emulator for `architecture`, if it is installed.
+pub(crate) fn qemu(architecture: &str) -> Option<String> {
+    [format!("qemu-{architecture}"), format!("qemu-{architecture}-static")]
+        .into_iter()
+        .find(|name| Shell::new(name, "--version").succeeds())
+}
+
+/// The directory of programs of the virtual environment that holds the cross compiler.
+pub(crate) fn cross_compiler() -> PathBuf {
+    target().join("zig").join("bin")
+}
+
+fn missing() -> Vec<&'static Tool> {
+    let (present, missing): (Vec<_>, Vec<_>) = TOOLS.iter().partition(|tool| (tool.present)());
+    for tool in present {
+        println!("  present  {}", tool.name);
+    }
+    for tool in &missing {
+        println!("  MISSING  {}: {}", tool.name, tool.why);
+    }
+    missing
+}
+
+fn install(missing: &[&Tool]) -> Result {
+    let packages: Vec<_> = missing
+        .iter()
+        .filter_map(|tool| if let Source::Debian(package) = tool.source { Some(package) } else { None })
+        .collect();
+    if !packages.is_empty() {
+        install_packages(&packages.join(" "))?;
+    }
+    for tool in missing {
+        if let Source::Own(how, install) = tool.source {
+            println!("installing {} ({how})", tool.name);
+            install()?;
+        }
+    }
+    match missing.iter().find(|tool| !(tool.present)()) {
+        Some(tool) => {
+            Err(Error::Told(format!("{} was installed, but is not found; is it on PATH?", tool.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn install_packages(packages: &str) -> Result {
+    let install = format!("install --yes --no-install-recommends {packages}");
+    let (_, user) = Shell::new("id", "-u").output()?;
+    if user.trim() != "0" {
+        return Err(Error::Told(format!(
+            "Debian packages are missing, and only root can install them; run: sudo apt-get {install}"
+        )));
+    }
+    println!("installing {packages} (Debian packages)");
+    let quietly =
+        |arguments| Shell::new("apt-get", arguments).environment("DEBIAN_FRONTEND", "noninteractive");
+    quietly("update --quiet --quiet").run()?;
+    quietly(&format!("--quiet --quiet {install}")).run()
+}
+
+/// Those of `names` that `rustup {kind} list` does not show as installed.
+fn missing_from_rustup(kind: &str, names: &'static [&'static str]) -> Vec<&'static str> {
+    let installed = match Shell::new("rustup", kind).argument("list").argument("--installed").output() {
+        Ok((true, text)) => text,
+        _ => String::new(),
+    };
+    let has = |name: &str| installed.lines().any(|line| line.starts_with(name));
+    names.iter().copied().filter(|name| !has(name)).collect()
+}
+
+fn add_by_rustup(kind: &str, names: &'static [&'static str]) -> Result {
+    let names = missing_from_rustup(kind, names).join(" ");
+    Shell::new("rustup", &format!("{kind} add {names}")).run()
+}
+
+fn cross_compiler_present() -> bool {
+    cross_compiler().join("cargo-zigbuild").exists()
+        && Shell::new(cross_compiler().join("python"), "-m ziglang version").succeeds()
+}
+
+fn install_cross_compiler() -> Result {
+    let environment = target().join("zig");
+    Shell::new("python3", "-m venv --clear").argument(&environment).run()?;
+    Shell::new(cross_compiler().join("pip"), "install --quiet cargo-zigbuild==0.24.0 ziglang==0.17.1").run()
+}
