@@ -1,0 +1,97 @@
+//! Codes that may grow: plain numbers on the wire, names in the code.
+//!
+//! A reader carries a number it does not know as `Other`, so that an older peer survives a newer one's codes.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! codes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $code:ident = $number:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$doc])* $code,)*
+            /// A code that this version does not know.
+            Other(u16),
+        }
+
+        impl From<u16> for $name {
+            fn from(number: u16) -> Self {
+                match number {
+                    $($number => Self::$code,)*
+                    other => Self::Other(other),
+                }
+            }
+        }
+
+        impl From<$name> for u16 {
+            fn from(code: $name) -> Self {
+                match code {
+                    $($name::$code => $number,)*
+                    $name::Other(number) => number,
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                u16::from(*self).serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                u16::deserialize(deserializer).map(Self::from)
+            }
+        }
+    };
+}
+
+codes! {
+    /// What a connection is for (`docs/protocol.md`, Kinds of connection).
+    ConnectionKind {
+        /// A device's one connection for presence and messages: the newest replaces an older one.
+        Control = 1,
+        /// A task's own connection for bulk data.
+        Data = 2,
+        /// Carries the session of a device that is wired to the one that holds the key.
+        Gateway = 3,
+        /// A local program's, over a Unix socket.
+        Local = 4,
+    }
+}
+
+codes! {
+    /// Why a connection ends (`docs/protocol.md`, Reasons).
+    CloseReason {
+        /// The sender is done.
+        Finished = 0,
+        /// The server stops for now: come back after the time given.
+        Draining = 1,
+        /// A newer connection of the same device took this one's place.
+        Replaced = 2,
+        /// Another live device holds the same identity.
+        Clone = 3,
+        /// The key is not registered: enrol first.
+        UnknownKey = 4,
+        /// The key was registered and is revoked.
+        Revoked = 5,
+        /// The versions of the two peers do not overlap.
+        NoCommonVersion = 6,
+        /// The peer broke the protocol.
+        ProtocolError = 7,
+        /// A message's number was archived before with other content.
+        Conflict = 8,
+        /// The server has no room for this now: come back after the time given.
+        Overloaded = 9,
+        /// The token is not known.
+        TokenUnknown = 10,
+        /// The token is past its time.
+        TokenExpired = 11,
+        /// The token was used as often as it may be.
+        TokenUsedUp = 12,
+        /// The peer was silent for too long.
+        Silent = 13,
+        /// This kind of connection is not served here.
+        NotServed = 14,
+    }
+}

@@ -1,0 +1,438 @@
+//! Messages: one tag is one postcard structure, frozen (`docs/protocol.md`, Messages).
+//!
+//! Only this module knows postcard. A structure here never gains, loses or changes a field, nor does
+//! any capacity in it change: change means a new tag, sent only where the version agreed on allows it.
+
+use core::fmt;
+
+use heapless::Vec;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use crate::{
+    code::{CloseReason, ConnectionKind},
+    frame::{self, HEADER_LENGTH},
+    tag::Tag,
+};
+
+/// The newest version of the protocol that this crate speaks.
+pub const VERSION: u8 = 1;
+
+/// The oldest version of the protocol that this crate speaks.
+pub const OLDEST_VERSION: u8 = 1;
+
+/// The newest version that a peer which speaks `oldest` to `newest` shares with this crate, if any.
+pub fn common_version(oldest: u8, newest: u8) -> Option<u8> {
+    let version = newest.min(VERSION);
+    (version >= oldest.max(OLDEST_VERSION)).then_some(version)
+}
+
+/// A body that travels under a tag of its own.
+pub trait Body: Serialize {
+    /// The tag that the body travels under.
+    const TAG: Tag;
+}
+
+/// A body that the session passes on without a part in it: not numbered, not echoed, and lost with the connection.
+pub trait Notice: Body {}
+
+impl Notice for Facts<'_> {}
+impl Notice for Status<'_> {}
+impl Notice for Endpoints<'_> {}
+
+/// Writes a whole frame: header and body. Gives its length in bytes.
+///
+/// # Errors
+/// [`EncodeError`] if the frame does not fit `buffer`, or is larger than the peer's `max_frame`, in bytes.
+#[inline]
+pub fn encode<B: Body>(body: &B, max_frame: u16, buffer: &mut [u8]) -> Result<usize, EncodeError> {
+    let room = buffer.len();
+    let Some((header, rest)) = buffer.split_first_chunk_mut::<HEADER_LENGTH>() else {
+        return Err(EncodeError::NoRoom { tag: B::TAG, room });
+    };
+    let Ok(written) = postcard::to_slice(body, rest) else {
+        return Err(EncodeError::NoRoom { tag: B::TAG, room });
+    };
+    let length = written.len();
+    let whole = length.saturating_add(HEADER_LENGTH);
+    if whole > usize::from(max_frame) {
+        return Err(EncodeError::TooLarge { tag: B::TAG, limit: max_frame });
+    }
+    frame::encode_header(B::TAG, length as u32, header);
+    Ok(whole)
+}
+
+/// Reads a body. Bytes that are left over are an error: a body is read as a whole or not at all.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are not exactly one such body.
+#[inline]
+pub fn decode<'a, B: Body + Deserialize<'a>>(body: &'a [u8]) -> Result<B, DecodeError> {
+    match postcard::take_from_bytes::<B>(body) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(DecodeError { tag: B::TAG, length: body.len() }),
+    }
+}
+
+/// Why a body can't be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The frame does not fit the caller's buffer.
+    #[error("a {tag} frame does not fit the {room} bytes of room given; give more")]
+    NoRoom {
+        /// The frame's tag.
+        tag: Tag,
+        /// The buffer's size, in bytes.
+        room: usize,
+    },
+    /// The frame is larger than the peer takes.
+    #[error("a {tag} frame is larger than the {limit} bytes that the peer takes; send less at once")]
+    TooLarge {
+        /// The frame's tag.
+        tag: Tag,
+        /// The largest frame that the peer takes, header included, in bytes.
+        limit: u16,
+    },
+}
+
+/// A body that is not what its tag says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected one whole {tag} body, found {length} bytes that are not one; the peer's version is broken")]
+pub struct DecodeError {
+    /// The frame's tag.
+    pub tag: Tag,
+    /// The body's length, in bytes.
+    pub length: usize,
+}
+
+/// A text of at most `MAX` bytes of UTF-8 without control characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Text<'a, const MAX: usize>(&'a str);
+
+impl<'a, const MAX: usize> Text<'a, MAX> {
+    /// Checks a text, or gives back nothing if it is longer than `MAX` bytes or holds a control character.
+    pub fn new(text: &'a str) -> Option<Self> {
+        (text.len() <= MAX && !text.contains(char::is_control)).then_some(Self(text))
+    }
+
+    /// The longest start of `text` that fits, up to its first control character.
+    pub fn shortened(text: &'a str) -> Self {
+        let mut end = 0_usize;
+        for (at, character) in text.char_indices() {
+            let next = at.saturating_add(character.len_utf8());
+            if character.is_control() || next > MAX {
+                break;
+            }
+            end = next;
+        }
+        Self(text.get(..end).unwrap_or_default())
+    }
+
+    /// The text.
+    pub const fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
+impl<const MAX: usize> fmt::Display for Text<'_, MAX> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'a str>::deserialize(deserializer)?;
+        Self::new(text).ok_or_else(|| D::Error::custom("text too long, or with control characters"))
+    }
+}
+
+/// The kind of a message, or the name of a reading: 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Kind<'a>(#[serde(with = "serde_bytes")] &'a [u8]);
+
+impl<'a> Kind<'a> {
+    /// Text for people: the kind of a message that says nothing else.
+    pub const TEXT: Kind<'static> = Kind(b"text");
+
+    /// The longest kind, in bytes.
+    pub const MAX: usize = 32;
+
+    /// Checks a kind, or gives back nothing if it is none.
+    pub fn new(kind: &'a str) -> Option<Self> {
+        Self::from_bytes(kind.as_bytes())
+    }
+
+    #[inline]
+    fn from_bytes(kind: &'a [u8]) -> Option<Self> {
+        let known = (1..=Self::MAX).contains(&kind.len())
+            && kind.iter().all(|byte| KIND_BYTES.get(usize::from(*byte)) == Some(&true));
+        known.then_some(Self(kind))
+    }
+
+    /// The kind as text.
+    pub fn as_str(&self) -> &'a str {
+        // All bytes of a kind are ASCII: this can't fail, and is not paid for where nobody looks.
+        core::str::from_utf8(self.0).unwrap_or_default()
+    }
+}
+
+/// Which bytes a kind may hold.
+static KIND_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789._-";
+    while let [byte, tail @ ..] = rest {
+        if let Some((_, [slot, ..])) = allowed.split_at_mut_checked(*byte as usize) {
+            *slot = true;
+        }
+        rest = tail;
+    }
+    allowed
+};
+
+impl fmt::Display for Kind<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Kind<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), formatter)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Kind<'a> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: &'a [u8] = serde_bytes::deserialize(deserializer)?;
+        Self::from_bytes(bytes).ok_or_else(|| D::Error::custom("not a kind"))
+    }
+}
+
+macro_rules! random_id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(#[serde(with = "postcard::fixint::le")] pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "{:016x}", self.0)
+            }
+        }
+    };
+}
+
+random_id! {
+    /// A random number drawn at each start of a client: two holders of one identity differ in it.
+    BootId
+}
+
+random_id! {
+    /// A random number made together with a queue of messages: its numbers count from 1 within it.
+    StreamId
+}
+
+random_id! {
+    /// A random number made together with the server's database.
+    StoreId
+}
+
+/// How much a peer may send before it is echoed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Messages, at most [`MAX_IN_FLIGHT`](crate::window::MAX_IN_FLIGHT); 0 takes none at all.
+    pub messages: u8,
+    /// Bytes of whole frames.
+    pub bytes: u32,
+}
+
+/// `HELO`, client to server: opens the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The oldest version that the client speaks.
+    pub oldest_version: u8,
+    /// The newest version that the client speaks.
+    pub newest_version: u8,
+    /// What the connection is for.
+    pub kind: ConnectionKind,
+    /// Which start of the client this is.
+    pub boot: BootId,
+    /// The stream that the client's messages continue.
+    pub stream: StreamId,
+    /// The largest frame that the client takes, header included, in bytes.
+    pub max_frame: u16,
+    /// How much the server may send before it is echoed.
+    pub window: Window,
+}
+
+/// `WELC`, server to client: the session is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome<'a> {
+    /// The version that both speak from here on.
+    pub version: u8,
+    /// The client sends `PING` when it has sent or heard nothing for so long, in milliseconds; 0 for never.
+    pub interval: u32,
+    /// Each side gives the other up when an answer takes longer, in milliseconds.
+    pub timeout: u32,
+    /// The largest frame that the server takes, header included, in bytes.
+    pub max_frame: u16,
+    /// How much the client may send before it is echoed.
+    pub window: Window,
+    /// The server's database.
+    pub store: StoreId,
+    /// The highest number that the database holds of the hello's stream, 0 for none.
+    pub archived: u64,
+    /// The server's clock, in milliseconds since 1970.
+    #[serde(with = "postcard::fixint::le")]
+    pub time: u64,
+    /// The name that the server knows the client by.
+    #[serde(borrow)]
+    pub name: Text<'a, 63>,
+}
+
+/// `MESG`, either way: a message, known by stream and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message<'a> {
+    /// The queue that the message came from.
+    pub stream: StreamId,
+    /// Its place in the queue, from 1 up.
+    pub number: u64,
+    /// The sender's clock when the message was made, in milliseconds since 1970; 0 if it had none.
+    #[serde(with = "postcard::fixint::le")]
+    pub time: u64,
+    /// What the body is.
+    #[serde(borrow)]
+    pub kind: Kind<'a>,
+    /// The body, as the kind says.
+    #[serde(with = "serde_bytes")]
+    pub body: &'a [u8],
+}
+
+/// `ECHO`, either way: this message, and all of its stream sent before it on this connection, are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Echo {
+    /// The messages' stream.
+    pub stream: StreamId,
+    /// The highest number that is on disk.
+    pub number: u64,
+}
+
+/// `CLOS`, either way: the sender ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close<'a> {
+    /// Why.
+    pub reason: CloseReason,
+    /// How long the peer should wait before it comes back, in seconds; 0 leaves that to the peer.
+    pub retry_after: u32,
+    /// The reason in words, for people.
+    #[serde(borrow)]
+    pub detail: Text<'a, 128>,
+}
+
+/// `FACT`, client to server: what a device says of itself. Never to be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts<'a> {
+    /// The device's host name.
+    #[serde(borrow)]
+    pub host_name: Text<'a, 64>,
+    /// The version of the agent or firmware.
+    #[serde(borrow)]
+    pub version: Text<'a, 32>,
+    /// The user that operators log in as by SSH; empty for none.
+    #[serde(borrow)]
+    pub ssh_user: Text<'a, 32>,
+}
+
+/// The most readings in one status.
+pub const MAX_READINGS: usize = 16;
+
+/// `STAT`, client to server: how a device is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status<'a> {
+    /// Seconds since the device's start.
+    pub uptime: u32,
+    /// Readings by name.
+    #[serde(borrow)]
+    pub readings: Vec<Reading<'a>, MAX_READINGS>,
+}
+
+/// One reading of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading<'a> {
+    /// What is read, with its unit at the end: `cpu-temperature-celsius`.
+    #[serde(borrow)]
+    pub name: Kind<'a>,
+    /// The value read.
+    pub value: f64,
+}
+
+/// The SHA-256 of a public key's `SubjectPublicKeyInfo`, in DER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pin(pub [u8; 32]);
+
+/// The most addresses that a device keeps of its server.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// `ENDP`, server to client: where, and by which keys, the server is found from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints<'a> {
+    /// The key in use.
+    pub current: Pin,
+    /// The key that comes after it.
+    pub next: Pin,
+    /// Addresses to try, `host:port`, best first.
+    #[serde(borrow)]
+    pub addresses: Vec<Text<'a, 128>, MAX_ADDRESSES>,
+}
+
+/// The most SSH host keys that a device registers.
+pub const MAX_SSH_HOST_KEYS: usize = 4;
+
+/// `ENRL`, client to server on an enrolment connection: asks to register the key of its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol<'a> {
+    /// The oldest version that the client speaks.
+    pub oldest_version: u8,
+    /// The newest version that the client speaks.
+    pub newest_version: u8,
+    /// The token of the enrolment line.
+    pub token: [u8; 16],
+    /// The device's SSH host keys, each a line as in `ssh_host_*_key.pub`.
+    #[serde(borrow)]
+    pub ssh_host_keys: Vec<Text<'a, 1024>, MAX_SSH_HOST_KEYS>,
+}
+
+/// `ENOK`, server to client on an enrolment connection: the key is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled<'a> {
+    /// The device's name.
+    #[serde(borrow)]
+    pub name: Text<'a, 63>,
+    /// Where, and by which keys, the server is found.
+    #[serde(borrow)]
+    pub endpoints: Endpoints<'a>,
+}
+
+macro_rules! bodies {
+    ($($body:ty => $tag:ident,)*) => {
+        $(impl Body for $body {
+            const TAG: Tag = Tag::$tag;
+        })*
+    };
+}
+
+bodies! {
+    Hello => HELLO,
+    Welcome<'_> => WELCOME,
+    Message<'_> => MESSAGE,
+    Echo => ECHO,
+    Close<'_> => CLOSE,
+    Facts<'_> => FACTS,
+    Status<'_> => STATUS,
+    Endpoints<'_> => ENDPOINTS,
+    Enrol<'_> => ENROL,
+    Enrolled<'_> => ENROLLED,
+}

@@ -1,0 +1,140 @@
+//! The pump: a session over any blocking or polled `embedded-io` transport, with buffers of the caller.
+
+use embedded_io::{ErrorKind, Read, ReadReady, Write};
+
+use crate::{
+    session::{Event, Lost, ProtocolError, Role, SendError, Session},
+    time::Instant,
+};
+
+/// Moves bytes between one transport and one session.
+///
+/// It waits for nothing: [`Pump::poll`] reads only what the transport has ready. How long a host may
+/// sleep between two polls is for the transport's interrupt and [`Pump::timeout`] to say.
+#[derive(Debug)]
+pub struct Pump<'b, R, T> {
+    session: Session<R>,
+    transport: T,
+    /// What came and is not used up: `used <= filled <= input.len()`.
+    input: &'b mut [u8],
+    used: usize,
+    filled: usize,
+    /// The session could use nothing of what is there.
+    is_dry: bool,
+    has_ended: bool,
+    output: &'b mut [u8],
+}
+
+/// What a step of the pump came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress<'a> {
+    /// Something for the host.
+    Event(Event<'a>),
+    /// Nothing for the host, but perhaps more to do: poll again.
+    Again,
+    /// Nothing to do before the transport has bytes or [`Pump::timeout`] has come.
+    Idle,
+}
+
+/// Why a connection over a pump is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PumpError {
+    /// The transport failed.
+    #[error("the transport failed: {0:?}")]
+    Transport(ErrorKind),
+    /// The stream ended without a close.
+    #[error("the stream ended without a close")]
+    Ended,
+    /// The peer broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The peer is lost.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// Something can't be sent now; the connection goes on.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
+    /// Joins a session to its transport. `input` holds the largest frame that this side takes,
+    /// `output` the largest that it sends; both hold 256 bytes or more.
+    pub fn new(session: Session<R>, transport: T, input: &'b mut [u8], output: &'b mut [u8]) -> Self {
+        Self { session, transport, input, used: 0, filled: 0, is_dry: true, has_ended: false, output }
+    }
+
+    /// The session, to echo and to ping.
+    pub fn session(&mut self) -> &mut Session<R> {
+        &mut self.session
+    }
+
+    /// When [`Pump::poll`] must be called at the latest; nothing if only the transport can change the session.
+    pub fn timeout(&self) -> Option<Instant> {
+        self.session.timeout()
+    }
+
+    /// Writes what `write` puts into the session's output buffer, such as a message.
+    ///
+    /// # Errors
+    /// [`PumpError::Send`] if it can't be sent now, or [`PumpError::Transport`].
+    pub fn send(
+        &mut self,
+        write: impl FnOnce(&mut Session<R>, &mut [u8]) -> Result<usize, SendError>,
+    ) -> Result<(), PumpError> {
+        let length = write(&mut self.session, self.output)?;
+        self.write(length)
+    }
+
+    /// Takes one step: call it until it says [`Progress::Idle`], then sleep.
+    ///
+    /// # Errors
+    /// [`PumpError`]: the connection is over.
+    pub fn poll(&mut self, now: Instant) -> Result<Progress<'_>, PumpError> {
+        self.read()?;
+        if self.is_dry {
+            // Only now: the session judges silence by what is due, and what came must count first.
+            self.flush(now)?;
+            return if self.has_ended { Err(PumpError::Ended) } else { Ok(Progress::Idle) };
+        }
+        let bytes = self.input.get(self.used..self.filled).unwrap_or_default();
+        let (consumed, event) = self.session.input(now, bytes)?;
+        self.used = self.used.saturating_add(consumed);
+        self.is_dry = consumed == 0;
+        Ok(event.map_or(Progress::Again, Progress::Event))
+    }
+
+    fn read(&mut self) -> Result<(), PumpError> {
+        self.input.copy_within(self.used..self.filled, 0);
+        self.filled = self.filled.saturating_sub(self.used);
+        self.used = 0;
+        let room = self.input.get_mut(self.filled..).unwrap_or_default();
+        if room.is_empty() || self.has_ended || !self.transport.read_ready().map_err(transport)? {
+            return Ok(());
+        }
+        let count = self.transport.read(room).map_err(transport)?;
+        self.filled = self.filled.saturating_add(count);
+        self.has_ended = count == 0;
+        self.is_dry = false;
+        Ok(())
+    }
+
+    fn flush(&mut self, now: Instant) -> Result<(), PumpError> {
+        // Three kinds of frame can be due, each once.
+        for _ in 0..3 {
+            match self.session.output(now, self.output)? {
+                0 => break,
+                length => self.write(length)?,
+            }
+        }
+        self.transport.flush().map_err(transport)
+    }
+
+    fn write(&mut self, length: usize) -> Result<(), PumpError> {
+        let bytes = self.output.get(..length).unwrap_or_default();
+        self.transport.write_all(bytes).map_err(transport)
+    }
+}
+
+fn transport(error: impl embedded_io::Error) -> PumpError {
+    PumpError::Transport(error.kind())
+}
