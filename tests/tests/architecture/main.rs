@@ -1,0 +1,383 @@
+//! Holds the direction in which data and calls run: each module may only use those to its right.
+//!
+//! The tables below are the rules. A part's lines stand from left to right as ARCHITECTURE.md draws them, so whatever a
+//! module may use stands below it, and there can be no circle.
+
+mod source;
+
+use std::path::Path;
+
+use source::Use;
+
+/// A module with all that is inside of it, and the modules of its package that it may use.
+struct Module(&'static str, &'static [&'static str]);
+
+/// A crate or a part of one that only these modules may use.
+struct Reserved {
+    names: &'static [&'static str],
+    modules: &'static [&'static str],
+    why: &'static str,
+}
+
+/// A package and its rules.
+struct Package {
+    directory: &'static str,
+    library: &'static str,
+    modules: &'static [Module],
+    reserved: &'static [Reserved],
+}
+
+const CORE: Package = Package {
+    directory: "protocol-core",
+    library: "protocol_core",
+    modules: &[
+        Module("pump", &["session", "message", "code", "frame", "tag", "time"]),
+        Module("session", &["window", "message", "code", "timer", "frame", "tag", "time"]),
+        Module("classic", &["timer", "tag", "time"]),
+        Module("serial", &["timer", "time"]),
+        Module("invitation", &["message"]),
+        Module("window", &["message"]),
+        Module("message", &["code", "frame", "tag", "time"]),
+        Module("code", &[]),
+        Module("timer", &["time"]),
+        Module("frame", &["tag"]),
+        Module("tag", &[]),
+        Module("time", &[]),
+    ],
+    reserved: &[
+        Reserved {
+            names: &["postcard"],
+            modules: &["message", "invitation"],
+            why: "what bodies look like in bytes is known in one place",
+        },
+        Reserved { names: &["nom"], modules: &["frame", "classic"], why: "frames are cut in one place" },
+        Reserved { names: &["embedded_io"], modules: &["pump"], why: "the session touches no transport" },
+        Reserved { names: &["std", "alloc"], modules: &[], why: "it runs on microcontrollers" },
+    ],
+};
+
+/// socket -> listener -> connection -> session -> event -> handler -> store -> reply -> session -> socket.
+const SERVER: Package = Package {
+    directory: "server",
+    library: "holdfast_server",
+    modules: &[
+        Module("main", &["cli"]),
+        Module("cli", &["serve", "config", "term_password"]),
+        Module(
+            "serve",
+            &[
+                "api",
+                "listener",
+                "connection",
+                "enrolment",
+                "handler",
+                "registry",
+                "metrics",
+                "logs",
+                "event",
+                "store",
+                "term_password",
+                "tls",
+                "config",
+            ],
+        ),
+        Module(
+            "listener",
+            &[
+                "connection",
+                "enrolment",
+                "handler",
+                "registry",
+                "metrics",
+                "event",
+                "store",
+                "term_password",
+                "tls",
+                "config",
+            ],
+        ),
+        Module("api", &["enrolment", "registry", "metrics", "event", "store", "term_password", "config"]),
+        Module("connection", &["handler", "registry", "metrics", "event", "store", "tls", "config"]),
+        Module("enrolment", &["metrics", "event", "store", "tls"]),
+        Module("handler", &["registry", "metrics", "event", "store"]),
+        Module("registry", &["metrics", "event", "store"]),
+        Module("metrics", &["store"]),
+        Module("logs", &["event", "store"]),
+        Module("event", &["store"]),
+        Module("store", &[]),
+        Module("term_password", &[]),
+        Module("tls", &[]),
+        Module("config", &[]),
+    ],
+    reserved: &[
+        Reserved {
+            names: &["rustls", "tokio_rustls", "rcgen"],
+            modules: &["tls"],
+            why: "TLS lives in one module, behind a plain stream of bytes",
+        },
+        Reserved {
+            names: &["rusqlite"],
+            modules: &["store"],
+            why: "the store's interface hides its database",
+        },
+        Reserved {
+            names: &["axum"],
+            modules: &["api", "listener::http"],
+            why: "HTTP ends where a request is understood",
+        },
+        Reserved {
+            names: &[
+                "tokio::net",
+                "socket2",
+                "std::net::TcpListener",
+                "std::net::TcpStream",
+                "std::net::UdpSocket",
+                "std::os::unix::net",
+            ],
+            modules: &["listener", "serve", "api", "cli"],
+            why: "devices are reached through the registry, never by a socket",
+        },
+        Reserved {
+            names: &["argon2"],
+            modules: &["term_password"],
+            why: "passwords are judged in one place",
+        },
+        Reserved {
+            names: &["clap"],
+            modules: &["main", "cli", "config"],
+            why: "arguments are understood at the door",
+        },
+        Reserved {
+            names: &["holdfast_agent"],
+            modules: &[],
+            why: "agent and server know each other by the protocol only",
+        },
+    ],
+};
+
+const AGENT: Package = Package {
+    directory: "agent-linux",
+    library: "holdfast_agent",
+    modules: &[
+        Module("main", &["cli"]),
+        Module(
+            "cli",
+            &[
+                "connection",
+                "enrol",
+                "local",
+                "outbox",
+                "inbox",
+                "status",
+                "facts",
+                "identity",
+                "state",
+                "config",
+            ],
+        ),
+        Module(
+            "connection",
+            &["backoff", "local", "outbox", "inbox", "status", "facts", "tls", "identity", "state", "config"],
+        ),
+        Module("enrol", &["facts", "tls", "identity", "state", "config"]),
+        Module("local", &["outbox", "inbox", "status", "state", "config"]),
+        Module("outbox", &["state"]),
+        Module("inbox", &["state"]),
+        Module("status", &[]),
+        Module("facts", &["config"]),
+        Module("tls", &["identity"]),
+        Module("identity", &["state"]),
+        Module("state", &[]),
+        Module("backoff", &[]),
+        Module("config", &[]),
+    ],
+    reserved: &[
+        Reserved {
+            names: &["rustls", "tokio_rustls"],
+            modules: &["tls"],
+            why: "TLS lives in one module, behind a plain stream of bytes",
+        },
+        Reserved { names: &["rcgen"], modules: &["identity"], why: "keys are made in one place" },
+        Reserved {
+            names: &["rusqlite"],
+            modules: &["outbox", "inbox", "state"],
+            why: "what is on disk is kept by these",
+        },
+        Reserved {
+            names: &["clap"],
+            modules: &["main", "cli", "config"],
+            why: "arguments are understood at the door",
+        },
+        Reserved {
+            names: &["holdfast_server"],
+            modules: &[],
+            why: "agent and server know each other by the protocol only",
+        },
+    ],
+};
+
+const PACKAGES: &[&Package] = &[&CORE, &SERVER, &AGENT];
+
+/// What each package may depend on outside of its tests; for the core that is all, for the others what the workspace has itself.
+const DEPENDENCIES: &[(&str, &[&str])] = &[
+    (
+        "protocol-core",
+        &["cobs", "crc", "embedded-io", "heapless", "nom", "postcard", "serde", "serde_bytes", "thiserror"],
+    ),
+    ("server", &["protocol-core"]),
+    ("agent-linux", &["protocol-core"]),
+];
+
+const OURS: &[&str] = &["protocol-core", "holdfast", "holdfast-agent", "holdfast-tests", "xtask"];
+
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Whether `path` is `name` or lies inside of it.
+fn inside(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The rule that says most exactly what `module` may use.
+fn rule<'a>(package: &'a Package, module: &str) -> Option<&'a Module> {
+    package.modules.iter().filter(|rule| inside(module, rule.0)).max_by_key(|rule| rule.0.len())
+}
+
+/// A sentence for each rule that `used` breaks.
+fn broken(package: &Package, used: &Use) -> Option<String> {
+    let Use { file, line, module, path } = used;
+    let place = format!("{}:{line}: ", file.display());
+    let Some(target) = path.strip_prefix("crate::") else {
+        let reserved = package.reserved.iter().find(|reserved| {
+            let names_it = reserved.names.iter().any(|name| inside(path, name));
+            names_it && !reserved.modules.iter().any(|allowed| inside(module, allowed))
+        })?;
+        let allowed = list(reserved.modules);
+        return Some(format!(
+            "{place}`{module}` uses `{path}`, which is reserved for {allowed}: {}",
+            reserved.why
+        ));
+    };
+    let top = |path: &str| path.split("::").next().unwrap_or_default().to_owned();
+    // `lib.rs` names the parts; within a part anything goes, unless it has a rule of its own.
+    if module.is_empty() || top(module) == top(target) {
+        return None;
+    }
+    let Module(name, may_use) = rule(package, module)?;
+    if may_use.iter().any(|allowed| inside(target, allowed)) {
+        return None;
+    }
+    Some(format!("{place}`{module}` uses `{path}`, but `{name}` may only use {}", list(may_use)))
+}
+
+fn list(modules: &[&str]) -> String {
+    if modules.is_empty() { String::from("nothing") } else { modules.join(", ") }
+}
+
+#[test]
+fn calls_run_to_the_right() {
+    let mut sentences = Vec::new();
+    for package in PACKAGES {
+        let uses = source::uses(root(), package.directory, package.library).expect("the sources can be read");
+        sentences.extend(uses.iter().filter_map(|used| broken(package, used)));
+    }
+    assert!(
+        sentences.is_empty(),
+        "rules of tests/tests/architecture/main.rs are broken:\n{}",
+        sentences.join("\n")
+    );
+}
+
+#[test]
+fn every_module_has_a_rule_and_every_rule_a_module() {
+    for package in PACKAGES {
+        let modules = source::modules(root(), package.directory).expect("the sources can be read");
+        for module in &modules {
+            let directory = package.directory;
+            assert!(
+                rule(package, module).is_some(),
+                "{directory}: module `{module}` has no line in the table: add one"
+            );
+        }
+        for Module(name, _) in package.modules {
+            let exists = modules.iter().any(|module| module == name);
+            assert!(
+                exists,
+                "{}: the table has a line for `{name}`, but there is no such module",
+                package.directory
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_a_module_may_use_stands_below_it() {
+    for package in PACKAGES {
+        for (index, Module(name, may_use)) in package.modules.iter().enumerate() {
+            for used in *may_use {
+                let below = package.modules[index + 1..].iter().any(|Module(other, _)| inside(used, other));
+                assert!(below, "{}: `{name}` may use `{used}`, which must stand below it", package.directory);
+            }
+        }
+    }
+}
+
+#[test]
+fn packages_depend_to_the_right() {
+    for (package, allowed) in DEPENDENCIES {
+        let manifest = std::fs::read_to_string(root().join(package).join("Cargo.toml"))
+            .expect("the manifest can be read");
+        for name in dependencies(&manifest) {
+            let judged = *package == "protocol-core" || OURS.contains(&name);
+            assert!(
+                !judged || allowed.contains(&name),
+                "{package}/Cargo.toml: it depends on `{name}`, but may only depend on {}",
+                list(allowed)
+            );
+        }
+    }
+}
+
+/// The names in all sections of dependencies that a build without tests has.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut within = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            within = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+        } else if within && let Some(end) = line.find(['.', '=', ' ']) {
+            names.push(&line[..end]);
+        }
+    }
+    names
+}
+
+#[test]
+fn a_broken_rule_is_told_in_a_sentence() {
+    let used = |module: &str, path: &str| Use {
+        file: "server/src/x.rs".into(),
+        line: 7,
+        module: module.into(),
+        path: path.into(),
+    };
+    let told = |module, path| broken(&SERVER, &used(module, path));
+    assert_eq!(
+        told("handler::message", "crate::listener::framed").as_deref(),
+        Some(
+            "server/src/x.rs:7: `handler::message` uses `crate::listener::framed`, but `handler` may only use \
+             registry, metrics, event, store"
+        )
+    );
+    assert_eq!(
+        told("handler::message", "tokio::net::TcpStream").as_deref(),
+        Some(
+            "server/src/x.rs:7: `handler::message` uses `tokio::net::TcpStream`, which is reserved for \
+             listener, serve, api, cli: devices are reached through the registry, never by a socket"
+        )
+    );
+    assert_eq!(told("handler::message", "crate::store::MessageId"), None);
+    assert_eq!(told("handler::message", "crate::handler::facts"), None);
+    assert_eq!(told("handler::message", "std::net::SocketAddr"), None);
+}
