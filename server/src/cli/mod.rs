@@ -1,1 +1,4 @@
 //! The command line: arguments, and one file for each group of verbs.
+
+pub mod client;
+pub mod term_password;

@@ -1,0 +1,77 @@
+//! `holdfast term-password`: sets the password that lets a classic client stop the server.
+
+use std::{
+    io::{self, IsTerminal, Read},
+    path::Path,
+    process::ExitCode,
+};
+
+use protocol_core::classic::MAX_PASSWORD;
+
+use crate::term_password::{self, TermPasswordError};
+
+/// Reads the password, from a hidden prompt on a terminal or else from standard input, and sets it.
+///
+/// Of what comes on standard input one line end is removed. The exit code is 0 if the password is set, else 1.
+pub fn run(data: &Path) -> ExitCode {
+    match read_password().and_then(|password| Ok(term_password::set(data, &password)?)) {
+        Ok(()) => {
+            println!("The TERM password is set. A running server uses it from now on.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("holdfast: the TERM password is not set: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("can't read it: {0}")]
+    Read(#[from] io::Error),
+    #[error("expected the same password twice, got two different ones")]
+    Differ,
+    #[error(transparent)]
+    Set(#[from] TermPasswordError),
+}
+
+fn read_password() -> Result<Vec<u8>, Error> {
+    if io::stdin().is_terminal() {
+        let password = rpassword::prompt_password("New TERM password: ")?;
+        return match rpassword::prompt_password("The same again: ")? == password {
+            true => Ok(password.into_bytes()),
+            false => Err(Error::Differ),
+        };
+    }
+    let mut password = Vec::new();
+    // Enough for the longest password and its line end, and one more byte to tell that it is too long.
+    io::stdin().take(MAX_PASSWORD as u64 + 3).read_to_end(&mut password)?;
+    Ok(without_line_end(&password).to_vec())
+}
+
+/// A line without the one line end, `\n` or `\r\n`, that it may have.
+pub(super) fn without_line_end(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")).unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_line_end;
+
+    #[test]
+    fn one_line_end_is_removed() {
+        for (line, expected) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("\n", ""),
+            ("", ""),
+            ("a\r", "a\r"),
+            ("a b \n", "a b "),
+        ] {
+            assert_eq!(without_line_end(line.as_bytes()), expected.as_bytes());
+        }
+    }
+}
