@@ -43,7 +43,7 @@ pub(crate) fn run_all(steps: &[&Step], alone: &str, left_out: &[&str]) -> Result
         }
     }
     summary(&lines, left_out, start.elapsed());
-    println!("all {} steps passed", steps.len());
+    println!("all steps passed");
     Ok(())
 }
 
