@@ -10,6 +10,7 @@ pub mod config;
 pub mod connection;
 pub mod enrolment;
 pub mod event;
+pub mod files;
 pub mod handler;
 pub mod listener;
 pub mod logs;

@@ -1,1 +1,310 @@
 //! Keys, pins and TLS, behind a plain byte stream; the only module that knows rustls.
+//!
+//! Devices know the server by the pin of its key, and the server knows devices by the pins of theirs. No
+//! authority signs anything and no date is looked at: many devices have no clock at boot, and the
+//! registered key decides, not the calendar. What TLS proves is that the peer holds the key.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::Pin as Pinned,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use protocol_core::message::Pin;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
+    server::{
+        ParsedCertificate,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    version::TLS13,
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::files;
+
+/// What a connection speaks, as agreed on in the TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `holdfast/1`: the framed protocol of a registered device.
+    Framed,
+    /// `holdfast-enroll/1`: a device that asks to be registered.
+    Enrolment,
+}
+
+impl Protocol {
+    const ALL: [Self; 2] = [Self::Framed, Self::Enrolment];
+
+    /// The protocol's name in the handshake (ALPN).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Framed => "holdfast/1",
+            Self::Enrolment => "holdfast-enroll/1",
+        }
+    }
+}
+
+/// Why keys can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key's file can't be read or written.
+    #[error("{path}: {source}; the server needs to own this file and be able to write it")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key's file does not hold a P-256 key in PEM.
+    #[error(
+        "{path}: expected a P-256 private key in PEM ({reason}); restore it from a backup: a new key locks all devices out"
+    )]
+    Malformed {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key can't be made.
+    #[error("no key could be made: {0}")]
+    Generate(String),
+}
+
+/// The server's keys: the one in use, and the one that will come after it.
+#[derive(Debug)]
+pub struct Keys {
+    current: KeyPair,
+    next: KeyPair,
+}
+
+const CURRENT_KEY: &str = "current.pem";
+const NEXT_KEY: &str = "next.pem";
+
+impl Keys {
+    /// Reads the keys in `directory`, and makes those that are missing.
+    ///
+    /// # Errors
+    /// [`KeyError`] if they can't be read or made. A damaged key is never replaced: every device would be locked out.
+    pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
+        files::create_private_directory(directory)
+            .map_err(|source| KeyError::File { path: directory.to_owned(), source })?;
+        Ok(Self {
+            current: load_or_create(&directory.join(CURRENT_KEY))?,
+            next: load_or_create(&directory.join(NEXT_KEY))?,
+        })
+    }
+
+    /// Takes the next key into use, and makes a new next one. Devices that have been online since the last
+    /// rotation know it already. It takes effect at the server's next start.
+    ///
+    /// # Errors
+    /// [`KeyError`] if the files can't be written.
+    pub fn rotate(directory: &Path) -> Result<(), KeyError> {
+        let keys = Self::load_or_create(directory)?;
+        let write = |name: &str, key: &KeyPair| {
+            let path = directory.join(name);
+            files::replace_private(&path, key.serialize_pem().as_bytes())
+                .map_err(|source| KeyError::File { path, source })
+        };
+        // In this order a crash in between leaves both files with the same key: devices trust it.
+        write(CURRENT_KEY, &keys.next)?;
+        write(NEXT_KEY, &generate()?)
+    }
+
+    /// The pin of the key in use.
+    pub fn current_pin(&self) -> Pin {
+        pin(&self.current)
+    }
+
+    /// The pin of the key that will come after it.
+    pub fn next_pin(&self) -> Pin {
+        pin(&self.next)
+    }
+}
+
+fn load_or_create(path: &Path) -> Result<KeyPair, KeyError> {
+    let file_error = |source| KeyError::File { path: path.to_owned(), source };
+    match std::fs::read_to_string(path) {
+        Ok(text) => KeyPair::from_pkcs8_pem_and_sign_algo(&text, &rcgen::PKCS_ECDSA_P256_SHA256)
+            .map_err(|error| KeyError::Malformed { path: path.to_owned(), reason: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = generate()?;
+            files::replace_private(path, key.serialize_pem().as_bytes()).map_err(file_error)?;
+            Ok(key)
+        }
+        Err(error) => Err(file_error(error)),
+    }
+}
+
+fn generate() -> Result<KeyPair, KeyError> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        .map_err(|error| KeyError::Generate(error.to_string()))
+}
+
+fn pin(key: &KeyPair) -> Pin {
+    Pin(Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(key)).into())
+}
+
+/// Who is at the other end of a connection, as TLS proved it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The pin of the key that the peer holds.
+    pub key: Pin,
+    /// What the connection speaks.
+    pub protocol: Protocol,
+}
+
+/// Makes TLS connections out of TCP connections.
+#[derive(Clone)]
+pub struct Acceptor {
+    inner: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Acceptor")
+    }
+}
+
+impl Acceptor {
+    /// An acceptor that shows the key in use.
+    ///
+    /// # Errors
+    /// [`KeyError::Generate`] if no certificate can be made for the key.
+    pub fn new(keys: &Keys) -> Result<Self, KeyError> {
+        let unusable = |error: &dyn std::fmt::Display| KeyError::Generate(error.to_string());
+        let certificate = CertificateParams::new(vec!["holdfast".to_owned()])
+            .and_then(|parameters| parameters.self_signed(&keys.current))
+            .map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(keys.current.serialize_der()));
+        let provider = Arc::new(p256_provider());
+        let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| unusable(&error))?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .map_err(|error| unusable(&error))?;
+        config.alpn_protocols = Protocol::ALL.map(|protocol| protocol.name().as_bytes().to_vec()).into();
+        // Each connection proves the key anew: a resumed one would outlive its device's revocation.
+        config.send_tls13_tickets = 0;
+        Ok(Self { inner: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// Shakes hands. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// Whatever ended the handshake, in words.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
+        let inner = self.inner.accept(stream).await?;
+        let connection = inner.get_ref().1;
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|protocol| connection.alpn_protocol() == Some(protocol.name().as_bytes()))
+            .ok_or_else(|| io::Error::other("the peer named no protocol (ALPN); is it a holdfast agent?"))?;
+        let key = connection
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .and_then(|certificate| ParsedCertificate::try_from(certificate).ok())
+            .map(|certificate| Pin(Sha256::digest(certificate.subject_public_key_info()).into()))
+            .ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
+        Ok((Stream { inner }, Peer { key, protocol }))
+    }
+}
+
+/// ring, with P-256 alone: what a microcontroller's TLS can do too.
+fn p256_provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    provider.kx_groups = vec![ring::kx_group::SECP256R1, ring::kx_group::X25519];
+    provider
+}
+
+/// Accepts every certificate whose key signs the handshake: the framed protocol then says who is refused, and
+/// why, which an alert of TLS could not.
+#[derive(Debug)]
+struct AnyKey {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyKey {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        ParsedCertificate::try_from(end_entity)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(TlsError::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+/// The bytes inside a TLS connection.
+#[derive(Debug)]
+pub struct Stream {
+    inner: TlsStream<TcpStream>,
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pinned<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pinned<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pinned::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pinned::new(&mut self.inner).poll_shutdown(context)
+    }
+}
