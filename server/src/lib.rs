@@ -17,6 +17,7 @@ pub mod logs;
 pub mod metrics;
 pub mod registry;
 pub mod serve;
+pub mod span;
 pub mod store;
 pub mod term_password;
 pub mod tls;
