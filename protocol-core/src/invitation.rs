@@ -1,6 +1,6 @@
 //! The invitation: what the line `holdfast-agent enroll hf1.…` carries to a device (`docs/protocol.md`, Enrolment).
 
-use crc::{CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub const PREFIX: &str = "hf1.";
 /// The longest invitation, encoded, in bytes before base64.
 pub const MAX_LENGTH: usize = 640;
 
-const CHECK_SUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+static CHECK_SUM: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
 
 /// Leave to become known to a server, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -262,7 +262,7 @@ pub struct Hello {
     pub boot: BootId,
     /// The stream that the client's messages continue.
     pub stream: StreamId,
-    /// The largest frame that the client takes, header included, in bytes.
+    /// The largest frame that the client takes, header included, in bytes; 256 at least.
     pub max_frame: u16,
     /// How much the server may send before it is echoed.
     pub window: Window,
@@ -277,7 +277,7 @@ pub struct Welcome<'a> {
     pub interval: u32,
     /// Each side gives the other up when an answer takes longer, in milliseconds.
     pub timeout: u32,
-    /// The largest frame that the server takes, header included, in bytes.
+    /// The largest frame that the server takes, header included, in bytes; 256 at least.
     pub max_frame: u16,
     /// How much the client may send before it is echoed.
     pub window: Window,

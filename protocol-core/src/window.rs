@@ -53,6 +53,11 @@ impl InFlight {
         self.stream
     }
 
+    /// The number of the newest message that was ever in flight, 0 for none.
+    pub(crate) const fn newest(&self) -> u64 {
+        self.newest
+    }
+
     pub(crate) const fn count(&self) -> u8 {
         self.count
     }
@@ -72,11 +77,10 @@ impl InFlight {
         if self.bytes.saturating_add(u32::from(size)) > self.limit.bytes {
             return Err(Refused::Full);
         }
-        let expected = self.newest.saturating_add(1);
-        if stream != self.stream || number != expected {
-            return Err(Refused::Order { expected });
+        match self.newest.checked_add(1) {
+            Some(expected) if stream == self.stream && number == expected => Ok(()),
+            expected => Err(Refused::Order { expected: expected.unwrap_or(u64::MAX) }),
         }
-        Ok(())
     }
 
     /// Notes a message that [`InFlight::admits`] has let pass.

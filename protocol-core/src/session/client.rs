@@ -1,6 +1,6 @@
 //! What only a client does: it opens the session.
 
-use super::{Client, Event, ProtocolError, SendError, Session, State};
+use super::{Client, Event, OPENING_MAX_FRAME, ProtocolError, SendError, Session, State};
 use crate::{
     frame::{self, Frame},
     message::{self, Hello, Welcome},
@@ -33,7 +33,7 @@ impl Session<Client> {
         }
         let ping = frame::encode_whole(Tag::PING, buffer).unwrap_or_default();
         let rest = buffer.get_mut(ping..).unwrap_or_default();
-        let length = message::encode(hello, super::OPENING_MAX_FRAME, rest)?;
+        let length = message::encode(hello, OPENING_MAX_FRAME, rest)?;
         self.state = State::Opening;
         self.grant(None, Some(hello.window));
         self.timers.arm(Timer::Answer, now.after(timeout));
@@ -52,7 +52,7 @@ impl<R: super::Role> Session<R> {
             return Err(ProtocolError::NoCommonVersion { oldest: welcome.version, newest: welcome.version });
         }
         self.version = welcome.version;
-        self.peer_max_frame = welcome.max_frame;
+        self.peer_max_frame = welcome.max_frame.max(OPENING_MAX_FRAME);
         self.grant(Some(welcome.window), None);
         self.enter_open(now, welcome.interval, welcome.timeout);
         Ok(Event::Welcome(welcome))

@@ -22,7 +22,8 @@ use crate::{
 /// The room that [`Session::output`] needs at least, in bytes, to write whatever is due.
 pub const OUTPUT_ROOM: usize = 32;
 
-/// The largest frame taken before the session is open, header included, in bytes.
+/// The largest frame taken before the session is open, header included, in bytes. Every peer takes as
+/// much later too: a smaller `max_frame` in a hello or a welcome counts as this one.
 pub const OPENING_MAX_FRAME: u16 = 256;
 
 /// Which side of a session this is. The type, not a value, so that a client carries no server code.
@@ -140,6 +141,11 @@ impl<R: Role> Session<R> {
         }
     }
 
+    /// Frames larger than this, in bytes, are an error from here on, whatever was said before.
+    pub(crate) fn take_at_most(&mut self, max_frame: usize) {
+        self.max_frame = self.max_frame.min(u16::try_from(max_frame).unwrap_or(u16::MAX));
+    }
+
     /// Where the session stands.
     pub const fn state(&self) -> State {
         self.state
@@ -244,6 +250,9 @@ impl<R: Role> Session<R> {
     ) -> Result<usize, SendError> {
         if self.state != State::Open {
             return Err(SendError::NotOpen);
+        }
+        if message.number == 0 {
+            return Err(SendError::OutOfOrder { expected: 1 });
         }
         self.sent.admits(message.stream, message.number, 0)?;
         let length = message::encode(message, self.peer_max_frame, buffer)?;
@@ -353,6 +362,11 @@ impl<R: Role> Session<R> {
     #[inline]
     fn take_message(&mut self, message: &Message<'_>, size: usize) -> Result<(), ProtocolError> {
         let size = u16::try_from(size).unwrap_or(u16::MAX);
+        if self.echo_due > 0 && message.stream != self.received.stream() {
+            // To the peer its messages are in flight until the echo is written.
+            let expected = self.received.newest().saturating_add(1);
+            return Err(ProtocolError::OutOfOrder { expected, found: message.number });
+        }
         match self.received.admits(message.stream, message.number, size) {
             Ok(()) if message.number > 0 => {
                 self.received.push(message.stream, message.number, size);

@@ -31,7 +31,7 @@ impl Session<Server> {
             return Err(SendError::NotOpen);
         }
         let length = message::encode(welcome, OPENING_MAX_FRAME, buffer)?;
-        self.max_frame = welcome.max_frame;
+        self.max_frame = welcome.max_frame.max(OPENING_MAX_FRAME);
         self.grant(None, Some(welcome.window));
         self.enter_open(now, welcome.interval, welcome.timeout);
         Ok(length)
@@ -44,7 +44,7 @@ impl<R: super::Role> Session<R> {
         self.version = message::common_version(hello.oldest_version, hello.newest_version).ok_or(
             ProtocolError::NoCommonVersion { oldest: hello.oldest_version, newest: hello.newest_version },
         )?;
-        self.peer_max_frame = hello.max_frame;
+        self.peer_max_frame = hello.max_frame.max(OPENING_MAX_FRAME);
         self.grant(Some(hello.window), None);
         // The host has the hello, and may take its time: it keeps a deadline of its own.
         self.timers.disarm(Timer::Answer);

@@ -249,3 +249,43 @@ fn a_close_ends_both_sides() {
     assert_eq!((client.state(), server.state()), (State::Ended, State::Ended));
     assert_eq!((client.timeout(), server.timeout()), (None, None));
 }
+
+#[test]
+fn a_peer_that_takes_hardly_anything_still_gets_its_echo() {
+    let mut server = Session::server(at(0), SECOND);
+    let mut buffer = [0; 256];
+    feed(&mut server, at(0), b"PING");
+    let length = message::encode(&Hello { max_frame: 0, ..hello() }, 256, &mut buffer).unwrap();
+    feed(&mut server, at(0), &buffer[..length]);
+    server.welcome(at(0), &welcome(), &mut buffer).unwrap();
+    let length = message::encode(&text(1), 1024, &mut buffer).unwrap();
+    feed(&mut server, at(1), &buffer[..length]);
+    server.echo(StreamId(9), 1);
+    server.ping();
+    let output = drain(&mut server, at(1)).unwrap();
+    assert!(output.starts_with(b"PONGECHO") && output.ends_with(b"PING"), "{output:?}");
+}
+
+#[test]
+fn an_echo_that_is_due_keeps_its_stream() {
+    let (mut client, mut server) = opened();
+    let mut buffer = [0; 256];
+    let length = client.message(at(1), &text(1), &mut buffer).unwrap();
+    feed(&mut server, at(1), &buffer[..length]);
+    server.echo(StreamId(9), 1);
+    let other = Message { stream: StreamId(8), ..text(6) };
+    let length = message::encode(&other, 1024, &mut buffer).unwrap();
+    let error = server.input(at(1), &buffer[..length]).unwrap_err();
+    assert_eq!(error, ProtocolError::OutOfOrder { expected: 2, found: 6 });
+}
+
+#[test]
+fn numbers_begin_at_one_and_end() {
+    let (mut client, _) = opened();
+    let mut buffer = [0; 256];
+    let refused = Err(SendError::OutOfOrder { expected: 1 });
+    assert_eq!(client.message(at(1), &text(0), &mut buffer), refused);
+    assert!(client.message(at(1), &text(u64::MAX), &mut buffer).is_ok());
+    let refused = Err(SendError::OutOfOrder { expected: u64::MAX });
+    assert_eq!(client.message(at(1), &text(u64::MAX), &mut buffer), refused);
+}
