@@ -1,1 +1,5 @@
 //! Shared test tools.
+
+pub mod binaries;
+pub mod original;
+pub mod terminal;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, BufRead, ErrorKind, IsTerminal, Read, StdinLock, Write},
+    io::{self, BufRead, ErrorKind, IsTerminal, Read, Stdin, Write},
     net::{TcpStream, ToSocketAddrs},
     process::ExitCode,
     str::FromStr,
@@ -12,19 +12,20 @@ use std::{
 use clap::Args;
 use protocol_core::classic::{Answer, MAX_TEXT};
 
-use super::term_password::without_line_end;
+use super::{hidden, term_password::without_line_end};
+use crate::config::CLASSIC_PORT;
 
 #[cfg(test)]
 mod tests;
-
-/// The port of a classic server.
-const DEFAULT_PORT: u16 = 55222;
 
 /// How long the server may take to be reached, and to begin each answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long nothing may come before an answer that looks unfinished is taken to be all.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// The exit code of a program that Ctrl-C has ended, as shells have it.
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// How many reads of late answers are forgotten: a peer that sends on and on must not hold up its user.
 const LATE_READS: usize = 100;
@@ -58,7 +59,7 @@ impl FromStr for ServerAddress {
                 None => (text, None),
             },
         };
-        let port = port.map_or(Ok(DEFAULT_PORT), str::parse);
+        let port = port.map_or(Ok(CLASSIC_PORT), str::parse);
         match (host, port) {
             ("", _) => Err("expected HOST or HOST:PORT, got no host".to_owned()),
             (_, Err(error)) => Err(format!("expected a port from 0 to 65535: {error}")),
@@ -87,6 +88,7 @@ pub fn run(arguments: &ClientArguments) -> ExitCode {
         Err(error) => {
             eprintln!("holdfast: {error}");
             match error {
+                ClientError::Terminal(error) if error.kind() == ErrorKind::Interrupted => INTERRUPTED.into(),
                 ClientError::NotClassic { .. } | ClientError::Terminal(_) => ExitCode::FAILURE,
                 _ => ExitCode::from(3),
             }
@@ -100,7 +102,7 @@ enum ClientError {
     #[error("can't reach {address}: {source}")]
     Unreachable { address: ServerAddress, source: io::Error },
     #[error(
-        "expected PONG from {address}, got {answer}: it is no classic server; its port is {DEFAULT_PORT} by default"
+        "expected PONG from {address}, got {answer}: it is no classic server; its port is {CLASSIC_PORT} by default"
     )]
     NotClassic { address: ServerAddress, answer: String },
     #[error("{address} closed the connection: it was stopped, or it has too many clients; try again later")]
@@ -176,14 +178,14 @@ fn printable(bytes: &[u8]) -> String {
 
 /// Where the lines come from: a person at a terminal, who is asked for them, or a pipe.
 struct Input {
-    lines: StdinLock<'static>,
+    input: Stdin,
     asks: bool,
 }
 
 impl Input {
     fn new() -> Self {
         let input = io::stdin();
-        Self { asks: input.is_terminal(), lines: input.lock() }
+        Self { asks: input.is_terminal(), input }
     }
 
     /// The next line without its end, or nothing at the end of the input.
@@ -194,7 +196,7 @@ impl Input {
             output.flush()?;
         }
         let mut line = Vec::new();
-        if self.lines.read_until(b'\n', &mut line)? == 0 {
+        if self.input.lock().read_until(b'\n', &mut line)? == 0 {
             if self.asks {
                 say("")?;
             }
@@ -208,11 +210,7 @@ impl Input {
         if !self.asks {
             return self.line(prompt);
         }
-        match rpassword::prompt_password(prompt) {
-            Ok(password) => Ok(Some(password.into_bytes())),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(error) => Err(error),
-        }
+        hidden::line(&self.input, prompt)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use protocol_core::classic::MAX_PASSWORD;
 
+use super::hidden;
 use crate::term_password::{self, TermPasswordError};
 
 /// Reads the password, from a hidden prompt on a terminal or else from standard input, and sets it.
@@ -37,16 +38,15 @@ enum Error {
 }
 
 fn read_password() -> Result<Vec<u8>, Error> {
-    if io::stdin().is_terminal() {
-        let password = rpassword::prompt_password("New TERM password: ")?;
-        return match rpassword::prompt_password("The same again: ")? == password {
-            true => Ok(password.into_bytes()),
-            false => Err(Error::Differ),
-        };
+    let input = io::stdin();
+    if input.is_terminal() {
+        let password = hidden::line(&input, "New TERM password: ")?.unwrap_or_default();
+        let same = hidden::line(&input, "The same again: ")?.unwrap_or_default() == password;
+        return if same { Ok(password) } else { Err(Error::Differ) };
     }
     let mut password = Vec::new();
     // Enough for the longest password and its line end, and one more byte to tell that it is too long.
-    io::stdin().take(MAX_PASSWORD as u64 + 3).read_to_end(&mut password)?;
+    input.take(MAX_PASSWORD as u64 + 3).read_to_end(&mut password)?;
     Ok(without_line_end(&password).to_vec())
 }
 

@@ -1,0 +1,40 @@
+//! The programs of this workspace, as they are built beside the tests.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// `holdfast`: the server, and its operators' command line.
+pub fn holdfast() -> PathBuf {
+    directory().join("holdfast")
+}
+
+/// `holdfast-agent`.
+pub fn agent() -> PathBuf {
+    directory().join("holdfast-agent")
+}
+
+/// Where the programs are, built once for each run of a test program: they are never older than the tests.
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        // target/PROFILE/deps/TEST
+        let test = env::current_exe().expect("a running program has a path");
+        let directory = test.ancestors().nth(2).expect("tests stand in deps").to_owned();
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--workspace", "--bins", "--locked", "--profile", profile])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo can be run");
+        assert!(built.success(), "the programs can't be built");
+        directory
+    })
+}
