@@ -61,12 +61,8 @@ const LARGEST: u64 = 4_000_000;
 pub(crate) fn run(arguments: &Arguments) -> Result {
     setup::ensure()?;
     build()?;
-    let sizes = measure()?;
-    if arguments.run {
-        run_each()?;
-    }
-    println!("{sizes}");
-    Ok(())
+    measure()?;
+    if arguments.run { run_each() } else { Ok(()) }
 }
 
 /// The step of `cargo xtask test`.
