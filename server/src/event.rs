@@ -1,1 +1,186 @@
 //! Events: what happened, when, to whom and from where; kept in the store and streamed live.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::store::{DeviceId, EventId, SessionId, UnixMillis};
+
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// What kind of thing happened. The names are stable: programs may match on them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl EventKind {
+            /// Every kind there is.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The kind's name, in the store, in JSON and in the logs.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
+    /// The server is up: its store is open and it listens.
+    ServerStarted = "server-started",
+    /// The server has ended as it was asked to.
+    ServerStopped = "server-stopped",
+    /// A device was registered by a token.
+    DeviceEnrolled = "device-enrolled",
+    /// A device's session began.
+    DeviceConnected = "device-connected",
+    /// A device's session ended without a good-bye: no answer, or a broken connection.
+    DeviceLost = "device-lost",
+    /// A device's session ended with a good-bye of either side.
+    DeviceDisconnected = "device-disconnected",
+    /// An operator took a device's rights away.
+    DeviceRevoked = "device-revoked",
+    /// A peer was turned away; `reason` in the detail says why.
+    ConnectionRefused = "connection-refused",
+    /// Someone asked to be enrolled and was not; `reason` in the detail says why.
+    EnrolmentRefused = "enrolment-refused",
+    /// A second holder of a device's identity was turned away; both addresses are in the detail.
+    CloneRefused = "clone-refused",
+    /// A device sent another message under the number of an archived one: its storage was turned back.
+    MessageConflict = "message-conflict",
+    /// A message for a device was not fetched in time.
+    MessageExpired = "message-expired",
+    /// An operator made an enrolment token.
+    TokenCreated = "token-created",
+    /// A device had more echoed than this store holds: the store was restored from a backup.
+    StoreRestored = "store-restored",
+    /// Writing to the store failed; it was opened anew.
+    StoreFailed = "store-failed",
+    /// No space was left for the store.
+    DiskFull = "disk-full",
+    /// There is space for the store again.
+    DiskRecovered = "disk-recovered",
+    /// The password of classic `TERM` was set.
+    TermPasswordSet = "term-password-set",
+    /// A classic `TERM` was turned away.
+    TermRefused = "term-refused",
+    /// A classic `TERM` was accepted: the server ends.
+    TermAccepted = "term-accepted",
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl Serialize for EventKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// An event to be recorded: `NewEvent::new(kind)` and then what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The device it happened to.
+    pub device: Option<DeviceId>,
+    /// The session it happened in.
+    pub session: Option<SessionId>,
+    /// Where it came from.
+    pub address: Option<IpAddr>,
+    /// Who did it, where a person did (a user name of this machine).
+    pub who: Option<String>,
+    /// Whatever else is known, by name.
+    pub detail: Map<String, Value>,
+}
+
+impl NewEvent {
+    /// An event of this kind, of which nothing else is known yet.
+    pub fn new(kind: EventKind) -> Self {
+        Self { kind, device: None, session: None, address: None, who: None, detail: Map::new() }
+    }
+
+    /// It happened to this device.
+    #[must_use]
+    pub fn device(mut self, device: DeviceId) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// It happened in this session.
+    #[must_use]
+    pub fn session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// It came from this address.
+    #[must_use]
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address.to_canonical());
+        self
+    }
+
+    /// This person did it.
+    #[must_use]
+    pub fn who(mut self, who: impl Into<String>) -> Self {
+        self.who = Some(who.into());
+        self
+    }
+
+    /// One more thing that is known. What a peer said is kept as it is: it is escaped when shown.
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.detail.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+/// An event as it is kept, and as `holdfast events --json` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Its number: later events have greater ones.
+    pub id: EventId,
+    /// When it was recorded.
+    pub at: UnixMillis,
+    /// The name of its [`EventKind`]; perhaps one of a newer version.
+    pub kind: String,
+    /// The name of the device it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The session it happened in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Where it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Whatever else is known, by name. Parts of it may come from a peer: escape them where they are shown.
+    pub detail: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::EventKind;
+
+    #[test]
+    fn names_are_kebab_case_and_unique() {
+        let names: HashSet<_> = EventKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), EventKind::ALL.len());
+        for name in names {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+        }
+    }
+}

@@ -1,1 +1,267 @@
 //! What is kept: devices, sessions, messages, events and tokens, on disk.
+//!
+//! [`Store`] is all that the rest of the server sees of it. One thread writes: it takes whatever waits and commits
+//! it as one transaction, so that a thousand messages cost one sync (`writer.rs`). Every method that changes
+//! something returns after the commit, and [`Store::archive`] answers after it. Reading happens beside the writer.
+//!
+//! Readers go on after the last id they saw and are woken by [`Store::newest`]: ids are given in the order of
+//! commits, so nothing is missed and nothing comes twice, however slow a reader is.
+
+mod archive;
+mod checkpoint;
+mod connect;
+mod devices;
+mod error;
+mod events;
+mod id;
+mod messages;
+mod queue;
+mod reader;
+mod refusals;
+mod reserve;
+mod schema;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod writer;
+
+use std::{
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+use tracing::warn;
+
+pub use archive::{Archived, Incoming, Outcome, Reply};
+pub use devices::{DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
+pub use error::StoreError;
+pub use events::EventFilter;
+pub use id::{
+    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TokenId,
+    UnixMillis,
+};
+pub use messages::{Body, Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
+pub use sessions::{EndReason, NewSession, SessionEnd, SessionFilter, SessionRow};
+pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};
+
+use queue::{Limits, Queue, Refused};
+use reader::Readers;
+use writer::{Change, Job, Typed, Writer};
+
+/// How much may wait for the writer: about a second's work. Beyond it [`Store::archive`] waits.
+const LIMITS: Limits = Limits { items: 16_384, bytes: 32 * 1024 * 1024 };
+
+/// The newest rows that have been committed; 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// The newest message.
+    pub message: MessageId,
+    /// The newest event.
+    pub event: EventId,
+}
+
+/// The open store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: RandomId,
+    queue: Arc<Queue<Job>>,
+    readers: Arc<Readers>,
+    newest: watch::Receiver<Newest>,
+    refusals: refusals::Refusals,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in this directory, and makes what there is not yet. Sessions that were open when the
+    /// last server died are closed. Blocks: it may have to bring an old database up to date.
+    ///
+    /// # Errors
+    ///
+    /// Another server uses the directory, the database is of a newer version, or the disk fails.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let lock = connect::lock_directory(directory)?;
+        let path = connect::database(directory);
+        let reserve = reserve::Reserve::new(directory.join("reserve"));
+        let checkpoints = checkpoint::Checkpoints::start(&path)?;
+        let mut connection = connect::open_writer(&path, &checkpoints)?;
+        if let Err(error) = prepare(&mut connection) {
+            if error.reach() != error::Reach::Full {
+                return Err(error);
+            }
+            warn!(database = %path.display(), "no space is left: the reserve is used to start");
+            reserve.release();
+            prepare(&mut connection)?;
+        }
+        let id =
+            connection.query_row("SELECT value FROM meta WHERE key = 'store-id'", (), |row| row.get(0))?;
+        let (newest_sender, newest) = watch::channel(connect::newest(&connection)?);
+        let queue = Arc::new(Queue::new(LIMITS));
+        let writer = Writer {
+            path: path.clone(),
+            queue: Arc::clone(&queue),
+            connection: Some(connection),
+            newest: newest_sender,
+            down_stream: RandomId::draw().map_err(|error| StoreError::Unavailable(error.to_string()))?,
+            reserve,
+            checkpoints,
+            state: writer::State::default(),
+        };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| StoreError::File { path: path.clone(), source })?;
+        let readers = Arc::new(Readers::new(&path));
+        let writer = Mutex::new(Some(writer));
+        let refusals = refusals::Refusals::default();
+        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, refusals, writer, _lock: lock }) })
+    }
+
+    /// The random number that this database was given when it was made; a copy or a backup has the same.
+    pub fn id(&self) -> u64 {
+        self.shared.id.0
+    }
+
+    /// Hands a message to the writer. What becomes of it is told to its [`Reply`], once it is committed.
+    ///
+    /// Where as much waits as may, this waits for room: the caller reads no more from its peer meanwhile, and must
+    /// read what has come before it judges whether the peer lives. The session's window keeps this rare.
+    ///
+    /// # Errors
+    ///
+    /// The store is closed.
+    pub async fn archive(&self, incoming: Incoming) -> Result<(), StoreError> {
+        let bytes = size(&incoming);
+        self.shared.queue.push(Job::Archive(incoming), bytes).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// As [`Store::archive`], without waiting: `Some` is the message back, as there is no room now.
+    ///
+    /// # Errors
+    ///
+    /// The store is closed.
+    pub fn try_archive(&self, incoming: Incoming) -> Result<Option<Incoming>, StoreError> {
+        let bytes = size(&incoming);
+        match self.shared.queue.try_push(Job::Archive(incoming), bytes) {
+            Ok(()) => Ok(None),
+            Err(Refused::Full(Job::Archive(incoming))) => Ok(Some(incoming)),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// What waits for the writer: jobs, and bytes of messages.
+    pub fn backlog(&self) -> (usize, usize) {
+        self.shared.queue.waiting()
+    }
+
+    /// The newest committed rows, as they change: wake up by it, then read what is new by id. Its sender is gone
+    /// when the store is closed.
+    pub fn newest(&self) -> watch::Receiver<Newest> {
+        self.shared.newest.clone()
+    }
+
+    /// Commits what waits and closes the database; later calls on any clone fail with [`StoreError::Closed`].
+    pub async fn close(&self) {
+        let store = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close_here()).await {
+            warn!(%error, "the store was not closed in order");
+        }
+    }
+
+    /// As [`Store::close`], on a thread where it may block.
+    pub fn close_here(&self) {
+        self.shared.close();
+    }
+
+    /// Makes a change, in a transaction shared with others; returns when it is committed.
+    /// The closure may run twice, if the first transaction fails.
+    pub(crate) async fn write<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (job, answer) = Typed::new(operation);
+        self.shared.queue.push(job, 0).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// As [`Store::write`], on a thread where it may block. Does not wait for room: use it from few threads.
+    #[expect(dead_code, reason = "the logs will use it")]
+    pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (mut job, answer) = Typed::new(operation);
+        loop {
+            job = match self.shared.queue.try_push(job, 0) {
+                Ok(()) => return answer.blocking_recv().unwrap_or(Err(StoreError::Closed)),
+                Err(Refused::Closed(_)) => return Err(StoreError::Closed),
+                Err(Refused::Full(job)) => job,
+            };
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    /// Reads, in one snapshot, on a thread where it may block.
+    pub(crate) async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        Arc::clone(&self.shared.readers).read(query).await
+    }
+
+    /// Reads, in one snapshot, on this thread.
+    #[expect(dead_code, reason = "the logs will use it")]
+    pub(crate) fn read_here<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.shared.readers.read_here(query)
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.queue.close();
+        self.readers.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.join().is_err()
+        {
+            warn!("the store's writer had ended by a panic");
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a message counts for in the queue's bound.
+fn size(incoming: &Incoming) -> usize {
+    incoming.body.len().saturating_add(size_of::<Incoming>())
+}
+
+/// Brings a database up to date, and closes what the last server left open.
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    schema::migrate(connection)?;
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    archive::recount(&transaction)?;
+    sessions::close_stale(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Devices: who they are, by which keys they are known, what they say of themselves.
+
+use std::net::IpAddr;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{DeviceId, Store, StoreError, UnixMillis, writer::Change};
+use crate::event::{EventKind, NewEvent};
+
+/// How a device is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// By its key.
+    Framed,
+    /// By its IP address, which is its name, too: a classic client.
+    Classic,
+}
+
+/// A device, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRef {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its name: a [`DeviceName`](super::DeviceName), or the address of a classic client.
+    pub name: String,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyStatus {
+    /// Nothing.
+    Unknown,
+    /// It is this device's.
+    Known(DeviceRef),
+    /// It was this device's.
+    Revoked(DeviceRef),
+}
+
+/// What a device says of itself. All of it comes from a peer: escape it where it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its host name.
+    pub host_name: Option<String>,
+    /// The version of its agent.
+    pub version: Option<String>,
+    /// Who logs in on it.
+    pub ssh_user: Option<String>,
+    /// The public host keys of its sshd, a line each.
+    pub ssh_host_keys: Vec<String>,
+}
+
+/// A device as it is kept, and as `holdfast devices --json` shows it. Sums are over all sessions, the open ones
+/// included; of connected time, over those that have ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its name: a [`DeviceName`](super::DeviceName), or the address of a classic client.
+    pub name: String,
+    /// How it is known.
+    pub kind: DeviceKind,
+    /// The SHA-256 of its newest public key, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// When it was first known.
+    pub created: UnixMillis,
+    /// When its rights were taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<UnixMillis>,
+    /// When it was last heard; of a connected device the registry knows better.
+    pub last_seen: Option<UnixMillis>,
+    /// What it calls itself.
+    pub host_name: Option<String>,
+    /// The version of its agent.
+    pub version: Option<String>,
+    /// Who logs in on it.
+    pub ssh_user: Option<String>,
+    /// The public host keys of its sshd.
+    pub ssh_host_keys: Vec<String>,
+    /// Its last readings, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Map<String, Value>>,
+    /// When they came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_at: Option<UnixMillis>,
+    /// How many sessions it has had.
+    pub sessions: u64,
+    /// How long it was connected, in milliseconds.
+    pub connected_millis: u64,
+    /// Messages from it.
+    pub messages_in: u64,
+    /// Bytes of their bodies.
+    pub bytes_in: u64,
+    /// Messages that it has got.
+    pub messages_out: u64,
+    /// Bytes of their bodies.
+    pub bytes_out: u64,
+    /// Messages that wait for it.
+    pub waiting: u64,
+}
+
+impl Store {
+    /// Whose key this is.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn device_by_key(&self, key: [u8; 32]) -> Result<KeyStatus, StoreError> {
+        self.read(move |connection| key_status(connection, &key)).await
+    }
+
+    /// The classic client at this address; made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn classic_client(&self, address: IpAddr) -> Result<DeviceRef, StoreError> {
+        let name = address.to_canonical().to_string();
+        let find = "SELECT id FROM devices WHERE name = ?";
+        let known = {
+            let name = name.clone();
+            self.read(move |connection| {
+                Ok(connection.prepare_cached(find)?.query_row([&name], |row| row.get(0)).optional()?)
+            })
+            .await?
+        };
+        if let Some(id) = known {
+            return Ok(DeviceRef { id, name });
+        }
+        self.write(move |change| {
+            change
+                .connection
+                .prepare_cached(
+                    "INSERT INTO devices (name, kind, created) VALUES (?, 'classic', ?) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![name, change.now])?;
+            let id = change.connection.prepare_cached(find)?.query_row([&name], |row| row.get(0))?;
+            Ok(DeviceRef { id, name: name.clone() })
+        })
+        .await
+    }
+
+    /// All devices and classic clients, by name.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn devices(&self) -> Result<Vec<DeviceRow>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+            let rows = statement.query_map((), row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The device or classic client of this name.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn device(&self, name: &str) -> Result<Option<DeviceRow>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?"))?;
+            Ok(statement.query_row([name], row).optional()?)
+        })
+        .await
+    }
+
+    /// Takes a device's rights away, for the given operator. Its keys are refused from now on; it is for the caller
+    /// to end its connections. A revoked device stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, it is a classic client, or the store can't be written.
+    pub async fn revoke(&self, name: &str, who: &str) -> Result<DeviceRef, StoreError> {
+        let (name, who) = (name.to_owned(), who.to_owned());
+        self.write(move |change| revoke(change, &name, &who)).await
+    }
+
+    /// Keeps what a device says of itself; writes nothing if it says the same as before.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn set_facts(&self, device: DeviceId, facts: Facts) -> Result<(), StoreError> {
+        self.write(move |change| set_facts(change.connection, device, &facts)).await
+    }
+
+    /// Keeps a device's newest readings.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn set_status(&self, device: DeviceId, status: Map<String, Value>) -> Result<(), StoreError> {
+        let status = Value::Object(status).to_string();
+        self.write(move |change| {
+            change
+                .connection
+                .prepare_cached("UPDATE devices SET status = ?2, status_at = ?3 WHERE id = ?1")?
+                .execute(params![device, status, change.now])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// See [`Store::device_by_key`].
+pub(super) fn key_status(connection: &Connection, key: &[u8; 32]) -> Result<KeyStatus, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT devices.id, name, keys.revoked_at IS NOT NULL OR devices.revoked_at IS NOT NULL
+                FROM keys JOIN devices ON devices.id = keys.device WHERE hash = ?",
+        )?
+        .query_row([key], |row| Ok((DeviceRef { id: row.get(0)?, name: row.get(1)? }, row.get(2)?)))
+        .optional()?;
+    Ok(match found {
+        None => KeyStatus::Unknown,
+        Some((device, false)) => KeyStatus::Known(device),
+        Some((device, true)) => KeyStatus::Revoked(device),
+    })
+}
+
+fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<DeviceRef, StoreError> {
+    let found: Option<(DeviceId, String, bool)> = change
+        .connection
+        .prepare_cached("SELECT id, kind, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (device, revoked) = match found {
+        None => return Err(StoreError::NoSuchDevice),
+        Some((_, kind, _)) if kind == "classic" => return Err(StoreError::Classic),
+        Some((device, _, revoked)) => (device, revoked),
+    };
+    if !revoked {
+        for update in [
+            "UPDATE devices SET revoked_at = ?2 WHERE id = ?1",
+            "UPDATE keys SET revoked_at = ?2 WHERE device = ?1 AND revoked_at IS NULL",
+        ] {
+            change.connection.prepare_cached(update)?.execute(params![device, change.now])?;
+        }
+        change.event(&NewEvent::new(EventKind::DeviceRevoked).device(device).who(who))?;
+    }
+    Ok(DeviceRef { id: device, name: name.to_owned() })
+}
+
+/// See [`Store::set_facts`].
+pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts) -> Result<(), StoreError> {
+    let keys = Value::from(facts.ssh_host_keys.clone()).to_string();
+    connection
+        .prepare_cached(
+            "UPDATE devices SET host_name = ?2, version = ?3, ssh_user = ?4, ssh_host_keys = ?5 WHERE id = ?1
+                AND (host_name IS NOT ?2 OR version IS NOT ?3 OR ssh_user IS NOT ?4 OR ssh_host_keys IS NOT ?5)",
+        )?
+        .execute(params![device, facts.host_name, facts.version, facts.ssh_user, keys])?;
+    Ok(())
+}
+
+const SELECT: &str = "SELECT id, name, kind,
+        (SELECT lower(hex(hash)) FROM keys WHERE keys.device = devices.id ORDER BY keys.created DESC LIMIT 1),
+        created, revoked_at, last_seen, host_name, version, ssh_user, ssh_host_keys, status, status_at,
+        sessions, connected_millis, messages_in, bytes_in, messages_out, bytes_out,
+        (SELECT count(*) FROM messages WHERE messages.device = devices.id
+            AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL)
+    FROM devices";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    let json = |column| -> rusqlite::Result<Option<Value>> {
+        let text: Option<String> = row.get(column)?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    };
+    Ok(DeviceRow {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        kind: if row.get_ref(2)?.as_str()? == "classic" { DeviceKind::Classic } else { DeviceKind::Framed },
+        key: row.get(3)?,
+        created: row.get(4)?,
+        revoked_at: row.get(5)?,
+        last_seen: row.get(6)?,
+        host_name: row.get(7)?,
+        version: row.get(8)?,
+        ssh_user: row.get(9)?,
+        ssh_host_keys: json(10)?.and_then(|keys| serde_json::from_value(keys).ok()).unwrap_or_default(),
+        status: json(11)?.and_then(|status| serde_json::from_value(status).ok()),
+        status_at: row.get(12)?,
+        sessions: row.get(13)?,
+        connected_millis: row.get(14)?,
+        messages_in: row.get(15)?,
+        bytes_in: row.get(16)?,
+        messages_out: row.get(17)?,
+        bytes_out: row.get(18)?,
+        waiting: row.get(19)?,
+    })
+}

@@ -1,0 +1,97 @@
+//! What can go wrong with the store.
+
+use std::{io, path::PathBuf};
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why the store could not do what it was asked to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file or directory of the store can't be made or read.
+    #[error("{path}: {source}; the server needs to own this and be able to write it")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another server runs on this data directory.
+    #[error("{0} is in use by another holdfast server: stop that one, or choose another --data")]
+    InUse(PathBuf),
+    /// The database was written by a newer version.
+    #[error("the database is of version {found}, this program knows up to {known}: use a newer holdfast")]
+    TooNew {
+        /// The database's version.
+        found: i64,
+        /// The newest that this program knows.
+        known: usize,
+    },
+    /// SQLite failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// There is no space left on the disk.
+    #[error("no space is left for the database: free some, it goes on by itself")]
+    Full,
+    /// Nothing was written: the disk or the database failed under the transaction that this was part of.
+    #[error("the database could not be written ({0}): nothing was changed; try again")]
+    Unavailable(String),
+    /// The store has been closed.
+    #[error("the store is closed: the server is stopping")]
+    Closed,
+    /// There is no such device.
+    #[error("there is no such device")]
+    NoSuchDevice,
+    /// The device's rights were taken away.
+    #[error("the device is revoked")]
+    Revoked,
+    /// Classic clients can't be reached or revoked: they have no identity but their address.
+    #[error("this is a classic client: it is known by its address only")]
+    Classic,
+    /// As many messages wait for this device as may.
+    #[error("{waiting} messages wait for this device, and no more may: it has to fetch some first")]
+    TooManyWaiting {
+        /// How many wait.
+        waiting: usize,
+    },
+}
+
+/// How far an error reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The one operation that met it.
+    Operation,
+    /// The transaction: there is no space. The database is whole.
+    Full,
+    /// The database connection: nothing that it says can be trusted.
+    Connection,
+}
+
+impl StoreError {
+    /// Whether only the operation failed, or more than it.
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::Database(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Reach::Full,
+                Some(
+                    ErrorCode::SystemIoFailure
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::PermissionDenied
+                    | ErrorCode::FileLockingProtocolFailed
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::OperationAborted
+                    | ErrorCode::InternalMalfunction,
+                ) => Reach::Connection,
+                _ => Reach::Operation,
+            },
+            Self::Full => Reach::Full,
+            _ => Reach::Operation,
+        }
+    }
+}

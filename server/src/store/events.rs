@@ -1,0 +1,104 @@
+//! Events in the store.
+
+use rusqlite::{Connection, Row, params};
+
+use super::{DeviceId, EventId, Store, StoreError, UnixMillis};
+use crate::event::{EventRow, NewEvent};
+
+/// Which events to read, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct EventFilter {
+    /// Of this device only.
+    pub device: Option<DeviceId>,
+    /// None before this time.
+    pub since: Option<UnixMillis>,
+    /// Only those behind this one; 0 for the first page.
+    pub after: EventId,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for EventFilter {
+    fn default() -> Self {
+        Self { device: None, since: None, after: EventId(0), limit: 500 }
+    }
+}
+
+impl Store {
+    /// Records an event; returns when it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn record(&self, event: NewEvent) -> Result<EventId, StoreError> {
+        self.write(move |change| change.event(&event)).await
+    }
+
+    /// A page of events, oldest first. Fewer than the limit: there are no more now.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn events(&self, filter: EventFilter) -> Result<Vec<EventRow>, StoreError> {
+        self.read(move |connection| page(connection, &filter)).await
+    }
+}
+
+/// Writes an event.
+pub(super) fn insert(
+    connection: &Connection,
+    id: EventId,
+    at: UnixMillis,
+    event: &NewEvent,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO events (id, at, kind, device, session, address, who, detail)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            id,
+            at,
+            event.kind.name(),
+            event.device,
+            event.session,
+            event.address.map(|address| address.to_string()),
+            event.who,
+            serde_json::Value::Object(event.detail.clone()).to_string(),
+        ])?;
+    Ok(())
+}
+
+/// See [`Store::events`].
+pub(crate) fn page(connection: &Connection, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
+    // Two texts, as one with `device IS ?` would use no index.
+    let mut statement = connection.prepare_cached(match filter.device {
+        Some(_) => {
+            "SELECT events.id, at, events.kind, name, session, address, who, detail
+                FROM events LEFT JOIN devices ON devices.id = device
+                WHERE events.id > ?1 AND at >= ?2 AND device = ?4 ORDER BY events.id LIMIT ?3"
+        }
+        None => {
+            "SELECT events.id, at, events.kind, name, session, address, who, detail
+                FROM events LEFT JOIN devices ON devices.id = device
+                WHERE events.id > ?1 AND at >= ?2 AND ?4 IS NULL ORDER BY events.id LIMIT ?3"
+        }
+    })?;
+    let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![filter.after, since, limit, filter.device], row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        id: row.get(0)?,
+        at: row.get(1)?,
+        kind: row.get(2)?,
+        device: row.get(3)?,
+        session: row.get(4)?,
+        address: row.get(5)?,
+        who: row.get(6)?,
+        detail: serde_json::from_str(row.get_ref(7)?.as_str()?).unwrap_or_default(),
+    })
+}

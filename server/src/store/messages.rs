@@ -1,0 +1,479 @@
+//! Messages to devices, and reading the archive of both directions.
+
+use std::{collections::HashMap, str};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+
+use super::{
+    DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
+    archive::{DOWN, UP, highest_number},
+    writer::Change,
+};
+use crate::event::{EventKind, NewEvent};
+
+/// How many messages may wait for one device.
+const MOST_WAITING: usize = 10_000;
+/// A page ends when it has so many bytes of bodies, even if it has fewer messages than it may.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// How many messages expire in one transaction.
+const EXPIRED_AT_ONCE: usize = 1_000;
+
+/// Which way a message goes, seen from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From a device.
+    In,
+    /// To a device.
+    Out,
+}
+
+impl Direction {
+    fn number(self) -> i64 {
+        match self {
+            Self::In => UP,
+            Self::Out => DOWN,
+        }
+    }
+}
+
+/// A message for a device.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it says.
+    pub body: Vec<u8>,
+    /// Until when it is of use; it is not sent later than that.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// Where a message for a device stands in its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Its id.
+    pub id: MessageId,
+    /// Its stream.
+    pub stream: u64,
+    /// Its number in the stream.
+    pub number: u64,
+}
+
+/// A message that waits for its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its id.
+    pub id: MessageId,
+    /// Its stream, kept from when it was enqueued.
+    pub stream: u64,
+    /// Its number in the stream, kept from when it was enqueued.
+    pub number: u64,
+    /// Its kind.
+    pub kind: Kind,
+    /// When it was enqueued.
+    pub time: UnixMillis,
+    /// Until when it is of use.
+    pub expires_at: Option<UnixMillis>,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// The bytes of a message. In JSON: `body`, a string, where they are UTF-8, else `body_base64`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body(pub Vec<u8>);
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match str::from_utf8(&self.0) {
+            Ok(text) => map.serialize_entry("body", text)?,
+            Err(_) => map.serialize_entry("body_base64", &STANDARD.encode(&self.0))?,
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Either {
+            body: Option<String>,
+            body_base64: Option<String>,
+        }
+        match Either::deserialize(deserializer)? {
+            Either { body: Some(text), .. } => Ok(Self(text.into_bytes())),
+            Either { body_base64: Some(text), .. } => {
+                STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+            }
+            _ => Err(serde::de::Error::missing_field("body")),
+        }
+    }
+}
+
+/// A message as it is kept, and as `holdfast messages --json` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Its id: later messages have greater ones.
+    pub id: MessageId,
+    /// The name of its device.
+    pub device: String,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Its kind.
+    pub kind: String,
+    /// When it was archived: came from its device, or was enqueued for it.
+    pub received_at: UnixMillis,
+    /// The device's time, where it knew one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<UnixMillis>,
+    /// Its stream.
+    pub stream: RandomId,
+    /// Its number in the stream.
+    pub number: u64,
+    /// The session that it came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Until when it is of use to its device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UnixMillis>,
+    /// When it was given up, as its device did not fetch it in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired_at: Option<UnixMillis>,
+    /// When its device had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<UnixMillis>,
+    /// What it says. It may come from a peer: escape it where it is shown.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// Which messages to read, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageFilter {
+    /// Of this device only.
+    pub device: Option<DeviceId>,
+    /// Of this direction only.
+    pub direction: Option<Direction>,
+    /// None that was archived before this time.
+    pub since: Option<UnixMillis>,
+    /// Only those behind this one; 0 for the first page.
+    pub after: MessageId,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for MessageFilter {
+    fn default() -> Self {
+        Self { device: None, direction: None, since: None, after: MessageId(0), limit: 500 }
+    }
+}
+
+impl Store {
+    /// The highest archived number of a device's stream; 0 if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn highest(&self, device: DeviceId, stream: u64) -> Result<u64, StoreError> {
+        self.read(move |connection| {
+            let highest = highest_number(connection, device, UP, RandomId(stream))?;
+            Ok(u64::try_from(highest).unwrap_or(0))
+        })
+        .await
+    }
+
+    /// Enqueues a message for a device; returns when it is on disk. It is for the caller to wake the device's
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, it can't get messages, too many wait for it, or the store can't be written.
+    pub async fn enqueue(&self, device: DeviceId, message: NewMessage) -> Result<Queued, StoreError> {
+        self.write(move |change| enqueue(change, device, &message)).await
+    }
+
+    /// Messages that wait for a device behind the given one (0 for the first), in the order in which they are to be
+    /// sent: stream by stream, oldest first. At most `limit`, and fewer where they are large; none if none wait.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn waiting(
+        &self,
+        device: DeviceId,
+        after: MessageId,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        self.read(move |connection| waiting(connection, device, after, limit)).await
+    }
+
+    /// The device has the messages of this stream from `first` to `last`: what this connection had sent it and not
+    /// had echoed before. They are counted in this session.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn delivered(
+        &self,
+        device: DeviceId,
+        session: SessionId,
+        stream: u64,
+        first: u64,
+        last: u64,
+    ) -> Result<(), StoreError> {
+        let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let (first, last) = (number(first), number(last));
+        self.write(move |change| delivered(change, device, session, RandomId(stream), first, last)).await
+    }
+
+    /// Gives up the messages to devices whose time is over, each with its event; returns how many.
+    /// Writes nothing if there are none. Call it now and then.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read or written, or is closed.
+    pub async fn expire(&self) -> Result<usize, StoreError> {
+        let mut total = 0_usize;
+        loop {
+            let due =
+                self.read(|connection| Ok(!expired(connection, UnixMillis::now(), 1)?.is_empty())).await?;
+            if !due {
+                return Ok(total);
+            }
+            total = total.saturating_add(self.write(expire).await?);
+        }
+    }
+
+    /// A page of messages, oldest first: at most the filter's limit, and fewer where they are large; none if there
+    /// are no more now.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn messages(&self, filter: MessageFilter) -> Result<Vec<MessageRow>, StoreError> {
+        self.read(move |connection| page(connection, &filter)).await
+    }
+}
+
+fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> Result<Queued, StoreError> {
+    let connection = change.connection;
+    let found = connection
+        .prepare_cached("SELECT kind = 'classic', revoked_at IS NOT NULL FROM devices WHERE id = ?")?
+        .query_row([device], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        None => return Err(StoreError::NoSuchDevice),
+        Some((true, _)) => return Err(StoreError::Classic),
+        Some((_, true)) => return Err(StoreError::Revoked),
+        Some((false, false)) => {}
+    }
+    let waiting: usize = connection
+        .prepare_cached(
+            "SELECT count(*) FROM messages
+                WHERE device = ? AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL",
+        )?
+        .query_row([device], |row| row.get(0))?;
+    if waiting >= MOST_WAITING {
+        return Err(StoreError::TooManyWaiting { waiting });
+    }
+    let stream = change.down_stream;
+    let number = highest_number(connection, device, DOWN, stream)?.saturating_add(1);
+    let id = change.next_message();
+    connection
+        .prepare_cached(
+            "INSERT INTO messages (id, device, direction, stream, number, kind, time, received_at, expires_at, body)
+                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            id,
+            device,
+            stream,
+            number,
+            message.kind.as_str(),
+            change.now,
+            message.expires_at,
+            message.body
+        ])?;
+    Ok(Queued { id, stream: stream.0, number: u64::try_from(number).unwrap_or(0) })
+}
+
+fn waiting(
+    connection: &Connection,
+    device: DeviceId,
+    after: MessageId,
+    limit: usize,
+) -> Result<Vec<Waiting>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, stream, number, kind, time, expires_at, body FROM messages
+            WHERE device = ?1 AND id > ?2 AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL
+                AND (expires_at IS NULL OR expires_at > ?3)
+            ORDER BY id",
+    )?;
+    let rows = statement.query_map(params![device, after, UnixMillis::now()], |row| {
+        Ok(Waiting {
+            id: row.get(0)?,
+            stream: row.get::<_, RandomId>(1)?.0,
+            number: row.get(2)?,
+            kind: row.get_ref(3)?.as_str()?.parse().unwrap_or(Kind::TEXT),
+            time: row.get(4)?,
+            expires_at: row.get(5)?,
+            body: row.get(6)?,
+        })
+    })?;
+    take_page(rows, limit, |message| message.body.len())
+}
+
+fn delivered(
+    change: &mut Change<'_>,
+    device: DeviceId,
+    session: SessionId,
+    stream: RandomId,
+    first: i64,
+    last: i64,
+) -> Result<(), StoreError> {
+    let connection = change.connection;
+    // One that expired on its way has arrived all the same.
+    let mut statement = connection.prepare_cached(
+        "UPDATE messages SET delivered_at = ?5, expired_at = NULL
+            WHERE device = ?1 AND direction = 1 AND stream = ?2 AND number BETWEEN ?3 AND ?4 AND delivered_at IS NULL
+            RETURNING length(body)",
+    )?;
+    let lengths: Vec<i64> = statement
+        .query_map(params![device, stream, first, last, change.now], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let bytes = lengths.iter().copied().fold(0, i64::saturating_add);
+    for (table, id) in [("sessions", session.0), ("devices", device.0)] {
+        let sql = format!(
+            "UPDATE {table} SET messages_out = messages_out + ?2, bytes_out = bytes_out + ?3 WHERE id = ?1"
+        );
+        connection.prepare_cached(&sql)?.execute(params![id, lengths.len(), bytes])?;
+    }
+    Ok(())
+}
+
+/// Messages whose time is over, with their devices.
+fn expired(
+    connection: &Connection,
+    now: UnixMillis,
+    limit: usize,
+) -> Result<Vec<(MessageId, DeviceId)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, device FROM messages WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL
+            AND expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![now, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn expire(change: &mut Change<'_>) -> Result<usize, StoreError> {
+    let expired = expired(change.connection, change.now, EXPIRED_AT_ONCE)?;
+    for (message, device) in &expired {
+        change
+            .connection
+            .prepare_cached("UPDATE messages SET expired_at = ?2 WHERE id = ?1")?
+            .execute(params![message, change.now])?;
+        change
+            .event(&NewEvent::new(EventKind::MessageExpired).device(*device).detail("message", message.0))?;
+    }
+    Ok(expired.len())
+}
+
+/// See [`Store::messages`].
+pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Vec<MessageRow>, StoreError> {
+    let after = match filter.since {
+        Some(since) => filter.after.max(last_before(connection, since)?),
+        None => filter.after,
+    };
+    let mut statement = connection.prepare_cached(match filter.device {
+        Some(_) => {
+            "SELECT id, device, direction, kind, received_at, time, stream, number, session,
+                expires_at, expired_at, delivered_at, body
+                FROM messages WHERE id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)
+                AND device = ?4 ORDER BY id"
+        }
+        None => {
+            "SELECT id, device, direction, kind, received_at, time, stream, number, session,
+                expires_at, expired_at, delivered_at, body
+                FROM messages WHERE id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)
+                AND ?4 IS NULL ORDER BY id"
+        }
+    })?;
+    let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
+    let direction = filter.direction.map(Direction::number);
+    let mut names = HashMap::new();
+    let rows = statement.query_map(params![after, since, direction, filter.device], |found| {
+        let device: DeviceId = found.get(1)?;
+        let name = match names.get(&device) {
+            Some(name) => String::clone(name),
+            None => {
+                let name: String = connection
+                    .prepare_cached("SELECT name FROM devices WHERE id = ?")?
+                    .query_row([device], |row| row.get(0))?;
+                names.insert(device, name.clone());
+                name
+            }
+        };
+        row(found, name)
+    })?;
+    take_page(rows, filter.limit, |message| message.body.0.len())
+}
+
+/// The last message that was archived before this time, found by halving: ids and times grow together. Where the
+/// clock was set back in between, the answer is one of several that are right in part.
+fn last_before(connection: &Connection, time: UnixMillis) -> Result<MessageId, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, received_at FROM messages WHERE id >= ? ORDER BY id LIMIT 1")?;
+    let highest: Option<i64> = connection.query_row("SELECT max(id) FROM messages", (), |row| row.get(0))?;
+    // Every message up to `low` is before the time, none from `high` on is.
+    let (mut low, mut high) = (0, highest.unwrap_or(0).saturating_add(1));
+    while high.saturating_sub(low) > 1 {
+        let middle = low.midpoint(high);
+        let next: Option<(i64, UnixMillis)> =
+            statement.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match next {
+            Some((id, received_at)) if received_at < time => low = id.max(middle),
+            _ => high = middle,
+        }
+    }
+    Ok(MessageId(low))
+}
+
+/// The first rows, up to a number and a size.
+fn take_page<T>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    limit: usize,
+    size: impl Fn(&T) -> usize,
+) -> Result<Vec<T>, StoreError> {
+    let mut page = Vec::new();
+    let mut bytes = 0_usize;
+    for row in rows.take(limit) {
+        let row = row?;
+        bytes = bytes.saturating_add(size(&row));
+        page.push(row);
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn row(row: &Row<'_>, device: String) -> rusqlite::Result<MessageRow> {
+    let time: i64 = row.get(5)?;
+    Ok(MessageRow {
+        id: row.get(0)?,
+        device,
+        direction: if row.get::<_, i64>(2)? == UP { Direction::In } else { Direction::Out },
+        kind: row.get(3)?,
+        received_at: row.get(4)?,
+        time: (time != 0).then_some(UnixMillis(time)),
+        stream: row.get(6)?,
+        number: row.get(7)?,
+        session: row.get(8)?,
+        expires_at: row.get(9)?,
+        expired_at: row.get(10)?,
+        delivered_at: row.get(11)?,
+        body: Body(row.get(12)?),
+    })
+}

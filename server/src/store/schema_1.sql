@@ -1,0 +1,139 @@
+-- Times are milliseconds since 1970 (UTC). Streams, boots and the store's id are random 64-bit numbers,
+-- kept as the signed integers of the same bits.
+
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE devices (
+    id INTEGER PRIMARY KEY,
+    -- A framed device has a name without dots and colons; a classic client is named by its address, which has some.
+    name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('framed', 'classic')),
+    created INTEGER NOT NULL,
+    revoked_at INTEGER,
+    last_seen INTEGER,
+    -- What the device says of itself.
+    host_name TEXT,
+    version TEXT,
+    ssh_user TEXT,
+    ssh_host_keys TEXT NOT NULL DEFAULT '[]',
+    status TEXT,
+    status_at INTEGER,
+    -- Sums over all sessions; of connected time, over those that have ended.
+    sessions INTEGER NOT NULL DEFAULT 0,
+    connected_millis INTEGER NOT NULL DEFAULT 0,
+    messages_in INTEGER NOT NULL DEFAULT 0,
+    bytes_in INTEGER NOT NULL DEFAULT 0,
+    messages_out INTEGER NOT NULL DEFAULT 0,
+    bytes_out INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- A revoked key is kept, so that its holder can be told why it is turned away.
+CREATE TABLE keys (
+    hash BLOB PRIMARY KEY CHECK (length(hash) = 32),
+    device INTEGER NOT NULL REFERENCES devices,
+    created INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX keys_of_device ON keys (device);
+
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    device INTEGER NOT NULL REFERENCES devices,
+    address TEXT NOT NULL,
+    boot INTEGER,
+    started INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    ended INTEGER,
+    reason TEXT,
+    reason_text TEXT,
+    messages_in INTEGER NOT NULL DEFAULT 0,
+    bytes_in INTEGER NOT NULL DEFAULT 0,
+    messages_out INTEGER NOT NULL DEFAULT 0,
+    bytes_out INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX sessions_of_device ON sessions (device);
+CREATE INDEX sessions_open ON sessions (id) WHERE ended IS NULL;
+
+CREATE TABLE messages (
+    -- Given by the writer in the order of commits, so that a reader can go on after the last one it saw.
+    id INTEGER PRIMARY KEY,
+    device INTEGER NOT NULL REFERENCES devices,
+    -- 0: from the device (up), 1: to it (down).
+    direction INTEGER NOT NULL,
+    stream INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    session INTEGER REFERENCES sessions,
+    kind TEXT NOT NULL,
+    -- The device's time (up) or the sender's (down); 0 if it is not known.
+    time INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    expired_at INTEGER,
+    delivered_at INTEGER,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX messages_by_number ON messages (device, direction, stream, number);
+CREATE INDEX messages_of_device ON messages (device);
+CREATE INDEX messages_waiting ON messages (device, id)
+    WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL;
+CREATE INDEX messages_expiring ON messages (expires_at)
+    WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL;
+
+-- The highest number of a stream is that of its rows, so that archiving a message writes nothing else.
+-- It must outlive them, or a repeat would be archived as new: whoever deletes rows leaves it here.
+CREATE TABLE streams (
+    device INTEGER NOT NULL,
+    direction INTEGER NOT NULL,
+    stream INTEGER NOT NULL,
+    highest INTEGER NOT NULL,
+    PRIMARY KEY (device, direction, stream)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER messages_deleted AFTER DELETE ON messages BEGIN
+    INSERT INTO streams VALUES (old.device, old.direction, old.stream, old.number)
+    ON CONFLICT DO UPDATE SET highest = max(highest, excluded.highest);
+END;
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    device INTEGER REFERENCES devices,
+    session INTEGER REFERENCES sessions,
+    address TEXT,
+    who TEXT,
+    detail TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX events_of_device ON events (device) WHERE device IS NOT NULL;
+
+CREATE TABLE tokens (
+    id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+    name TEXT,
+    uses INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    created_by TEXT
+) STRICT;
+
+CREATE TABLE token_uses (
+    token INTEGER NOT NULL REFERENCES tokens,
+    key BLOB NOT NULL,
+    device INTEGER NOT NULL REFERENCES devices,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (token, key)
+) STRICT, WITHOUT ROWID;
+
+-- How far the plain-text logs have been written and synced (logs.rs).
+CREATE TABLE log_files (
+    name TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    length INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

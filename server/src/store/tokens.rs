@@ -1,0 +1,317 @@
+//! Enrolment: tokens, the devices made by them, and their names.
+
+use std::net::IpAddr;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{
+    DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis, devices,
+    writer::Change,
+};
+use crate::event::{EventKind, NewEvent};
+
+/// How many numbers behind a name are tried, beyond those that are surely taken.
+const NAME_ATTEMPTS: u64 = 100_000;
+
+/// A token to be made.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// The SHA-256 of the token; the token itself is not kept.
+    pub hash: [u8; 32],
+    /// The name of the device; with more than one use, what their names begin with. Without it, devices are named
+    /// by their host names.
+    pub name: Option<DeviceName>,
+    /// How many devices may use it.
+    pub uses: u32,
+    /// Until when.
+    pub expires_at: UnixMillis,
+    /// The operator who makes it.
+    pub who: String,
+}
+
+/// A token as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Its id.
+    pub id: TokenId,
+    /// The name, or the prefix, that it gives.
+    pub name: Option<String>,
+    /// How many devices may use it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// When it was made.
+    pub created: UnixMillis,
+    /// Until when it is good.
+    pub expires_at: UnixMillis,
+    /// Who made it.
+    pub created_by: Option<String>,
+}
+
+/// A device that asks to be registered.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// The SHA-256 of the token it shows.
+    pub token_hash: [u8; 32],
+    /// The SHA-256 of its public key, proven by TLS.
+    pub key: [u8; 32],
+    /// What it says of itself.
+    pub facts: Facts,
+    /// Where it asks from.
+    pub address: IpAddr,
+}
+
+/// A registered device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Its id.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: DeviceName,
+    /// The same key has asked before, and gets the same answer.
+    pub repeat: bool,
+}
+
+/// Why a device was not registered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EnrolmentRefusal {
+    /// There is no such token.
+    #[error("the token is not known here: ask for a new one (holdfast enroll)")]
+    UnknownToken,
+    /// Its time is over.
+    #[error("the token has expired: ask for a new one (holdfast enroll)")]
+    Expired,
+    /// As many devices as may have used it.
+    #[error("the token has been used up: ask for a new one (holdfast enroll)")]
+    UsedUp,
+    /// The name that it gives is another device's by now.
+    #[error("the name {0} is taken by another device: ask for a token with another name")]
+    NameTaken(DeviceName),
+    /// The key's rights were taken away: the device needs a new key.
+    #[error("this device's key was revoked: it needs a new one")]
+    KeyRevoked,
+}
+
+impl EnrolmentRefusal {
+    /// The refusal in one word, for the event.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownToken => "unknown-token",
+            Self::Expired => "token-expired",
+            Self::UsedUp => "token-used-up",
+            Self::NameTaken(_) => "name-taken",
+            Self::KeyRevoked => "key-revoked",
+        }
+    }
+}
+
+impl Store {
+    /// Keeps a token, with its event.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn create_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
+        self.write(move |change| create(change, &token)).await
+    }
+
+    /// All tokens, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, name, uses, (SELECT count(*) FROM token_uses WHERE token = id), created, expires_at,
+                    created_by FROM tokens ORDER BY id DESC",
+            )?;
+            let rows = statement.query_map((), |row| {
+                Ok(TokenRow {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    uses: row.get(2)?,
+                    used: row.get(3)?,
+                    created: row.get(4)?,
+                    expires_at: row.get(5)?,
+                    created_by: row.get(6)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Registers a device, with its event; or refuses it. A key that has been registered by this token before gets
+    /// the same answer again, even when the token has run out since: its first answer may have been lost.
+    /// A token for the name of a revoked device gives that device its new key, and it keeps its history.
+    /// A refusal leaves no event: see [`Store::record_refusal`].
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn enrol(
+        &self,
+        enrolment: Enrolment,
+    ) -> Result<Result<Enrolled, EnrolmentRefusal>, StoreError> {
+        self.write(move |change| enrol(change, &enrolment)).await
+    }
+}
+
+fn create(change: &mut Change<'_>, token: &NewToken) -> Result<TokenId, StoreError> {
+    let name = token.name.as_ref().map(DeviceName::as_str);
+    change
+        .connection
+        .prepare_cached(
+            "INSERT INTO tokens (hash, name, uses, created, expires_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![token.hash, name, token.uses, change.now, token.expires_at, token.who])?;
+    let id = TokenId(change.connection.last_insert_rowid());
+    let event = NewEvent::new(EventKind::TokenCreated)
+        .who(token.who.as_str())
+        .detail("token", id.0)
+        .detail("name", name)
+        .detail("uses", token.uses)
+        .detail("expires_at", token.expires_at.0);
+    change.event(&event)?;
+    Ok(id)
+}
+
+/// A token as enrolment needs it.
+struct Token {
+    id: TokenId,
+    name: Option<DeviceName>,
+    uses: u64,
+    used: u64,
+    expires_at: UnixMillis,
+}
+
+fn enrol(
+    change: &mut Change<'_>,
+    enrolment: &Enrolment,
+) -> Result<Result<Enrolled, EnrolmentRefusal>, StoreError> {
+    let connection = change.connection;
+    let Some(token) = find_token(connection, &enrolment.token_hash)? else {
+        return Ok(Err(EnrolmentRefusal::UnknownToken));
+    };
+    match devices::key_status(connection, &enrolment.key)? {
+        KeyStatus::Revoked(_) => return Ok(Err(EnrolmentRefusal::KeyRevoked)),
+        KeyStatus::Known(device) if has_used(connection, &token, &enrolment.key)? => {
+            return Ok(Ok(answer(device, true)));
+        }
+        // Known by another token: it needs no second registration, and this token keeps its use.
+        KeyStatus::Known(device) if token.expires_at > change.now => return Ok(Ok(answer(device, true))),
+        KeyStatus::Known(_) | KeyStatus::Unknown => {}
+    }
+    if token.expires_at <= change.now {
+        return Ok(Err(EnrolmentRefusal::Expired));
+    }
+    if token.used >= token.uses {
+        return Ok(Err(EnrolmentRefusal::UsedUp));
+    }
+    let device = match place(change, &token, &enrolment.facts)? {
+        Ok(device) => device,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    connection
+        .prepare_cached("INSERT INTO keys (hash, device, created) VALUES (?, ?, ?)")?
+        .execute(params![enrolment.key, device.id, change.now])?;
+    connection
+        .prepare_cached("INSERT INTO token_uses (token, key, device, at) VALUES (?, ?, ?, ?)")?
+        .execute(params![token.id, enrolment.key, device.id, change.now])?;
+    devices::set_facts(connection, device.id, &enrolment.facts)?;
+    let event = NewEvent::new(EventKind::DeviceEnrolled)
+        .device(device.id)
+        .address(enrolment.address)
+        .detail("token", token.id.0);
+    change.event(&event)?;
+    Ok(Ok(answer(device, false)))
+}
+
+fn answer(device: DeviceRef, repeat: bool) -> Enrolled {
+    let name = device.name.parse().unwrap_or_else(|_| DeviceName::from_host_name(&device.name));
+    Enrolled { device: device.id, name, repeat }
+}
+
+fn find_token(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
+    let token = connection
+        .prepare_cached(
+            "SELECT id, name, uses, (SELECT count(*) FROM token_uses WHERE token = id), expires_at
+                FROM tokens WHERE hash = ?",
+        )?
+        .query_row([hash], |row| {
+            let name: Option<String> = row.get(1)?;
+            Ok(Token {
+                id: row.get(0)?,
+                name: name.and_then(|name| name.parse().ok()),
+                uses: row.get(2)?,
+                used: row.get(3)?,
+                expires_at: row.get(4)?,
+            })
+        })
+        .optional()?;
+    Ok(token)
+}
+
+fn has_used(connection: &Connection, token: &Token, key: &[u8; 32]) -> Result<bool, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM token_uses WHERE token = ? AND key = ?")?
+        .exists(params![token.id, key])?;
+    Ok(found)
+}
+
+/// Finds the new device's name, and makes its row; or takes over the row of a revoked device of that very name.
+fn place(
+    change: &mut Change<'_>,
+    token: &Token,
+    facts: &Facts,
+) -> Result<Result<DeviceRef, EnrolmentRefusal>, StoreError> {
+    let (base, exact) = match &token.name {
+        Some(name) => (name.clone(), token.uses == 1),
+        None => (DeviceName::from_host_name(facts.host_name.as_deref().unwrap_or_default()), false),
+    };
+    if exact {
+        return Ok(match holder(change.connection, &base)? {
+            None => Ok(insert(change, base)?),
+            Some((id, true)) => {
+                change
+                    .connection
+                    .prepare_cached("UPDATE devices SET revoked_at = NULL WHERE id = ?")?
+                    .execute([id])?;
+                Ok(DeviceRef { id, name: base.into() })
+            }
+            Some((_, false)) => Err(EnrolmentRefusal::NameTaken(base)),
+        });
+    }
+    if token.name.is_none() && holder(change.connection, &base)?.is_none() {
+        return Ok(Ok(insert(change, base)?));
+    }
+    let first = token.used.saturating_add(1);
+    for number in first..first.saturating_add(NAME_ATTEMPTS) {
+        let name = base.numbered(number);
+        if holder(change.connection, &name)?.is_none() {
+            return Ok(Ok(insert(change, name)?));
+        }
+    }
+    Ok(Err(EnrolmentRefusal::NameTaken(base)))
+}
+
+/// Who has this name, and whether it is revoked.
+fn holder(connection: &Connection, name: &DeviceName) -> Result<Option<(DeviceId, bool)>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT id, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found)
+}
+
+fn insert(change: &mut Change<'_>, name: DeviceName) -> Result<DeviceRef, StoreError> {
+    change
+        .connection
+        .prepare_cached("INSERT INTO devices (name, kind, created) VALUES (?, 'framed', ?)")?
+        .execute(params![name.as_str(), change.now])?;
+    Ok(DeviceRef { id: DeviceId(change.connection.last_insert_rowid()), name: name.into() })
+}

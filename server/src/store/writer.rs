@@ -1,0 +1,388 @@
+//! The one thread that writes: it takes all that waits, commits it as one transaction, and then answers.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info};
+
+use super::{
+    EventId, MessageId, Newest, RandomId, StoreError, UnixMillis,
+    archive::{Archive, Batch, Incoming, Outcome},
+    checkpoint::Checkpoints,
+    connect,
+    error::Reach,
+    events,
+    queue::{Queue, Taken},
+    reserve::Reserve,
+};
+use crate::event::{EventKind, NewEvent};
+
+/// How often counters are written while messages come.
+const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a failure the database is opened again, and how often it is looked for space.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What waits for the writer.
+pub(super) enum Job {
+    Archive(Incoming),
+    Operation(Box<dyn Operation>),
+}
+
+/// A change other than the archiving of a message.
+pub(super) trait Operation: Send {
+    /// Makes the change. May be called again, in another transaction, if the first was undone.
+    /// `false`: it failed by itself and is to be undone; an error: the whole transaction is.
+    fn run(&mut self, change: &mut Change<'_>) -> Result<bool, StoreError>;
+    /// The transaction is committed, or has failed for this reason.
+    fn finish(self: Box<Self>, failure: Option<StoreError>);
+}
+
+/// An operation that answers with a value.
+pub(super) struct Typed<T, F> {
+    operation: F,
+    result: Option<Result<T, StoreError>>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Typed<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
+{
+    pub(super) fn new(operation: F) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Job::Operation(Box::new(Self { operation, result: None, sender })), receiver)
+    }
+}
+
+impl<T, F> Operation for Typed<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, change: &mut Change<'_>) -> Result<bool, StoreError> {
+        match (self.operation)(change) {
+            Err(error) if error.reach() != Reach::Operation => Err(error),
+            result => {
+                let keep = result.is_ok();
+                self.result = Some(result);
+                Ok(keep)
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>, failure: Option<StoreError>) {
+        let result = match failure {
+            Some(error) => Err(error),
+            None => self.result.unwrap_or(Err(StoreError::Closed)),
+        };
+        // Whoever asked may have gone; the change stands all the same.
+        _ = self.sender.send(result);
+    }
+}
+
+/// The transaction, as an operation sees it.
+pub(crate) struct Change<'a> {
+    /// The database, inside the transaction.
+    pub(crate) connection: &'a Connection,
+    /// The stream of messages to devices that are enqueued now.
+    pub(super) down_stream: RandomId,
+    /// When the transaction began.
+    pub(crate) now: UnixMillis,
+    /// What had been committed before it.
+    before: Newest,
+    newest: Newest,
+}
+
+impl Change<'_> {
+    /// Records an event.
+    pub(crate) fn event(&mut self, event: &NewEvent) -> Result<EventId, StoreError> {
+        self.newest.event.0 = self.newest.event.0.saturating_add(1);
+        events::insert(self.connection, self.newest.event, self.now, event)?;
+        Ok(self.newest.event)
+    }
+
+    /// The id of a new message.
+    pub(super) fn next_message(&mut self) -> MessageId {
+        self.newest.message.0 = self.newest.message.0.saturating_add(1);
+        self.newest.message
+    }
+
+    /// The newest message that had been committed before this transaction.
+    pub(super) fn last_message_before(&self) -> MessageId {
+        self.before.message
+    }
+
+    /// Runs one operation so that it alone is undone if it fails.
+    fn operate(&mut self, operation: &mut dyn Operation) -> Result<(), StoreError> {
+        let before = self.newest;
+        self.connection.prepare_cached("SAVEPOINT operation")?.execute(())?;
+        if !operation.run(self)? {
+            self.connection.prepare_cached("ROLLBACK TO operation")?.execute(())?;
+            self.newest = before;
+        }
+        self.connection.prepare_cached("RELEASE operation")?.execute(())?;
+        Ok(())
+    }
+}
+
+/// The thread's state.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) queue: Arc<Queue<Job>>,
+    /// None after a failure, until it could be opened again.
+    pub(super) connection: Option<Connection>,
+    pub(super) newest: watch::Sender<Newest>,
+    pub(super) down_stream: RandomId,
+    pub(super) reserve: Reserve,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) state: State,
+}
+
+/// What the writer remembers between batches.
+#[derive(Default)]
+pub(super) struct State {
+    archive: Archive,
+    /// What became of each job of the batch at hand.
+    outcomes: Vec<Option<Outcome>>,
+    /// When the counters are due; None while there are none.
+    tallies_due: Option<Instant>,
+    /// Events of the store's own, for the next transaction.
+    notes: Vec<NewEvent>,
+    /// No space is left: messages are refused until there is some.
+    full: bool,
+    /// When to look again, after a failure.
+    retry_at: Option<Instant>,
+}
+
+impl Writer {
+    /// Writes until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut jobs = Vec::new();
+        loop {
+            let deadline = [self.state.tallies_due, self.state.retry_at].into_iter().flatten().min();
+            match self.queue.take(&mut jobs, deadline) {
+                Taken::Closed => break,
+                Taken::Items | Taken::Nothing => self.turn(&mut jobs),
+            }
+            jobs.clear();
+        }
+        if self.state.archive.has_tallies() || !self.state.notes.is_empty() {
+            self.state.tallies_due = Some(Instant::now());
+            self.turn(&mut jobs);
+        }
+    }
+
+    /// One batch: committed and answered, or failed and answered.
+    fn turn(&mut self, jobs: &mut Vec<Job>) {
+        if self.state.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.state.retry_at = None;
+            self.look_again();
+        }
+        if self.connection.is_none() {
+            return fail(jobs, || StoreError::Unavailable("it is being opened again".to_owned()));
+        }
+        if self.state.full {
+            refuse_messages(jobs);
+        }
+        match self.attempt(jobs) {
+            Ok(()) => {}
+            Err(error) if error.reach() == Reach::Full => self.out_of_space(jobs),
+            Err(error) => self.reopen_and_retry(jobs, &error),
+        }
+        if let Some(connection) = &self.connection {
+            self.checkpoints.after_commit(connection);
+        }
+    }
+
+    /// Commits the batch and answers it; on an error nothing of it is written, and nobody has been answered.
+    fn attempt(&mut self, jobs: &mut Vec<Job>) -> Result<(), StoreError> {
+        let Some(connection) = &self.connection else {
+            return Err(StoreError::Unavailable("it is not open".to_owned()));
+        };
+        let tallies_due = self.state.tallies_due.is_some_and(|due| due <= Instant::now());
+        if jobs.is_empty() && !tallies_due && self.state.notes.is_empty() {
+            return Ok(());
+        }
+        let before = *self.newest.borrow();
+        match transact(connection, before, self.down_stream, jobs, &mut self.state, tallies_due) {
+            Ok(newest) => {
+                self.committed(jobs, newest, tallies_due);
+                Ok(())
+            }
+            Err(error) => {
+                self.state.archive.forget();
+                if !connection.is_autocommit()
+                    && let Err(error) = connection.execute_batch("ROLLBACK")
+                {
+                    error!(%error, "a failed transaction could not be rolled back");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn committed(&mut self, jobs: &mut Vec<Job>, newest: Newest, tallies_written: bool) {
+        let state = &mut self.state;
+        state.notes.clear();
+        if tallies_written {
+            state.archive.tallies_written();
+            state.tallies_due = None;
+        }
+        for (job, outcome) in jobs.drain(..).zip(state.outcomes.drain(..)) {
+            match (job, outcome) {
+                (Job::Archive(incoming), Some(outcome)) => {
+                    if outcome == Outcome::New {
+                        state.archive.count(&incoming);
+                    }
+                    incoming.reply.tell(incoming.stream, incoming.number, outcome);
+                }
+                (Job::Archive(_), None) => {}
+                (Job::Operation(operation), _) => operation.finish(None),
+            }
+        }
+        if state.tallies_due.is_none() && state.archive.has_tallies() {
+            state.tallies_due = Instant::now().checked_add(TALLY_INTERVAL);
+        }
+        self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
+    }
+
+    /// Uses the reserve for what has to be known even now: that the disk is full, and what ended.
+    fn out_of_space(&mut self, jobs: &mut Vec<Job>) {
+        if !self.state.full {
+            error!(database = %self.path.display(), "no space is left: messages are refused until there is some");
+            self.state.full = true;
+            self.reserve.release();
+            self.state.notes.push(NewEvent::new(EventKind::DiskFull));
+        }
+        self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
+        refuse_messages(jobs);
+        match self.attempt(jobs) {
+            Ok(()) => {}
+            Err(error) if error.reach() == Reach::Full => fail(jobs, || StoreError::Full),
+            Err(error) => self.reopen_and_retry(jobs, &error),
+        }
+    }
+
+    /// After a failed sync no connection knows what is on the disk: a new one reads it from there.
+    fn reopen_and_retry(&mut self, jobs: &mut Vec<Job>, error: &StoreError) {
+        error!(database = %self.path.display(), %error, "writing failed: the database is opened again");
+        self.state.notes.push(NewEvent::new(EventKind::StoreFailed).detail("error", error.to_string()));
+        let result = self.reopen().and_then(|()| self.attempt(jobs));
+        match result {
+            Ok(()) => info!("the database is open again, and what failed is written"),
+            Err(error) => {
+                error!(%error, "writing failed again: messages are refused, the next attempt is in {RETRY_INTERVAL:?}");
+                self.connection = None;
+                self.state.notes.truncate(1);
+                self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
+                fail(jobs, || StoreError::Unavailable(error.to_string()));
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.connection = None;
+        self.state.archive.forget();
+        let connection = connect::open_writer(&self.path, &self.checkpoints)?;
+        connect::rewrite_log(&connection)?;
+        let newest = connect::newest(&connection)?;
+        self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Some time after a failure: is there space, does the database open?
+    fn look_again(&mut self) {
+        if self.connection.is_none() {
+            match self.reopen() {
+                Ok(()) => info!(database = %self.path.display(), "the database is open again"),
+                Err(error) => {
+                    error!(database = %self.path.display(), %error, "the database still can't be opened");
+                    self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
+                    return;
+                }
+            }
+        }
+        if self.state.full {
+            if self.reserve.restore() {
+                info!("there is space for the database again");
+                self.state.full = false;
+                self.state.notes.push(NewEvent::new(EventKind::DiskRecovered));
+            } else {
+                self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
+            }
+        }
+    }
+}
+
+/// Everything between BEGIN and COMMIT.
+fn transact(
+    connection: &Connection,
+    before: Newest,
+    down_stream: RandomId,
+    jobs: &mut [Job],
+    state: &mut State,
+    tallies_due: bool,
+) -> Result<Newest, StoreError> {
+    let mut change = Change { connection, down_stream, now: UnixMillis::now(), before, newest: before };
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+    state.outcomes.clear();
+    for note in &state.notes {
+        change.event(note)?;
+    }
+    if tallies_due {
+        state.archive.write_tallies(&mut change)?;
+    }
+    let mut batch = Batch::new(connection, &mut state.archive)?;
+    for job in jobs {
+        let outcome = match job {
+            Job::Archive(incoming) => batch.add(&mut change, incoming)?,
+            Job::Operation(operation) => {
+                change.operate(operation.as_mut())?;
+                None
+            }
+        };
+        state.outcomes.push(outcome);
+    }
+    drop(batch);
+    connection.prepare_cached("COMMIT")?.execute(())?;
+    Ok(change.newest)
+}
+
+/// Answers the messages of a batch that there is no space for them, and leaves the rest.
+fn refuse_messages(jobs: &mut Vec<Job>) {
+    jobs.retain(|job| match job {
+        Job::Archive(incoming) => {
+            incoming.reply.tell(incoming.stream, incoming.number, Outcome::Failed);
+            false
+        }
+        Job::Operation(_) => true,
+    });
+}
+
+/// Answers a whole batch that nothing of it is written.
+fn fail(jobs: &mut Vec<Job>, error: impl Fn() -> StoreError) {
+    refuse_messages(jobs);
+    for job in jobs.drain(..) {
+        if let Job::Operation(operation) = job {
+            operation.finish(Some(error()));
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// However the thread ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.queue.close();
+        let mut jobs = Vec::new();
+        while self.queue.take(&mut jobs, None) == Taken::Items {
+            fail(&mut jobs, || StoreError::Closed);
+        }
+    }
+}
