@@ -190,7 +190,7 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, answer) = Typed::new(operation);
+        let (job, answer) = Typed::job(operation);
         self.shared.queue.push(job, 0).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -202,7 +202,7 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (mut job, answer) = Typed::new(operation);
+        let (mut job, answer) = Typed::job(operation);
         loop {
             job = match self.shared.queue.try_push(job, 0) {
                 Ok(()) => return answer.blocking_recv().unwrap_or(Err(StoreError::Closed)),

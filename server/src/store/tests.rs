@@ -14,12 +14,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A mailbox that remembers.
 #[derive(Clone, Default)]
-struct Mailbox(Arc<(Mutex<Vec<(u64, Outcome)>>, Condvar)>);
+struct Mailbox(Arc<Letters>);
+
+#[derive(Default)]
+struct Letters {
+    answers: Mutex<Vec<(u64, Outcome)>>,
+    came: Condvar,
+}
 
 impl Archived for Mailbox {
     fn archived(&self, _: u64, number: u64, outcome: Outcome) {
-        self.0.0.lock().unwrap().push((number, outcome));
-        self.0.1.notify_all();
+        self.0.answers.lock().unwrap().push((number, outcome));
+        self.0.came.notify_all();
     }
 }
 
@@ -28,8 +34,8 @@ impl Mailbox {
     fn take(&self, count: usize) -> Vec<(u64, Outcome)> {
         let (mut answers, timeout) = self
             .0
-            .1
-            .wait_timeout_while(self.0.0.lock().unwrap(), PATIENCE, |answers| answers.len() < count)
+            .came
+            .wait_timeout_while(self.0.answers.lock().unwrap(), PATIENCE, |answers| answers.len() < count)
             .unwrap();
         assert!(!timeout.timed_out(), "{} of {count} answers came", answers.len());
         std::mem::take(&mut *answers)

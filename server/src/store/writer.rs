@@ -54,7 +54,7 @@ where
     T: Send + 'static,
     F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
 {
-    pub(super) fn new(operation: F) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
+    pub(super) fn job(operation: F) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
         let (sender, receiver) = oneshot::channel();
         (Job::Operation(Box::new(Self { operation, result: None, sender })), receiver)
     }
