@@ -12,6 +12,10 @@ pub const PREFIX: &str = "hf1.";
 /// The longest invitation, encoded, in bytes before base64.
 pub const MAX_LENGTH: usize = 640;
 
+/// Pin, token, number of addresses, addresses, check sum.
+const LONGEST: usize = 32 + 16 + 1 + MAX_ADDRESSES * (2 + 128) + 4;
+const _: () = assert!(LONGEST <= MAX_LENGTH, "every invitation fits");
+
 static CHECK_SUM: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
 
 /// Leave to become known to a server, once.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     code::{CloseReason, ConnectionKind},
-    frame::{self, HEADER_LENGTH},
+    frame::{self, HEADER_LENGTH, MAX_FRAME},
     tag::Tag,
 };
 
@@ -30,7 +30,13 @@ pub fn common_version(oldest: u8, newest: u8) -> Option<u8> {
 pub trait Body: Serialize {
     /// The tag that the body travels under.
     const TAG: Tag;
+
+    /// The longest body, in bytes: what a buffer for its frame needs beside the header.
+    const MAX_LENGTH: usize = LONGEST_BODY;
 }
+
+/// The longest body that fits a frame, in bytes.
+const LONGEST_BODY: usize = MAX_FRAME as usize - HEADER_LENGTH;
 
 /// A body that the session passes on without a part in it: not numbered, not echoed, and lost with the connection.
 pub trait Notice: Body {}
@@ -417,22 +423,34 @@ pub struct Enrolled<'a> {
 }
 
 macro_rules! bodies {
-    ($($body:ty => $tag:ident,)*) => {
+    ($($body:ty => $tag:ident, $length:expr;)*) => {
         $(impl Body for $body {
             const TAG: Tag = Tag::$tag;
+            const MAX_LENGTH: usize = $length;
         })*
     };
 }
 
+// How many bytes things take at most: a number is written seven bits to a byte, its length before a text.
+const U16: usize = 3;
+const U32: usize = 5;
+const U64: usize = 10;
+const FIXED: usize = 8;
+const WINDOW: usize = 1 + U32;
+const KIND: usize = text(Kind::MAX);
+const fn text(max: usize) -> usize {
+    max + if max < 0x80 { 1 } else { 2 }
+}
+
 bodies! {
-    Hello => HELLO,
-    Welcome<'_> => WELCOME,
-    Message<'_> => MESSAGE,
-    Echo => ECHO,
-    Close<'_> => CLOSE,
-    Facts<'_> => FACTS,
-    Status<'_> => STATUS,
-    Endpoints<'_> => ENDPOINTS,
-    Enrol<'_> => ENROL,
-    Enrolled<'_> => ENROLLED,
+    Hello => HELLO, 1 + 1 + U16 + FIXED + FIXED + U16 + WINDOW;
+    Welcome<'_> => WELCOME, 1 + U32 + U32 + U16 + WINDOW + FIXED + U64 + FIXED + text(63);
+    Message<'_> => MESSAGE, LONGEST_BODY;
+    Echo => ECHO, FIXED + U64;
+    Close<'_> => CLOSE, U16 + U32 + text(128);
+    Facts<'_> => FACTS, text(64) + text(32) + text(32);
+    Status<'_> => STATUS, U32 + 1 + MAX_READINGS * (KIND + FIXED);
+    Endpoints<'_> => ENDPOINTS, 32 + 32 + 1 + MAX_ADDRESSES * text(128);
+    Enrol<'_> => ENROL, 1 + 1 + 16 + 1 + MAX_SSH_HOST_KEYS * text(1024);
+    Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
 }

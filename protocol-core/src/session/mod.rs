@@ -11,8 +11,8 @@ use core::marker::PhantomData;
 pub use error::{Lost, ProtocolError, SendError};
 
 use crate::{
-    frame::{self, Decoded, Frame},
-    message::{self, Close, Echo, Hello, Message, Notice, StreamId, Welcome, Window},
+    frame::{self, Decoded, Frame, HEADER_LENGTH},
+    message::{self, Body, Close, Echo, Hello, Message, Notice, StreamId, Welcome, Window},
     tag::Tag,
     time::{Duration, Instant},
     timer::{Timer, TimerTable},
@@ -120,6 +120,24 @@ pub struct Session<R> {
 }
 
 const _: () = assert!(size_of::<Session<Server>>() <= 256, "a session is at most 256 bytes");
+const _: () = assert!(HEADER_LENGTH + Echo::MAX_LENGTH <= OUTPUT_ROOM, "every output fits its room");
+const _: () = assert!(
+    HEADER_LENGTH + longest(&[Hello::MAX_LENGTH, Welcome::MAX_LENGTH, Close::MAX_LENGTH])
+        <= OPENING_MAX_FRAME as usize,
+    "whatever opens or ends a session fits every peer"
+);
+
+const fn longest(lengths: &[usize]) -> usize {
+    let mut longest = 0;
+    let mut rest = lengths;
+    while let [length, tail @ ..] = rest {
+        if *length > longest {
+            longest = *length;
+        }
+        rest = tail;
+    }
+    longest
+}
 
 impl<R: Role> Session<R> {
     fn with_max_frame(max_frame: u16) -> Self {

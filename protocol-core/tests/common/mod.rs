@@ -1,0 +1,133 @@
+//! What the tests of the wire share: the golden bytes, and the values that they stand for.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    invitation::Invitation,
+    message::{
+        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin, Reading, Status,
+        StoreId, StreamId, Text, Welcome, Window,
+    },
+};
+
+/// The golden bytes of version 1, by name.
+pub(crate) const GOLDEN: [(&str, &str); 13] = [
+    ("close", include_str!("../golden/v1/close.hex")),
+    ("echo", include_str!("../golden/v1/echo.hex")),
+    ("endpoints", include_str!("../golden/v1/endpoints.hex")),
+    ("enrol", include_str!("../golden/v1/enrol.hex")),
+    ("enrolled", include_str!("../golden/v1/enrolled.hex")),
+    ("facts", include_str!("../golden/v1/facts.hex")),
+    ("hello", include_str!("../golden/v1/hello.hex")),
+    ("invitation", include_str!("../golden/v1/invitation.hex")),
+    ("message", include_str!("../golden/v1/message.hex")),
+    ("ping", include_str!("../golden/v1/ping.hex")),
+    ("pong", include_str!("../golden/v1/pong.hex")),
+    ("status", include_str!("../golden/v1/status.hex")),
+    ("welcome", include_str!("../golden/v1/welcome.hex")),
+];
+
+/// The bytes of the golden file `name`.
+pub(crate) fn golden(name: &str) -> Vec<u8> {
+    let (_, text) = GOLDEN.iter().find(|(known, _)| *known == name).expect("the name of a golden file");
+    text.lines()
+        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits"))
+        .collect()
+}
+
+/// The golden files that are frames: all but the invitation.
+pub(crate) fn golden_frames() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    GOLDEN.iter().map(|(name, _)| *name).filter(|name| *name != "invitation").map(|name| (name, golden(name)))
+}
+
+pub(crate) const STREAM: StreamId = StreamId(0x1112_1314_1516_1718);
+pub(crate) const TIME: u64 = 1_795_305_600_123;
+
+pub(crate) fn text<const MAX: usize>(text: &str) -> Text<'_, MAX> {
+    Text::new(text).expect("a text that fits")
+}
+
+pub(crate) fn kind(kind: &str) -> Kind<'_> {
+    Kind::new(kind).expect("a kind")
+}
+
+pub(crate) fn hello() -> Hello {
+    Hello {
+        oldest_version: 1,
+        newest_version: 1,
+        kind: ConnectionKind::Control,
+        boot: BootId(0x0102_0304_0506_0708),
+        stream: STREAM,
+        max_frame: 16_384,
+        window: Window { messages: 16, bytes: 65_536 },
+    }
+}
+
+pub(crate) fn welcome() -> Welcome<'static> {
+    Welcome {
+        version: 1,
+        interval: 30_000,
+        timeout: 10_000,
+        max_frame: 16_384,
+        window: Window { messages: 24, bytes: 65_536 },
+        store: StoreId(0x2122_2324_2526_2728),
+        archived: 300,
+        time: TIME,
+        name: text("kiosk-1"),
+    }
+}
+
+pub(crate) fn message() -> Message<'static> {
+    let body = "Grüße, 16 bytes".as_bytes();
+    Message { stream: STREAM, number: 301, time: TIME, kind: Kind::TEXT, body }
+}
+
+pub(crate) fn echo() -> Echo {
+    Echo { stream: STREAM, number: 301 }
+}
+
+pub(crate) fn close() -> Close<'static> {
+    Close { reason: CloseReason::Draining, retry_after: 5, detail: text("the server restarts") }
+}
+
+pub(crate) fn facts() -> Facts<'static> {
+    Facts { host_name: text("kiosk-1"), version: text("0.1.0"), ssh_user: text("pi") }
+}
+
+pub(crate) fn status() -> Status<'static> {
+    let readings = [
+        Reading { name: kind("cpu-temperature-celsius"), value: 48.5 },
+        Reading { name: kind("disk-free-bytes"), value: 12_345_678_900.0 },
+    ];
+    Status { uptime: 86_400, readings: readings.into_iter().collect() }
+}
+
+pub(crate) fn endpoints() -> Endpoints<'static> {
+    let addresses = ["fleet.example:55223", "192.0.2.7:55223"];
+    Endpoints { current: pin(0x80), next: pin(0xc0), addresses: addresses.into_iter().map(text).collect() }
+}
+
+pub(crate) fn enrol() -> Enrol<'static> {
+    let key = text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f");
+    Enrol { oldest_version: 1, newest_version: 1, token: token(), ssh_host_keys: [key].into_iter().collect() }
+}
+
+pub(crate) fn enrolled() -> Enrolled<'static> {
+    Enrolled { name: text("kiosk-1"), endpoints: endpoints() }
+}
+
+pub(crate) fn invitation() -> Invitation<'static> {
+    let addresses = [text("fleet.example:55223")].into_iter().collect();
+    Invitation { pin: pin(0x80), token: token(), addresses }
+}
+
+/// 32 bytes that count up from `first`.
+fn pin(first: u8) -> Pin {
+    Pin(std::array::from_fn(|at| first + at as u8))
+}
+
+fn token() -> [u8; 16] {
+    std::array::from_fn(|at| 0x30 + at as u8)
+}

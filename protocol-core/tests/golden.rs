@@ -1,0 +1,126 @@
+//! Golden bytes: what stands on the wire in each version of the protocol.
+//!
+//! A test that fails here means that older peers would not understand: change the code, not the bytes.
+
+mod common;
+
+use common::*;
+use protocol_core::{
+    frame::{self, Decoded, Frame, FrameError, MAX_FRAME},
+    invitation::{self, Invitation, InvitationError},
+    message::{self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Message, Status, Welcome},
+    tag::Tag,
+};
+
+/// Reads the one frame that `bytes` are.
+fn only_frame(bytes: &[u8]) -> Frame<'_> {
+    match frame::decode(bytes, MAX_FRAME) {
+        Ok(Decoded::Frame { frame, consumed }) if consumed == bytes.len() => frame,
+        other => panic!("expected one whole frame, found {other:?}"),
+    }
+}
+
+macro_rules! golden_bytes {
+    ($($name:ident: $body:ty,)*) => {$(
+        #[test]
+        fn $name() {
+            let (value, bytes): ($body, _) = (common::$name(), golden(stringify!($name)));
+            let mut buffer = [0; 1024];
+            let length = message::encode(&value, MAX_FRAME, &mut buffer).unwrap();
+            assert_eq!(&buffer[..length], bytes, "written otherwise: {:02x?}", &buffer[..length]);
+            let body = only_frame(&bytes).body;
+            assert_eq!(message::decode::<$body>(body), Ok(value.clone()));
+
+            for end in 0..body.len() {
+                assert!(message::decode::<$body>(&body[..end]).is_err(), "a part of a body is none");
+            }
+            assert!(message::decode::<$body>(&[body, &[0]].concat()).is_err(), "more than a body is none");
+            for damaged in each_damage(body) {
+                assert_ne!(message::decode::<$body>(&damaged), Ok(value.clone()), "one value is written in one way");
+            }
+        }
+    )*};
+}
+
+golden_bytes! {
+    close: Close<'_>,
+    echo: Echo,
+    endpoints: Endpoints<'_>,
+    enrol: Enrol<'_>,
+    enrolled: Enrolled<'_>,
+    facts: Facts<'_>,
+    hello: Hello,
+    message: Message<'_>,
+    status: Status<'_>,
+    welcome: Welcome<'_>,
+}
+
+/// `bytes` with each one byte changed to each other value.
+fn each_damage(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..bytes.len()).flat_map(move |at| {
+        (1..=255).map(move |difference| {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= difference;
+            damaged
+        })
+    })
+}
+
+#[test]
+fn ping_and_pong() {
+    assert_eq!(only_frame(&golden("ping")), Frame { tag: Tag::PING, body: &[] });
+    assert_eq!(only_frame(&golden("pong")), Frame { tag: Tag::PONG, body: &[] });
+}
+
+#[test]
+fn a_part_of_a_frame_needs_more() {
+    for (name, bytes) in golden_frames() {
+        for end in 0..bytes.len() {
+            assert_eq!(
+                frame::decode(&bytes[..end], MAX_FRAME),
+                Ok(Decoded::Incomplete),
+                "{name} cut at {end}"
+            );
+        }
+    }
+}
+
+/// What one damaged byte can do: in the tag, give another tag or an error; in the length, an error or a
+/// frame of another length; in the body, a frame with that body. It never gives the frame that was sent.
+#[test]
+fn a_damaged_frame_is_never_the_one_that_was_sent() {
+    for (name, bytes) in golden_frames() {
+        let sent = only_frame(&bytes);
+        for (index, damaged) in each_damage(&bytes).enumerate() {
+            let at = index / 255;
+            let is_letter = damaged[at].is_ascii_uppercase();
+            match frame::decode(&damaged, MAX_FRAME) {
+                Err(FrameError::BadTag { .. }) => assert!(at < 4 && !is_letter, "{name}: {damaged:02x?}"),
+                Err(FrameError::TooLarge { length, .. }) => {
+                    assert!((4..8).contains(&at) && length > 65_527, "{name}: {damaged:02x?}");
+                }
+                Ok(Decoded::Incomplete) => assert!((0..8).contains(&at), "{name}: {damaged:02x?}"),
+                Ok(Decoded::Frame { frame, consumed }) => {
+                    assert!(consumed <= damaged.len() && frame != sent, "{name}: {damaged:02x?}");
+                    let expected = if at >= 8 { &damaged[8..] } else { &bytes[8.min(bytes.len())..] };
+                    assert!(expected.starts_with(frame.body), "{name}: {damaged:02x?}");
+                    assert!(at < 8 || frame.tag == sent.tag, "{name}: {damaged:02x?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn invitation() {
+    let bytes = golden("invitation");
+    let mut buffer = [0; invitation::MAX_LENGTH];
+    assert_eq!(common::invitation().encode(&mut buffer), Some(&bytes[..]));
+    assert_eq!(Invitation::decode(&bytes), Ok(common::invitation()));
+    for end in 0..bytes.len() {
+        assert_eq!(Invitation::decode(&bytes[..end]), Err(InvitationError { length: end }));
+    }
+    for damaged in each_damage(&bytes) {
+        assert_eq!(Invitation::decode(&damaged), Err(InvitationError { length: bytes.len() }));
+    }
+}
