@@ -36,7 +36,7 @@ pub trait Body: Serialize {
 }
 
 /// The longest body that fits a frame, in bytes.
-const LONGEST_BODY: usize = MAX_FRAME as usize - HEADER_LENGTH;
+const LONGEST_BODY: usize = (MAX_FRAME as usize).saturating_sub(HEADER_LENGTH);
 
 /// A body that the session passes on without a part in it: not numbered, not echoed, and lost with the connection.
 pub trait Notice: Body {}
@@ -426,6 +426,7 @@ macro_rules! bodies {
     ($($body:ty => $tag:ident, $length:expr;)*) => {
         $(impl Body for $body {
             const TAG: Tag = Tag::$tag;
+            #[allow(clippy::arithmetic_side_effects, reason = "the compiler checks constants")]
             const MAX_LENGTH: usize = $length;
         })*
     };
@@ -439,7 +440,7 @@ const FIXED: usize = 8;
 const WINDOW: usize = 1 + U32;
 const KIND: usize = text(Kind::MAX);
 const fn text(max: usize) -> usize {
-    max + if max < 0x80 { 1 } else { 2 }
+    max.saturating_add(if max < 0x80 { 1 } else { 2 })
 }
 
 bodies! {
