@@ -93,5 +93,7 @@ codes! {
         Silent = 13,
         /// This kind of connection is not served here.
         NotServed = 14,
+        /// The name that the token gives is another device's.
+        NameTaken = 15,
     }
 }

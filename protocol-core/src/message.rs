@@ -379,6 +379,12 @@ pub struct Reading<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pin(pub [u8; 32]);
 
+impl fmt::Display for Pin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
 /// The most addresses that a device keeps of its server.
 pub const MAX_ADDRESSES: usize = 4;
 
@@ -406,6 +412,9 @@ pub struct Enrol<'a> {
     pub newest_version: u8,
     /// The token of the enrolment line.
     pub token: [u8; 16],
+    /// The device's host name: its name is made from it where the token gives none.
+    #[serde(borrow)]
+    pub host_name: Text<'a, 64>,
     /// The device's SSH host keys, each a line as in `ssh_host_*_key.pub`.
     #[serde(borrow)]
     pub ssh_host_keys: Vec<Text<'a, 1024>, MAX_SSH_HOST_KEYS>,

@@ -1,1 +1,206 @@
-//! Registering devices: tokens, names, and the exchange in which a device becomes known.
+//! Registering devices: the line that an operator hands out, and the exchange in which a device becomes known.
+
+use std::{net::SocketAddr, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol_core::{
+    code::CloseReason,
+    frame::{self, Decoded, Frame},
+    invitation::{self, Invitation},
+    message::{self, Close, DecodeError, Enrol, Enrolled, Pin, Text},
+    session::ProtocolError,
+    tag::Tag,
+};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::{
+    event::EventKind,
+    host::Host,
+    refusal::Refusal,
+    store::{DeviceName, Enrolment, EnrolmentRefusal, Facts, NewToken, StoreError, UnixMillis},
+};
+
+/// The largest frame that a device sends to be enrolled: four SSH host keys, and what surrounds them.
+const MAX_FRAME: u16 = 5 * 1024;
+
+/// How long the whole exchange may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What an operator wants of an invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The device's name; with more than one use, what the names begin with. Without it, host names are taken.
+    pub name: Option<DeviceName>,
+    /// How many devices may use it.
+    pub uses: u32,
+    /// Until when.
+    pub expires_at: UnixMillis,
+    /// The operator.
+    pub who: String,
+}
+
+/// Why there is no invitation.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    NoRandom(#[from] getrandom::Error),
+    /// The store can't keep the token.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server does not know its own addresses.
+    #[error("the server's addresses do not fit an invitation; set `advertise` in its configuration")]
+    NoAddress,
+}
+
+/// Makes an invitation: gives the text `hf1.…` that a device enrols with. The token in it is not kept here.
+///
+/// # Errors
+/// [`InviteError`].
+pub async fn invite(host: &Host, wish: Wish) -> Result<String, InviteError> {
+    let mut token = [0; 16];
+    getrandom::fill(&mut token)?;
+    let endpoints = host.address_book.endpoints();
+    let mut buffer = [0; invitation::MAX_LENGTH];
+    let invitation = Invitation { pin: endpoints.current, token, addresses: endpoints.addresses };
+    let bytes = invitation.encode(&mut buffer).ok_or(InviteError::NoAddress)?;
+    let line = format!("{}{}", invitation::PREFIX, URL_SAFE_NO_PAD.encode(bytes));
+    let token = NewToken {
+        hash: Sha256::digest(token).into(),
+        name: wish.name,
+        uses: wish.uses,
+        expires_at: wish.expires_at,
+        who: wish.who,
+    };
+    host.store.create_token(token).await?;
+    Ok(line)
+}
+
+/// How an exchange went wrong.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error(transparent)]
+    Refused(#[from] EnrolmentRefusal),
+    #[error("the server's store does not answer")]
+    Store(#[from] StoreError),
+    #[error("the connection broke: {0}")]
+    Broken(#[from] std::io::Error),
+    #[error("the device took too long")]
+    TooSlow,
+}
+
+impl Failure {
+    fn reason(&self) -> CloseReason {
+        match self {
+            Self::Protocol(error) => error.reason(),
+            Self::Refused(EnrolmentRefusal::Expired) => CloseReason::TokenExpired,
+            Self::Refused(EnrolmentRefusal::UsedUp) => CloseReason::TokenUsedUp,
+            Self::Refused(EnrolmentRefusal::NameTaken(_)) => CloseReason::NameTaken,
+            Self::Refused(EnrolmentRefusal::KeyRevoked) => CloseReason::Revoked,
+            Self::Refused(_) => CloseReason::TokenUnknown,
+            Self::Store(_) => CloseReason::Overloaded,
+            Self::Broken(_) => CloseReason::Finished,
+            Self::TooSlow => CloseReason::Silent,
+        }
+    }
+}
+
+/// Serves one connection of a device that asks to be registered: one question, one answer.
+pub async fn serve<S>(host: &Host, mut stream: S, key: Pin, address: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let exchange = tokio::time::timeout(PATIENCE, exchange(host, &mut stream, key, address)).await;
+    if let Err(failure) = exchange.unwrap_or(Err(Failure::TooSlow)) {
+        let refusal = Refusal {
+            event: EventKind::EnrolmentRefused,
+            reason: failure.reason(),
+            detail: failure.to_string(),
+            address,
+            key: Some(key),
+            device: None,
+        };
+        refusal.record(&host.store).await;
+        let close =
+            Close { reason: refusal.reason, retry_after: 0, detail: Text::shortened(&refusal.detail) };
+        // Whoever does not take the farewell does without it.
+        let _ = tokio::time::timeout(Duration::from_secs(2), send(&mut stream, &close)).await;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(2), stream.shutdown()).await;
+}
+
+async fn exchange<S>(host: &Host, stream: &mut S, key: Pin, address: SocketAddr) -> Result<(), Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut input = Vec::new();
+    let mut greeted = false;
+    loop {
+        let Some((frame, consumed)) = next_frame(&input)? else {
+            if stream.take(u64::from(MAX_FRAME)).read_buf(&mut input).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            continue;
+        };
+        match frame.tag {
+            Tag::PING => {
+                greeted = true;
+                stream.write_all(b"PONG").await?;
+            }
+            tag if !greeted => return Err(ProtocolError::ExpectedPing { tag }.into()),
+            Tag::ENROL => return register(host, stream, frame, key, address).await,
+            tag => return Err(ProtocolError::Unexpected { tag }.into()),
+        }
+        input.drain(..consumed);
+    }
+}
+
+fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
+    Ok(match frame::decode(input, MAX_FRAME)? {
+        Decoded::Frame { frame, consumed } => Some((frame, consumed)),
+        Decoded::Incomplete => None,
+    })
+}
+
+async fn register<S>(
+    host: &Host,
+    stream: &mut S,
+    frame: Frame<'_>,
+    key: Pin,
+    address: SocketAddr,
+) -> Result<(), Failure>
+where
+    S: AsyncWrite + Unpin,
+{
+    let enrol: Enrol<'_> =
+        message::decode(frame.body).map_err(|error: DecodeError| ProtocolError::from(error))?;
+    let (oldest, newest) = (enrol.oldest_version, enrol.newest_version);
+    message::common_version(oldest, newest).ok_or(ProtocolError::NoCommonVersion { oldest, newest })?;
+    let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let facts = Facts {
+        host_name: said(enrol.host_name.as_str()),
+        ssh_host_keys: enrol.ssh_host_keys.iter().map(|line| line.as_str().to_owned()).collect(),
+        ..Facts::default()
+    };
+    let enrolment = Enrolment {
+        token_hash: Sha256::digest(enrol.token).into(),
+        key: key.0,
+        facts,
+        address: address.ip(),
+    };
+    let enrolled = host.store.enrol(enrolment).await??;
+    tracing::info!(device = %enrolled.name, %address, repeat = enrolled.repeat, "enrolled");
+    let name = Text::shortened(enrolled.name.as_str());
+    send(stream, &Enrolled { name, endpoints: host.address_book.endpoints() }).await?;
+    Ok(())
+}
+
+async fn send<S: AsyncWrite + Unpin, B: message::Body>(stream: &mut S, body: &B) -> std::io::Result<()> {
+    let mut buffer = [0; 1024];
+    let length = message::encode(body, 1024, &mut buffer).map_err(std::io::Error::other)?;
+    stream.write_all(buffer.get(..length).unwrap_or_default()).await?;
+    stream.flush().await
+}

@@ -6,15 +6,19 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod enrolment;
 pub mod event;
 pub mod files;
 pub mod handler;
+pub mod host;
 pub mod listener;
 pub mod logs;
+pub mod mailbox;
 pub mod metrics;
+pub mod refusal;
 pub mod registry;
 pub mod serve;
 pub mod span;

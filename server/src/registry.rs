@@ -1,1 +1,247 @@
 //! Who is online, and how to reach them.
+//!
+//! Everything that wants something of a device asks here, and never touches a socket: a request is put
+//! into the mailbox of the device's control connection, which does it in its own time.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use protocol_core::{code::CloseReason, message::BootId};
+use serde::Serialize;
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    mailbox::{Farewell, Mailbox},
+    store::{DeviceId, SessionId, UnixMillis},
+};
+
+/// A device's control connection, as others see it. Its figures are written by the connection alone.
+#[derive(Debug)]
+pub struct Online {
+    /// The device.
+    pub device: DeviceId,
+    /// Its session.
+    pub session: SessionId,
+    /// Which start of its agent this is.
+    pub boot: BootId,
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// Since when.
+    pub since: UnixMillis,
+    /// How to reach it.
+    pub mailbox: Arc<Mailbox>,
+    /// What is counted.
+    pub figures: Figures,
+}
+
+/// What is counted of a connection.
+#[derive(Debug, Default)]
+pub struct Figures {
+    last_heard: AtomicI64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    messages_in: AtomicU64,
+    messages_out: AtomicU64,
+    /// In microseconds; 0 while not known.
+    round_trip: AtomicU64,
+}
+
+/// The figures of a connection at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FiguresNow {
+    /// When its last byte came.
+    pub last_heard: UnixMillis,
+    /// Bytes received, without those of TLS.
+    pub bytes_in: u64,
+    /// Bytes sent, without those of TLS.
+    pub bytes_out: u64,
+    /// Messages archived.
+    pub messages_in: u64,
+    /// Messages that the device has echoed.
+    pub messages_out: u64,
+    /// How long the device took to answer the last `PING`, in microseconds; 0 while not known.
+    pub round_trip: u64,
+}
+
+impl Figures {
+    /// Notes that bytes came, and how many came and went until now.
+    pub fn heard(&self, now: UnixMillis, bytes_in: u64, bytes_out: u64) {
+        self.last_heard.store(now.0, Ordering::Relaxed);
+        self.bytes_in.store(bytes_in, Ordering::Relaxed);
+        self.bytes_out.store(bytes_out, Ordering::Relaxed);
+    }
+
+    /// Notes messages that were archived.
+    pub fn archived(&self, messages: u64) {
+        self.messages_in.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Notes that the device has so many messages more.
+    pub fn delivered(&self, messages: u64) {
+        self.messages_out.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// Notes how long an answer took, in microseconds.
+    pub fn measured(&self, round_trip: u64) {
+        self.round_trip.store(round_trip, Ordering::Relaxed);
+    }
+
+    /// The figures at this moment.
+    pub fn now(&self) -> FiguresNow {
+        FiguresNow {
+            last_heard: UnixMillis(self.last_heard.load(Ordering::Relaxed)),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            messages_in: self.messages_in.load(Ordering::Relaxed),
+            messages_out: self.messages_out.load(Ordering::Relaxed),
+            round_trip: self.round_trip.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Why a device can't be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReachError {
+    /// The device has no control connection.
+    #[error("the device is offline")]
+    Offline,
+    /// The device did not answer in time.
+    #[error("the device did not answer in time, and is given up")]
+    NoAnswer,
+}
+
+/// Who is online.
+#[derive(Debug)]
+pub struct Registry {
+    devices: Mutex<HashMap<DeviceId, Arc<Online>>>,
+    /// How many are online: watched by whoever waits for the last one to leave.
+    count: watch::Sender<usize>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { devices: Mutex::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Registry {
+    /// The control connection of a device, if it is online.
+    pub fn online(&self, device: DeviceId) -> Option<Arc<Online>> {
+        self.lock().get(&device).cloned()
+    }
+
+    /// Everyone who is online.
+    pub fn all(&self) -> Vec<Arc<Online>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// How many devices are online.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Puts a connection in its device's place, and tells the one that had it to go.
+    ///
+    /// Gives a guard: the place is free again when it is dropped, unless a newer connection took it.
+    pub fn enter(self: &Arc<Self>, online: Arc<Online>) -> Place {
+        let before = {
+            let mut devices = self.lock();
+            let before = devices.insert(online.device, Arc::clone(&online));
+            self.count.send_replace(devices.len());
+            before
+        };
+        if let Some(before) = before {
+            before
+                .mailbox
+                .close(Farewell::new(CloseReason::Replaced, "a newer connection of this device took over"));
+        }
+        Place { registry: Arc::clone(self), online }
+    }
+
+    /// Tells a device's connection that messages wait for the device, if it is online.
+    pub fn notify(&self, device: DeviceId) {
+        if let Some(online) = self.online(device) {
+            online.mailbox.deliver();
+        }
+    }
+
+    /// Asks a device for a sign of life: gives the round-trip time.
+    ///
+    /// # Errors
+    /// [`ReachError`] if it is offline, or does not answer within `patience`.
+    pub async fn ping(&self, device: DeviceId, patience: Duration) -> Result<Duration, ReachError> {
+        let online = self.online(device).ok_or(ReachError::Offline)?;
+        ping(&online, patience).await
+    }
+
+    /// Tells a device's connection to end. Gives whether there was one.
+    pub fn close(&self, device: DeviceId, farewell: Farewell) -> bool {
+        let online = self.online(device);
+        online.is_some_and(|online| {
+            online.mailbox.close(farewell);
+            true
+        })
+    }
+
+    /// Tells every connection to end, and waits until all have, or `patience` is over.
+    /// Gives how many were still there then.
+    pub async fn drain(&self, farewell: impl Fn() -> Farewell, patience: Duration) -> usize {
+        for online in self.all() {
+            online.mailbox.close(farewell());
+        }
+        let mut count = self.count.subscribe();
+        // Past the patience the caller goes on, whoever is left.
+        let _ = tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await;
+        self.count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Online>>> {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the holder of a connection for a sign of life: gives the round-trip time.
+///
+/// # Errors
+/// [`ReachError`] if the connection ends, or does not answer within `patience`.
+pub async fn ping(online: &Online, patience: Duration) -> Result<Duration, ReachError> {
+    let (reply, answer) = oneshot::channel();
+    online.mailbox.ping(reply);
+    match tokio::time::timeout(patience, answer).await {
+        Ok(Ok(round_trip)) => Ok(round_trip),
+        Ok(Err(_)) => Err(ReachError::Offline),
+        Err(_) => Err(ReachError::NoAnswer),
+    }
+}
+
+/// A connection's place among those who are online, for as long as it lives.
+#[derive(Debug)]
+pub struct Place {
+    registry: Arc<Registry>,
+    online: Arc<Online>,
+}
+
+impl Place {
+    /// The connection in this place.
+    pub fn online(&self) -> &Arc<Online> {
+        &self.online
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut devices = self.registry.lock();
+        if devices.get(&self.online.device).is_some_and(|holder| Arc::ptr_eq(holder, &self.online)) {
+            devices.remove(&self.online.device);
+        }
+        self.registry.count.send_replace(devices.len());
+    }
+}

@@ -1,1 +1,2 @@
 //! The sockets that the server listens on.
+pub mod framed;

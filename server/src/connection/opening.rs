@@ -1,0 +1,226 @@
+//! The opening of a session: who is it, is it known, is it the only one?
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    message::{Hello, Pin, StoreId, Text, Welcome},
+    session::{Event, Server, Session},
+    time,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{End, Wire, write_due};
+use crate::{
+    clock,
+    event::EventKind,
+    handler::Device,
+    host::{self, Host},
+    mailbox::{Farewell, Mailbox},
+    refusal::Refusal,
+    registry::{self, Figures, Online, Place},
+    store::{DeviceRef, KeyStatus, NewSession, Reply, UnixMillis},
+};
+
+/// How long the holder of a device's place has to show that it lives, when another start of the device wants it.
+/// Less than a device waits for its welcome.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// When a clone should try again, in seconds: its original may be gone by then.
+const CLONE_RETRY: u32 = 300;
+
+/// When a device that is not known should try again, in seconds: someone may have enrolled it by then.
+const UNKNOWN_RETRY: u32 = 60;
+
+/// What a revoked device is told.
+const REVOKED: &str = "this device was revoked; enrol it again with a new key";
+
+/// How long a peer has to say its hello.
+pub(super) fn patience(host: &Host) -> time::Duration {
+    time::Duration::from_millis(host::millis(host.limits.opening_timeout))
+}
+
+/// A peer that is refused: how its connection ends, and what is known of it.
+pub(super) struct Refused {
+    pub(super) end: End,
+    device: Option<DeviceRef>,
+    event: EventKind,
+}
+
+impl Refused {
+    pub(super) fn refusal(&self, key: Pin, address: SocketAddr) -> Refusal {
+        Refusal {
+            event: self.event,
+            reason: self.end.refusal(),
+            detail: self.end.detail(),
+            address,
+            key: Some(key),
+            device: self.device.clone(),
+        }
+    }
+}
+
+impl<E: Into<End>> From<E> for Refused {
+    fn from(end: E) -> Self {
+        Self { end: end.into(), device: None, event: EventKind::ConnectionRefused }
+    }
+}
+
+/// Brings a session from its first byte to its welcome, and the device into the registry.
+pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
+    host: &Arc<Host>,
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+    key: Pin,
+    address: SocketAddr,
+) -> Result<Opened, Refused> {
+    let hello = hear_hello(wire, session).await?;
+    write_due(session, wire)?;
+    if hello.kind != ConnectionKind::Control {
+        return Err(told(CloseReason::NotServed, 0, "this kind of connection is not served here").into());
+    }
+    let device = known_device(host, key).await?;
+    make_way(host, &device, hello, address).await?;
+    let opened = enter(host, device, hello, address).await?;
+    if known_device(host, key).await.is_err() {
+        // Revoked while it opened: whoever did that found nobody in this place yet.
+        opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
+    }
+    Ok(opened)
+}
+
+/// A device with a place among those who are online, and a session's row: both are ended by whoever has this.
+pub(super) struct Opened {
+    pub(super) device: Arc<Device>,
+    pub(super) place: Place,
+    pub(super) hello: Hello,
+}
+
+async fn hear_hello<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+) -> Result<Hello, End> {
+    let nobody = Mailbox::default();
+    loop {
+        let (used, event) = session.input(clock::now(), wire.input())?;
+        let hello = match event {
+            Some(Event::Hello(hello)) => Some(hello),
+            Some(Event::Closed(close)) => return Err(End::left(&close)),
+            _ => None,
+        };
+        wire.consume(used);
+        if let Some(hello) = hello {
+            return Ok(hello);
+        }
+        if used == 0 {
+            write_due(session, wire)?;
+            wire.next(&nobody, session.timeout()).await?;
+        }
+    }
+}
+
+async fn known_device(host: &Host, key: Pin) -> Result<DeviceRef, Refused> {
+    match host.store.device_by_key(key.0).await.map_err(End::store)? {
+        KeyStatus::Known(device) => Ok(device),
+        KeyStatus::Revoked(device) => Err(Refused {
+            end: told(CloseReason::Revoked, UNKNOWN_RETRY, REVOKED),
+            device: Some(device),
+            event: EventKind::ConnectionRefused,
+        }),
+        KeyStatus::Unknown => Err(told(
+            CloseReason::UnknownKey,
+            UNKNOWN_RETRY,
+            "this key is not registered here; enrol the device with a line from `holdfast enroll`",
+        )
+        .into()),
+    }
+}
+
+/// Sees that no other start of the device holds its place: whoever answers there is the original, and whoever
+/// comes is the clone.
+async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: SocketAddr) -> Result<(), Refused> {
+    let Some(holder) = host.registry.online(device.id) else { return Ok(()) };
+    if holder.boot == hello.boot {
+        return Ok(());
+    }
+    if registry::ping(&holder, HOLDER_PATIENCE).await.is_err() {
+        holder.mailbox.close(Farewell::new(CloseReason::Silent, "a newer start of this device took over"));
+        return Ok(());
+    }
+    let detail = format!("this identity is in use from {}; enrol this device by itself", holder.address.ip());
+    tracing::warn!(device = device.name, original = %holder.address, clone = %address, "a clone was refused");
+    Err(Refused {
+        end: told(CloseReason::Clone, CLONE_RETRY, &detail),
+        device: Some(device.clone()),
+        event: EventKind::CloneRefused,
+    })
+}
+
+/// Starts the session's row, and takes the device's place.
+async fn enter(
+    host: &Arc<Host>,
+    device: DeviceRef,
+    hello: Hello,
+    address: SocketAddr,
+) -> Result<Opened, Refused> {
+    let started = NewSession { device: device.id, address: address.ip(), boot: Some(hello.boot.0) };
+    let session = host.store.start_session(started).await.map_err(End::store)?;
+    let mailbox = Arc::new(Mailbox::default());
+    let figures = Figures::default();
+    figures.heard(UnixMillis::now(), 0, 0);
+    let place = host.registry.enter(Arc::new(Online {
+        device: device.id,
+        session,
+        boot: hello.boot,
+        address,
+        since: UnixMillis::now(),
+        mailbox: Arc::clone(&mailbox),
+        figures,
+    }));
+    let device = Arc::new(Device {
+        host: Arc::clone(host),
+        id: device.id,
+        name: device.name,
+        session,
+        address,
+        reply: Reply::new(mailbox),
+    });
+    Ok(Opened { device, place, hello })
+}
+
+/// Opens the session, and tells the device where the server is found.
+pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
+    device: &Device,
+    hello: &Hello,
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+) -> Result<(), End> {
+    let host = &device.host;
+    let archived = host.store.highest(device.id, hello.stream.0).await.map_err(End::store)?;
+    let welcome = Welcome {
+        version: session.version(),
+        interval: host::millis(host.keep_alive.interval),
+        timeout: host::millis(host.keep_alive.timeout),
+        max_frame: host.limits.max_frame,
+        window: host.window(),
+        store: StoreId(host.store.id()),
+        archived,
+        time: u64::try_from(UnixMillis::now().0).unwrap_or(0),
+        name: Text::shortened(&device.name),
+    };
+    let now = clock::now();
+    let endpoints = host.address_book.endpoints();
+    let told = wire
+        .write(256, |room| session.welcome(now, &welcome, room))
+        .and_then(|_| wire.write(1024, |room| session.notice(now, &endpoints, room)));
+    if let Err(error) = told {
+        // The peer takes frames that are too small for it: it will find the server by what it knows.
+        tracing::warn!(device = device.name, %error, "the server's addresses could not be sent");
+    }
+    tracing::info!(device = device.name, address = %device.address, "device online");
+    Ok(())
+}
+
+fn told(reason: CloseReason, retry_after: u32, detail: &str) -> End {
+    End::Told(Farewell::new(reason, detail).retry_after(retry_after))
+}

@@ -1,0 +1,111 @@
+//! The TLS port: devices, and those that want to become one.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use protocol_core::code::CloseReason;
+use socket2::{Domain, Protocol as SocketProtocol, Socket, TcpKeepalive, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{
+    connection, enrolment,
+    host::Host,
+    refusal::Refusal,
+    tls::{Acceptor, Protocol},
+};
+
+/// How many connections may wait to be accepted: a whole fleet comes back at once after a restart.
+const BACKLOG: i32 = 4_096;
+
+/// How long to pause when the system can't accept more (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens on this address.
+///
+/// # Errors
+/// What the system said: the address is taken, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(SocketProtocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` is for both families.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections until the future is dropped. Those that were accepted live on.
+pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
+    let connections = Arc::new(Semaphore::new(host.limits.connections));
+    let unknown = Arc::new(Semaphore::new(host.limits.unknown_connections));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted; raise the limit of open files (ulimit -n)?");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let permits =
+            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
+        let (Ok(known), Ok(unknown)) = permits else {
+            // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
+            tracing::warn!(%address, "refused: as many connections are open as may be");
+            continue;
+        };
+        let (host, acceptor) = (Arc::clone(&host), acceptor.clone());
+        tokio::spawn(async move {
+            // The handshake's future is large, and soon over: an idle connection should not keep it.
+            let Some(shaken) = Box::pin(shake_hands(&host, &acceptor, stream, address, unknown)).await else {
+                return;
+            };
+            match shaken.protocol {
+                Protocol::Framed => connection::serve(&host, shaken.stream, shaken.key, address).await,
+                Protocol::Enrolment => {
+                    Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address)).await;
+                }
+            }
+            drop(known);
+        });
+    }
+}
+
+struct Shaken {
+    stream: crate::tls::Stream,
+    key: protocol_core::message::Pin,
+    protocol: Protocol,
+}
+
+async fn shake_hands(
+    host: &Host,
+    acceptor: &Acceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    _unknown: OwnedSemaphorePermit,
+) -> Option<Shaken> {
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%address, %error, "the connection could not be prepared");
+    }
+    let detail = match timeout(host.limits.opening_timeout, acceptor.accept(stream)).await {
+        Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
+        Ok(Err(error)) => format!("TLS: {error}"),
+        Err(_) => "TLS: the peer did not shake hands in time".to_owned(),
+    };
+    Refusal::of_stranger(address, CloseReason::ProtocolError, detail).record(&host.store).await;
+    None
+}
+
+/// Small frames go out at once, and a dead peer is found by the system too.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keep_alive =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+}

@@ -1,0 +1,165 @@
+//! What others ask of a connection: one slot for each kind of request, so that nothing piles up.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use protocol_core::{
+    code::CloseReason,
+    message::{Close, Echo, StreamId, Text},
+};
+use tokio::sync::oneshot;
+
+use crate::store::{Archived, Outcome};
+
+/// How a connection is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// Why.
+    pub reason: CloseReason,
+    /// When the device should come back, in seconds; 0 leaves that to the device.
+    pub retry_after: u32,
+    /// The reason in words.
+    pub detail: String,
+}
+
+impl Farewell {
+    /// An end for this reason, with nothing said of coming back.
+    pub fn new(reason: CloseReason, detail: impl Into<String>) -> Self {
+        Self { reason, retry_after: 0, detail: detail.into() }
+    }
+
+    /// The device should come back after so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = seconds;
+        self
+    }
+
+    /// The farewell as it is sent.
+    pub fn close(&self) -> Close<'_> {
+        Close { reason: self.reason, retry_after: self.retry_after, detail: Text::shortened(&self.detail) }
+    }
+}
+
+/// What is in the mailbox.
+#[derive(Debug, Default)]
+pub struct Letters {
+    /// The newest message that is archived: it stands for all before it.
+    pub archived: Option<Echo>,
+    /// How many messages were archived anew.
+    pub archived_count: u64,
+    /// A message's number was archived before, with other content.
+    pub conflict: Option<Echo>,
+    /// The store could not keep a message: nothing after it may be echoed.
+    pub store_failed: bool,
+    /// Messages for the device wait in the store.
+    pub deliver: bool,
+    /// Who waits for the device's next sign of life.
+    pub pings: Vec<oneshot::Sender<Duration>>,
+    /// The connection is to end.
+    pub close: Option<Farewell>,
+}
+
+impl Letters {
+    /// The farewell that these letters ask for, if one does.
+    pub fn last_word(&self) -> Option<Farewell> {
+        if let Some(Echo { stream, number }) = self.conflict {
+            let detail =
+                format!("message {number} of stream {stream} was archived before with other content");
+            return Some(Farewell::new(CloseReason::Conflict, detail).retry_after(1));
+        }
+        if self.store_failed {
+            let detail = "the server could not write a message; nothing is lost, send it again";
+            return Some(Farewell::new(CloseReason::Overloaded, detail).retry_after(5));
+        }
+        self.close.clone()
+    }
+}
+
+/// A connection's mailbox. Putting something in never waits.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    letters: Letters,
+    has_mail: bool,
+    waker: Option<Waker>,
+}
+
+/// The most callers that wait for one connection's sign of life; more are told that there is none.
+const MAX_PINGS: usize = 64;
+
+impl Mailbox {
+    /// Messages for the device wait in the store.
+    pub fn deliver(&self) {
+        self.put(|letters| letters.deliver = true);
+    }
+
+    /// Someone waits for a sign of life. The reply is dropped if there is none.
+    pub fn ping(&self, reply: oneshot::Sender<Duration>) {
+        self.put(|letters| {
+            letters.pings.retain(|waiting| !waiting.is_closed());
+            if letters.pings.len() < MAX_PINGS {
+                letters.pings.push(reply);
+            }
+        });
+    }
+
+    /// The connection is to end. The first reason stands.
+    pub fn close(&self, farewell: Farewell) {
+        self.put(|letters| {
+            letters.close.get_or_insert(farewell);
+        });
+    }
+
+    /// Everything that was put in since the last call; waits for the first.
+    pub fn poll_take(&self, context: &Context<'_>) -> Poll<Letters> {
+        let mut state = self.lock();
+        if !state.has_mail {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        state.has_mail = false;
+        Poll::Ready(std::mem::take(&mut state.letters))
+    }
+
+    fn put(&self, write: impl FnOnce(&mut Letters)) {
+        let waker = {
+            let mut state = self.lock();
+            write(&mut state.letters);
+            state.has_mail = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Archived for Arc<Mailbox> {
+    fn archived(&self, stream: u64, number: u64, outcome: Outcome) {
+        let echo = Echo { stream: StreamId(stream), number };
+        self.put(|letters| match outcome {
+            Outcome::New | Outcome::Repeat => {
+                letters.archived = Some(echo);
+                letters.archived_count += u64::from(outcome == Outcome::New);
+            }
+            Outcome::Conflict => letters.conflict = Some(echo),
+            Outcome::Failed => letters.store_failed = true,
+        });
+    }
+}

@@ -1,0 +1,54 @@
+//! Who was turned away: said in the log, and written down as an event.
+
+use std::net::SocketAddr;
+
+use protocol_core::{code::CloseReason, message::Pin};
+
+use crate::{
+    event::{EventKind, NewEvent},
+    store::{DeviceRef, Store},
+};
+
+/// A peer that was turned away.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What kind of event it is.
+    pub event: EventKind,
+    /// The reason that the peer was told, or would have been.
+    pub reason: CloseReason,
+    /// The reason in words.
+    pub detail: String,
+    /// Where the peer came from.
+    pub address: SocketAddr,
+    /// The key that it showed, if it came so far.
+    pub key: Option<Pin>,
+    /// The device that the key belongs to, if it is known.
+    pub device: Option<DeviceRef>,
+}
+
+impl Refusal {
+    /// A stranger was turned away, of whom nothing but the address is known.
+    pub fn of_stranger(address: SocketAddr, reason: CloseReason, detail: impl Into<String>) -> Self {
+        let event = EventKind::ConnectionRefused;
+        Self { event, reason, detail: detail.into(), address, key: None, device: None }
+    }
+
+    /// Writes it down. The store leaves out most of a storm.
+    pub async fn record(&self, store: &Store) {
+        let device = self.device.as_ref().map(|device| device.name.as_str());
+        tracing::info!(address = %self.address, reason = ?self.reason, detail = self.detail, device, "refused");
+        let mut event = NewEvent::new(self.event)
+            .address(self.address.ip())
+            .detail("reason", format!("{:?}", self.reason))
+            .detail("text", self.detail.as_str());
+        if let Some(key) = self.key {
+            event = event.detail("key", key.to_string());
+        }
+        if let Some(device) = &self.device {
+            event = event.device(device.id);
+        }
+        if let Err(error) = store.record_refusal(event).await {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+    }
+}
