@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod enrol;
@@ -12,6 +13,8 @@ pub mod identity;
 pub mod inbox;
 pub mod local;
 pub mod outbox;
+pub mod queue;
 pub mod state;
 pub mod status;
+pub mod store;
 pub mod tls;
