@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod enrolment;
+pub mod escape;
 pub mod event;
 pub mod files;
 pub mod handler;

@@ -1,5 +1,181 @@
 //! The command line: arguments, and one file for each group of verbs.
 
+mod api_client;
 pub mod client;
+mod devices;
+mod enroll;
+mod error;
 mod hidden;
+mod messages;
+mod output;
+mod server;
 pub mod term_password;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use api_client::ApiClient;
+use error::CliError;
+use output::Output;
+
+use crate::config::Overrides;
+
+/// The data directory, if nothing else is said.
+pub const DEFAULT_DATA: &str = "/var/lib/holdfast";
+
+/// The fleet of devices behind one server: who is online, what they say, and messages to them.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  holdfast serve                        run the server
+  holdfast enroll --name greenhouse     print the line to run on a new device
+  holdfast devices                      who is online
+  holdfast messages --follow            what they say
+  holdfast send greenhouse 'hello'      say something to one
+
+Exit codes: 0 fine, 1 failed, 2 usage, 3 the server can't be reached, 4 no such device, 5 refused.")]
+pub struct Arguments {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What all verbs share; it may stand before or after the verb.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of all commands")]
+struct Shared {
+    /// The server's data directory, with its socket
+    #[arg(long, global = true, env = "HOLDFAST_DATA", default_value = DEFAULT_DATA, value_name = "DIR")]
+    data: PathBuf,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the server
+    #[command(after_help = "\
+Without any configuration the server makes what it needs in --data, and listens.
+
+Examples:
+  holdfast serve
+  holdfast serve --data ./data --listen 0.0.0.0:55223 --advertise fleet.example.org:55223")]
+    Serve(Overrides),
+    /// Show all devices: who is online, since when, from where
+    #[command(after_help = "Example:\n  holdfast devices --json | jq -r 'select(.online).name'")]
+    Devices,
+    /// Show all that is known of one device
+    #[command(after_help = "Example:\n  holdfast device greenhouse")]
+    Device(devices::One),
+    /// Show when devices were connected, and why each connection ended
+    #[command(after_help = "Example:\n  holdfast sessions greenhouse")]
+    Sessions(devices::Perhaps),
+    /// Show messages, all that there are, in both directions
+    #[command(after_help = "\
+Examples:
+  holdfast messages --since 1h
+  holdfast messages greenhouse --follow
+  holdfast messages --json | jq -r 'select(.kind == \"text\").body'")]
+    Messages(watch::Selection),
+    /// Show what happened: who came, went, was refused, and who did what
+    #[command(
+        after_help = "Examples:\n  holdfast events --since 2026-11-22T08:00:00Z\n  holdfast events --follow"
+    )]
+    Events(watch::Selection),
+    /// Send a message to a device; it is kept until the device has it
+    #[command(after_help = "\
+Examples:
+  holdfast send greenhouse 'open the window'
+  holdfast send greenhouse --kind config --expires 1h - < settings.json")]
+    Send(messages::Send),
+    /// Ask a device to answer now, and show how long it took
+    #[command(after_help = "Example:\n  holdfast ping greenhouse")]
+    Ping(devices::One),
+    /// Print the line that enrols a new device
+    #[command(after_help = "\
+The line is a secret until it is used up or expired. Nothing else is printed on standard output.
+
+Examples:
+  holdfast enroll
+  holdfast enroll --name camera --uses 20 --expires 7d --address fleet.example.org:55223")]
+    Enroll(enroll::Enroll),
+    /// Take a device's rights away and disconnect it
+    #[command(after_help = "Example:\n  holdfast revoke greenhouse")]
+    Revoke(devices::One),
+    /// Show how the server is doing
+    #[command(after_help = "Example:\n  holdfast status --data ./data")]
+    Status,
+    /// Stop the server: devices are told to come back, what was accepted is kept
+    #[command(after_help = "Example:\n  holdfast stop --data ./data")]
+    Stop(server::Stop),
+    /// Talk to a server of the original protocol, line by line
+    #[command(after_help = "Example:\n  holdfast client localhost")]
+    Client(client::ClientArguments),
+    /// Set the password that lets a classic client stop the server
+    #[command(after_help = "\
+The password is asked for on a terminal, else read from standard input. It is in force at once.
+
+Example:
+  holdfast term-password < password-file")]
+    TermPassword,
+    /// Print completions for a shell
+    #[command(after_help = "\
+Example:
+  holdfast completions bash > /etc/bash_completion.d/holdfast")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Does what the command line asks for. Gives the exit code that stands in the help.
+pub fn main() -> ExitCode {
+    let Arguments { shared, verb } = Arguments::parse();
+    let mut output = Output::new(shared.json);
+    let done = run(&shared, verb, &mut output).and_then(|code| {
+        output.flush()?;
+        Ok(code)
+    });
+    done.unwrap_or_else(|error| error.report(shared.json))
+}
+
+fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, CliError> {
+    let api = ApiClient::new(&shared.data);
+    let asked: Result<(), CliError> = match verb {
+        Verb::Serve(overrides) => return server::serve(&shared.data, &overrides),
+        Verb::Client(arguments) => return Ok(client::run(&arguments)),
+        Verb::TermPassword => return Ok(term_password::run(&shared.data)),
+        Verb::Completions { shell } => {
+            // Made in memory first: the generator panics where it can't write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);
+            output.bytes(&script).map_err(CliError::from)
+        }
+        Verb::Devices => ask(devices::list(&api, output)),
+        Verb::Device(one) => ask(devices::show(&api, &one.device, output)),
+        Verb::Sessions(perhaps) => ask(devices::sessions(&api, perhaps.device.as_deref(), output)),
+        Verb::Messages(selection) => ask(watch::messages(&api, &selection, output)),
+        Verb::Events(selection) => ask(watch::events(&api, &selection, output)),
+        Verb::Send(send) => ask(messages::send(&api, &send, output)),
+        Verb::Ping(one) => ask(devices::ping(&api, &one.device, output)),
+        Verb::Enroll(enroll) => ask(enroll::enroll(&api, &enroll, output)),
+        Verb::Revoke(one) => ask(devices::revoke(&api, &one.device, output)),
+        Verb::Status => ask(server::status(&api, output)),
+        Verb::Stop(stop) => ask(server::stop(&api, &stop, output)),
+    };
+    asked.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs the conversation with the server; Ctrl-C ends it.
+fn ask(conversation: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(conversation)
+}

@@ -1,0 +1,305 @@
+//! HTTP over the server's Unix socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, task::JoinHandle};
+
+use super::{error::CliError, output::Output};
+use crate::api::{
+    SOCKET,
+    view::{ErrorAnswer, ErrorBody, Page},
+};
+
+/// The longest answer, or entry of a stream, that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// The server on a data directory. Nothing is connected until something is asked.
+pub(super) struct ApiClient {
+    data: PathBuf,
+    socket: PathBuf,
+}
+
+impl ApiClient {
+    /// The server that runs on this data directory, if one does.
+    pub(super) fn new(data: &Path) -> Self {
+        Self { data: data.to_owned(), socket: data.join(SOCKET) }
+    }
+
+    /// Asks for something.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let (response, _connection) = self.request(Method::GET, path, None, None).await?;
+        self.read(response).await
+    }
+
+    /// Asks for something to be done.
+    pub(super) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.unreachable(&error))?;
+        let (response, _connection) = self.request(Method::POST, path, Some(body), None).await?;
+        self.read(response).await
+    }
+
+    /// Reads a list to its end, page by page.
+    pub(super) async fn each<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut entry: impl FnMut(T) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut after = None;
+        loop {
+            let mut query = query.to_vec();
+            query.extend(after.map(|after: i64| ("after", after.to_string())));
+            let page: Page<T> = self.get(&with_query(path, &query)).await?;
+            for item in page.items {
+                entry(item)?;
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Follows a live list: `entry` gets what there is, and then whatever comes. Flushes the output whenever
+    /// nothing more waits. A stream that is cut is taken up where it was; this returns only with an error.
+    pub(super) async fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        output: &mut Output,
+        mut entry: impl FnMut(&mut Output, T) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut last_id = None;
+        loop {
+            let (response, _connection) = self.request(Method::GET, path, None, last_id.as_deref()).await?;
+            let mut stream = EventStream::new(self.success(response).await?);
+            while let Some(chunk) = stream.next_chunk().await {
+                for message in stream.take_messages(&chunk).map_err(|error| self.unreachable(&error))? {
+                    let item =
+                        serde_json::from_str(&message.data).map_err(|error| self.unreachable(&error))?;
+                    entry(output, item)?;
+                    last_id = message.id.or(last_id);
+                }
+                output.flush()?;
+            }
+        }
+    }
+
+    /// The process that serves the socket, if this process can see it.
+    pub(super) async fn server_process(&self) -> Result<Option<i32>, CliError> {
+        let stream = self.connect().await?;
+        Ok(stream.peer_cred()?.pid().filter(|pid| *pid > 0))
+    }
+
+    async fn connect(&self) -> Result<UnixStream, CliError> {
+        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                CliError::NoServer { data: self.data.clone() }
+            }
+            _ => self.unreachable(&error),
+        })
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        last_id: Option<&str>,
+    ) -> Result<(Response<Incoming>, Connection), CliError> {
+        let stream = self.connect().await?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(&error))?;
+        let connection = Connection(tokio::spawn(async move {
+            // What goes wrong here shows in the request that it goes wrong for.
+            let _ = connection.await;
+        }));
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "holdfast");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| self.unreachable(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
+        Ok((response, connection))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, CliError> {
+        let body = self.success(response).await?;
+        let bytes = self.collect(body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.unreachable(&error))
+    }
+
+    /// The body of an answer, if it is no error.
+    async fn success(&self, response: Response<Incoming>) -> Result<Incoming, CliError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        let bytes = self.collect(response.into_body()).await?;
+        let error = serde_json::from_slice(&bytes)
+            .map(|answer: ErrorAnswer| answer.error)
+            .unwrap_or_else(|_| unexpected(status));
+        Err(CliError::Answer { status: status.as_u16(), error })
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Bytes, CliError> {
+        let collected = Limited::new(body, MAX_ANSWER).collect().await;
+        Ok(collected.map_err(|error| self.unreachable(&error))?.to_bytes())
+    }
+
+    fn unreachable(&self, reason: &impl ToString) -> CliError {
+        CliError::Unreachable { socket: self.socket.clone(), reason: reason.to_string() }
+    }
+}
+
+fn unexpected(status: StatusCode) -> ErrorBody {
+    ErrorBody {
+        code: "unexpected".to_owned(),
+        message: format!("the server answered {status}: it is perhaps of another version"),
+        next_step: None,
+    }
+}
+
+/// The task of a connection: it ends with this.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A path with a query; values are escaped.
+pub(super) fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+    match query.is_empty() {
+        true => path.to_owned(),
+        false => format!("{path}?{}", query.join("&")),
+    }
+}
+
+/// A text as a part of a path or query (percent-encoding).
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            true => encoded.push(char::from(byte)),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// A stream of server-sent events.
+struct EventStream {
+    body: Incoming,
+    /// What has come of the line that is not whole yet.
+    rest: Vec<u8>,
+    id: Option<String>,
+    data: Option<String>,
+}
+
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+struct StreamMessage {
+    id: Option<String>,
+    data: String,
+}
+
+impl EventStream {
+    const fn new(body: Incoming) -> Self {
+        Self { body, rest: Vec::new(), id: None, data: None }
+    }
+
+    /// The next bytes; none if the stream is at its end, or was cut.
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        loop {
+            let frame = self.body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                return Some(data);
+            }
+        }
+    }
+
+    fn take_messages(&mut self, chunk: &[u8]) -> Result<Vec<StreamMessage>, String> {
+        take_messages(&mut self.rest, &mut self.id, &mut self.data, chunk)
+    }
+}
+
+/// The messages that are whole with this chunk.
+fn take_messages(
+    rest: &mut Vec<u8>,
+    id: &mut Option<String>,
+    data: &mut Option<String>,
+    chunk: &[u8],
+) -> Result<Vec<StreamMessage>, String> {
+    let mut messages = Vec::new();
+    for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+        if rest.len() + part.len() > MAX_ANSWER {
+            return Err(format!("expected lines of at most {MAX_ANSWER} bytes, found a longer one"));
+        }
+        rest.extend_from_slice(part);
+        let Some(line) = rest.strip_suffix(b"\n") else { break };
+        let line = String::from_utf8_lossy(line);
+        match line.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value))) {
+            None if line.is_empty() => {
+                messages.extend(data.take().map(|data| StreamMessage { id: id.take(), data }));
+            }
+            Some(("id", value)) => *id = Some(value.to_owned()),
+            Some(("data", value)) => data.get_or_insert_default().push_str(value),
+            // A comment, which only shows that the stream lives; or what a newer server adds.
+            _ => {}
+        }
+        rest.clear();
+    }
+    Ok(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StreamMessage, encoded, take_messages, with_query};
+
+    #[test]
+    fn paths_are_escaped() {
+        assert_eq!(encoded("greenhouse-1"), "greenhouse-1");
+        assert_eq!(encoded("../a b?ü"), "..%2Fa%20b%3F%C3%BC");
+        assert_eq!(with_query("/x", &[("a", "1".into()), ("b", "&".into())]), "/x?a=1&b=%26");
+        assert_eq!(with_query("/x", &[]), "/x");
+    }
+
+    #[test]
+    fn a_stream_split_anywhere_gives_the_same_messages() {
+        let text = b": hello\nid: 1\ndata: {\"a\":1}\n\nid: 22\nevent: x\ndata:two\n\n\n";
+        let expected = [
+            StreamMessage { id: Some("1".into()), data: "{\"a\":1}".into() },
+            StreamMessage { id: Some("22".into()), data: "two".into() },
+        ];
+        for split in 0..text.len() {
+            let (mut rest, mut id, mut data) = (Vec::new(), None, None);
+            let (first, second) = text.split_at(split);
+            let mut messages = take_messages(&mut rest, &mut id, &mut data, first).unwrap();
+            messages.extend(take_messages(&mut rest, &mut id, &mut data, second).unwrap());
+            assert_eq!(messages, expected, "split at {split}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `devices`, `device`, `sessions`, `ping`, `revoke`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{
+    api_client::{ApiClient, encoded, with_query},
+    error::CliError,
+    output::{Cell, Output, Style, Table, ago, exact_and_ago, or_dash, round_trip, size},
+};
+use crate::{
+    api::view::{DeviceView, Page, PingAnswer, RevokeAnswer, SessionView, Time},
+    span,
+};
+
+/// A device that must be named.
+#[derive(Args, Clone, Debug)]
+pub(super) struct One {
+    /// The device's name
+    #[arg(value_name = "DEVICE")]
+    pub(super) device: String,
+}
+
+/// A device that may be named.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Perhaps {
+    /// Only of this device
+    #[arg(value_name = "DEVICE")]
+    pub(super) device: Option<String>,
+}
+
+/// The path of what is about one device.
+pub(super) fn path(device: &str, rest: &str) -> String {
+    format!("/api/v1/devices/{}{rest}", encoded(device))
+}
+
+/// `holdfast devices`.
+pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), CliError> {
+    let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
+    if output.json {
+        return Ok(items.iter().try_for_each(|device| output.json_line(device))?);
+    }
+    let now = Time::now();
+    let headings = ["NAME", "STATE", "LAST SEEN", "ADDRESS", "VERSION", "ROUND TRIP", "QUEUED"];
+    let mut table = Table::new(&headings);
+    for device in &items {
+        table.row([
+            Cell::plain(&device.name),
+            state(device, now),
+            Cell::plain(or_dash(device.last_seen.map(Time::to_seconds))),
+            Cell::plain(or_dash(device.address.as_ref())),
+            Cell::plain(or_dash(device.version.as_ref())),
+            Cell::plain(or_dash(device.round_trip_ms.map(round_trip))),
+            Cell::plain(device.queued),
+        ]);
+    }
+    if items.is_empty() && !output.json {
+        eprintln!("No device is registered. `holdfast enroll` prints the line that adds one.");
+        return Ok(());
+    }
+    Ok(output.table(&table)?)
+}
+
+/// `online 3m`, `offline 2h`, `connected 5m (classic)`, `revoked`.
+fn state(device: &DeviceView, now: Time) -> Cell {
+    let classic = match device.kind.as_str() {
+        "classic" => " (classic)",
+        _ => "",
+    };
+    let for_so_long =
+        |since: Option<Time>| since.map_or_else(String::new, |since| format!(" {}", ago(since, now)));
+    if device.revoked.is_some() {
+        return Cell::styled(Style::Bad, "revoked");
+    }
+    if device.online {
+        // Of a classic client only its TCP connection is known: it answers to nothing.
+        let word = if classic.is_empty() { "online" } else { "connected" };
+        return Cell::styled(Style::Good, format!("{word}{}{classic}", for_so_long(device.since)));
+    }
+    match device.last_seen {
+        None => Cell::styled(Style::Dim, format!("never seen{classic}")),
+        seen => Cell::styled(Style::Dim, format!("offline{}{classic}", for_so_long(seen))),
+    }
+}
+
+/// `holdfast device NAME`.
+pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
+    let device: DeviceView = api.get(&path(name, "")).await?;
+    if output.json {
+        return Ok(output.json_line(&device)?);
+    }
+    let now = Time::now();
+    let exactly = |time: Option<Time>| time.map(|time| exact_and_ago(time, now));
+    let state = match (device.online, device.revoked.is_some()) {
+        (_, true) => "revoked",
+        (true, _) if device.kind == "classic" => "connected (classic: known by its TCP connection only)",
+        (true, _) => "online",
+        (false, _) => "offline",
+    };
+    output.facts(&[
+        ("name", Some(device.name)),
+        ("kind", Some(device.kind)),
+        ("state", Some(state.to_owned())),
+        ("online since", exactly(device.since)),
+        ("last seen", exactly(device.last_seen)),
+        ("revoked", exactly(device.revoked)),
+        ("address", device.address),
+        ("round trip", device.round_trip_ms.map(round_trip)),
+        ("host name", device.host_name),
+        ("agent version", device.version),
+        ("ssh user", device.ssh_user),
+        ("known since", exactly(Some(device.created))),
+        ("sessions", Some(device.sessions.to_string())),
+        (
+            "connected",
+            Some(span::shortened(Duration::from_secs(device.connected_seconds)).replace("0ms", "0s")),
+        ),
+        ("received", Some(format!("{} messages, {}", device.messages_in, size(device.bytes_in)))),
+        ("sent", Some(format!("{} messages, {}", device.messages_out, size(device.bytes_out)))),
+        ("queued", Some(format!("{} messages", device.queued))),
+        ("status", device.status.map(|status| status.to_string())),
+        ("status of", exactly(device.status_at)),
+    ])?;
+    Ok(())
+}
+
+/// `holdfast sessions [DEVICE]`.
+pub(super) async fn sessions(
+    api: &ApiClient,
+    device: Option<&str>,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let headings = ["DEVICE", "STARTED", "LASTED", "ADDRESS", "END", "IN", "OUT", "BYTES IN"];
+    let mut table = Table::new(&headings);
+    let now = Time::now();
+    let query: Vec<_> = device.map(|device| ("device", device.to_owned())).into_iter().collect();
+    let path = with_query("/api/v1/sessions", &[]);
+    api.each(&path, &query, |session: SessionView| {
+        if output.json {
+            return Ok(output.json_line(&session)?);
+        }
+        let end = match (session.ended, session.reason) {
+            (None, _) => Cell::styled(Style::Good, "open"),
+            (Some(_), reason) => Cell::plain(reason.unwrap_or_default()),
+        };
+        table.row([
+            Cell::plain(&session.device),
+            Cell::plain(session.started.to_seconds()),
+            Cell::plain(ago(session.started, session.ended.unwrap_or(now))),
+            Cell::plain(&session.address),
+            end,
+            Cell::plain(session.messages_in),
+            Cell::plain(session.messages_out),
+            Cell::plain(size(session.bytes_in)),
+        ]);
+        Ok(())
+    })
+    .await?;
+    if !output.json {
+        output.table(&table)?;
+    }
+    Ok(())
+}
+
+/// `holdfast ping DEVICE`.
+pub(super) async fn ping(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
+    let answer: PingAnswer = api.post(&path(name, "/ping"), &serde_json::json!({})).await?;
+    if output.json {
+        return Ok(output.json_line(&answer)?);
+    }
+    let name = Cell::plain(&answer.device);
+    Ok(output.line(&format!("{name}: answered in {}", round_trip(answer.round_trip_ms)))?)
+}
+
+/// `holdfast revoke DEVICE`.
+pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
+    let answer: RevokeAnswer = api.post(&path(name, "/revoke"), &serde_json::json!({})).await?;
+    if output.json {
+        return Ok(output.json_line(&answer)?);
+    }
+    let name = Cell::plain(&answer.device);
+    let then = if answer.was_online { " and disconnected" } else { "" };
+    Ok(output
+        .line(&format!("{name} is revoked{then}. `holdfast enroll` lets it in again, with a new key."))?)
+}

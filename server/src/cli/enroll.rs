@@ -1,0 +1,60 @@
+//! `enroll`: the line that makes a device known.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{api_client::ApiClient, error::CliError, output::Output};
+use crate::{
+    api::view::{TokenAnswer, TokenRequest},
+    span,
+};
+
+/// The arguments of `enroll`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Enroll {
+    /// The device's name; with --uses above 1 a number is added [default: the device's host name]
+    #[arg(long)]
+    name: Option<String>,
+    /// How many devices the line is good for
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    uses: u32,
+    /// For how long it is good
+    #[arg(long, default_value = "24h", value_name = "SPAN", value_parser = span::parse)]
+    expires: Duration,
+    /// Where devices find the server, best first; may be repeated [default: what the server is configured with]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    address: Vec<String>,
+}
+
+/// `holdfast enroll`.
+pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output) -> Result<(), CliError> {
+    let request = TokenRequest {
+        name: enroll.name.clone(),
+        uses: Some(enroll.uses),
+        expires_seconds: Some(enroll.expires.as_secs()),
+        addresses: enroll.address.clone(),
+    };
+    let answer: TokenAnswer = api.post("/api/v1/tokens", &request).await?;
+    if output.json {
+        return Ok(output.json_line(&answer)?);
+    }
+    output.line(&answer.line)?;
+    output.flush()?;
+    let devices = match answer.uses {
+        1 => "one device".to_owned(),
+        uses => format!("{uses} devices"),
+    };
+    eprintln!(
+        "Run this line on the device. It is good for {devices}, until {}.",
+        answer.expires.to_seconds()
+    );
+    if answer.guessed {
+        eprintln!(
+            "The device will look for the server at {}: that is a guess. If it is wrong, use --address, or set \
+             `advertise` in the server's configuration.",
+            answer.addresses.join(", ")
+        );
+    }
+    Ok(())
+}

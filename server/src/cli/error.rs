@@ -1,0 +1,115 @@
+//! What can go wrong with a verb, and the exit code that tells it.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use crate::{
+    api::view::{ErrorAnswer, ErrorBody},
+    config::ConfigError,
+    escape::one_line,
+};
+
+/// Why a verb was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// Nobody listens on the server's socket.
+    #[error("no server runs on {}", data.display())]
+    NoServer {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// The server can't be talked to.
+    #[error("can't talk to the server at {}: {reason}", socket.display())]
+    Unreachable {
+        /// Its socket.
+        socket: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// The server says no.
+    #[error("{}", error.message)]
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        error: ErrorBody,
+    },
+    /// The arguments don't make sense, in a way that only shows when they are used.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something else failed.
+    #[error("{0}")]
+    Failed(String),
+    /// Reading the input, or writing the output, failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl CliError {
+    /// A failure in words.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    /// Tells the error on standard error, and gives its exit code.
+    pub(super) fn report(&self, json: bool) -> ExitCode {
+        if let Self::Io(error) = self
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            // Whoever read the output has had enough.
+            return ExitCode::SUCCESS;
+        }
+        let message = one_line(&self.to_string());
+        let next_step = self.next_step().map(|step| one_line(&step));
+        if json {
+            let body = ErrorBody { code: self.code().to_owned(), message, next_step };
+            let answer = serde_json::to_string(&ErrorAnswer { error: body }).unwrap_or_default();
+            eprintln!("{answer}");
+        } else {
+            match next_step {
+                Some(step) => eprintln!("holdfast: {message}; {step}"),
+                None => eprintln!("holdfast: {message}"),
+            }
+        }
+        ExitCode::from(self.exit_code())
+    }
+
+    /// The exit code, as in the help.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Config(_) => 2,
+            Self::NoServer { .. } | Self::Unreachable { .. } => 3,
+            Self::Answer { status: 400 | 422, .. } => 2,
+            Self::Answer { status: 404, .. } => 4,
+            Self::Answer { status: 401 | 403, .. } => 5,
+            Self::Answer { .. } | Self::Failed(_) | Self::Io(_) => 1,
+        }
+    }
+
+    fn code(&self) -> &str {
+        match self {
+            Self::NoServer { .. } => "no-server",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Answer { error, .. } => &error.code,
+            Self::Usage(_) => "usage",
+            Self::Config(_) => "configuration",
+            Self::Failed(_) | Self::Io(_) => "failed",
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        match self {
+            Self::NoServer { data } => Some(format!(
+                "start it with `holdfast serve --data {0}`, or name the data directory of one that runs by --data",
+                data.display()
+            )),
+            Self::Unreachable { .. } => {
+                Some("run this as the user of the server, or as root, on its machine".to_owned())
+            }
+            Self::Answer { error, .. } => error.next_step.clone(),
+            _ => None,
+        }
+    }
+}

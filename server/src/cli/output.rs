@@ -1,0 +1,253 @@
+//! What is printed: tables for people, one JSON object a line for programs.
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{api::view::Time, escape::Escaped, span};
+
+/// Standard output, and how to write to it.
+pub(super) struct Output {
+    /// One object a line.
+    pub(super) json: bool,
+    colours: bool,
+    writer: BufWriter<Stdout>,
+}
+
+/// How a cell or word stands out, where there are colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Style {
+    #[default]
+    Plain,
+    Good,
+    Bad,
+    Dim,
+    Heading,
+}
+
+impl Style {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "\x1b[32m",
+            Self::Bad => "\x1b[31m",
+            Self::Dim => "\x1b[2m",
+            Self::Heading => "\x1b[1m",
+        }
+    }
+}
+
+impl Output {
+    /// Colours only on a terminal whose user has not asked for none (`NO_COLOR`).
+    pub(super) fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+        let colours = wanted && stdout.is_terminal();
+        Self { json, colours, writer: BufWriter::new(stdout) }
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(super) fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.writer, value)?;
+        self.writer.write_all(b"\n")
+    }
+
+    /// Writes a line.
+    pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.writer, "{line}")
+    }
+
+    /// Writes bytes as they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.write_all(bytes)
+    }
+
+    /// What was written is there to be read.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+
+    /// A text in a style, if there are colours.
+    pub(super) fn styled(&self, style: Style, text: &str) -> String {
+        match self.colours && style != Style::Plain {
+            true => format!("{}{text}\x1b[0m", style.code()),
+            false => text.to_owned(),
+        }
+    }
+
+    /// Writes names and values, a line each; those without a value are left out.
+    pub(super) fn facts(&mut self, facts: &[(&str, Option<String>)]) -> io::Result<()> {
+        let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+        for (name, value) in facts {
+            if let Some(value) = value {
+                let name = self.styled(Style::Dim, &format!("{name:<width$}"));
+                writeln!(self.writer, "{name}{}", Escaped(value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a table: what stands in its cells is escaped.
+    pub(super) fn table(&mut self, table: &Table) -> io::Result<()> {
+        let widths = table.widths();
+        let headings = table.headings.iter().map(|heading| Cell::styled(Style::Heading, *heading)).collect();
+        for row in std::iter::once(&headings).chain(&table.rows) {
+            let mut line = String::new();
+            for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let padding = match index + 1 == row.len() {
+                    true => 0,
+                    false => width.saturating_sub(columns(&cell.text)) + 2,
+                };
+                line.push_str(&self.styled(cell.style, &cell.text));
+                line.extend(std::iter::repeat_n(' ', padding));
+            }
+            writeln!(self.writer, "{}", line.trim_end_matches(' '))?;
+        }
+        Ok(())
+    }
+}
+
+/// A table, to be shown as a whole.
+pub(super) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// A cell of a table, escaped.
+#[derive(Debug)]
+pub(super) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    /// A cell without a style.
+    pub(super) fn plain(value: impl ToString) -> Self {
+        Self::styled(Style::Plain, value.to_string())
+    }
+
+    /// A cell in a style.
+    pub(super) fn styled(style: Style, text: impl AsRef<str>) -> Self {
+        Self { text: Escaped(text.as_ref()).to_string(), style }
+    }
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl Table {
+    /// A table without rows.
+    pub(super) fn new(headings: &[&'static str]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row: a cell for each heading.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.headings.iter().map(|heading| columns(heading)).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = columns(&cell.text).max(*width);
+            }
+        }
+        widths
+    }
+}
+
+/// How many columns a text takes, near enough: wide letters are rare here, and shift a row at most.
+fn columns(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// A value, or a dash where there is none.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// How long ago a moment was: `3m`, `2d4h`; `0s` if it has not come.
+pub(super) fn ago(time: Time, now: Time) -> String {
+    let millis = u64::try_from(now.0.0.saturating_sub(time.0.0)).unwrap_or(0);
+    span::shortened(std::time::Duration::from_secs(millis / 1000)).replace("0ms", "0s")
+}
+
+/// A moment, exactly and as how long ago it was.
+pub(super) fn exact_and_ago(time: Time, now: Time) -> String {
+    format!("{} ({} ago)", time.to_seconds(), ago(time, now))
+}
+
+/// A size for people: `512 B`, `1.5 KB`, `20 MB`.
+pub(super) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KB", "MB", "GB"] {
+        if value < 1000.0 {
+            return match unit == "B" || value >= 10.0 {
+                true => format!("{value:.0} {unit}"),
+                false => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// A round trip: `0.4 ms`, `85 ms`.
+pub(super) fn round_trip(millis: f64) -> String {
+    match millis < 10.0 {
+        true => format!("{millis:.1} ms"),
+        false => format!("{millis:.0} ms"),
+    }
+}
+
+/// Names and values of a JSON object on one line: `reason=lost text="no answer"`.
+pub(super) fn details(detail: &serde_json::Map<String, Value>) -> String {
+    let parts: Vec<String> = detail
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => {
+                format!("{name}={text}")
+            }
+            other => format!("{name}={other}"),
+        })
+        .collect();
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Cell, Table, ago, details, round_trip, size};
+    use crate::{api::view::Time, store::UnixMillis};
+
+    #[test]
+    fn cells_can_not_break_out_of_their_row() {
+        let mut table = Table::new(&["NAME", "HOST"]);
+        table.row([Cell::plain("a"), Cell::plain("x\n\x1b[31mfake  online")]);
+        assert_eq!(table.rows[0][1].text, "x\\n\\u{1b}[31mfake  online");
+        assert_eq!(table.widths()[0], 4);
+    }
+
+    #[test]
+    fn figures_for_people() {
+        let at = |seconds: i64| Time(UnixMillis(seconds * 1000));
+        assert_eq!(ago(at(0), at(0)), "0s");
+        assert_eq!(ago(at(10), at(0)), "0s");
+        assert_eq!(ago(at(0), at(200)), "3m20s");
+        assert_eq!([size(999), size(1500), size(20_000_000)], ["999 B", "1.5 KB", "20 MB"]);
+        assert_eq!([round_trip(0.44), round_trip(85.4)], ["0.4 ms", "85 ms"]);
+    }
+
+    #[test]
+    fn details_on_one_line() {
+        let detail = json!({ "reason": "lost", "text": "no answer", "count": 3 });
+        assert_eq!(details(detail.as_object().unwrap()), "count=3 reason=lost text=\"no answer\"");
+    }
+}

@@ -1,0 +1,100 @@
+//! `serve`, `status`, `stop`.
+
+use std::{os::fd::OwnedFd, path::Path, process::ExitCode, time::Duration};
+
+use clap::Args;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use super::{
+    api_client::ApiClient,
+    error::CliError,
+    output::{Output, ago, exact_and_ago},
+};
+use crate::{
+    api::view::{StatusView, StopAnswer, Time},
+    config::{Config, Overrides},
+    span,
+};
+
+/// The arguments of `stop`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Stop {
+    /// Wait so long for the server to end; 0 does not wait
+    #[arg(long, default_value = "30s", value_name = "SPAN", value_parser = span::parse)]
+    wait: Duration,
+}
+
+/// `holdfast serve`: runs the server until it is told to stop.
+pub(super) fn serve(data: &Path, overrides: &Overrides) -> Result<ExitCode, CliError> {
+    let config = Config::load(data, overrides)?;
+    let _ = config;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `holdfast status`.
+pub(super) async fn status(api: &ApiClient, output: &mut Output) -> Result<(), CliError> {
+    let status: StatusView = api.get("/api/v1/status").await?;
+    if output.json {
+        return Ok(output.json_line(&status)?);
+    }
+    let now = Time::now();
+    let off = || "off".to_owned();
+    output.facts(&[
+        ("version", Some(status.version)),
+        ("running since", Some(exact_and_ago(status.started, now))),
+        ("process", Some(status.pid.to_string())),
+        ("devices", Some(format!("{} of {} online", status.online, status.devices))),
+        ("classic clients", Some(format!("{} connected", status.classic_online))),
+        ("queued", Some(format!("{} messages for devices", status.queued))),
+        ("devices connect to", Some(status.listen)),
+        ("classic", Some(status.classic.unwrap_or_else(off))),
+        ("metrics", Some(status.http.map_or_else(off, |address| format!("http://{address}/metrics")))),
+        ("key", Some(status.pin)),
+        ("store", Some(status.store)),
+    ])?;
+    Ok(())
+}
+
+/// `holdfast stop`: asks the server to stop, and waits until its process has ended.
+pub(super) async fn stop(api: &ApiClient, stop: &Stop, output: &mut Output) -> Result<(), CliError> {
+    // Taken hold of before it is asked to end: later its number may be another process's.
+    let process = api.server_process().await?.and_then(process);
+    let before = Time::now();
+    let answer: StopAnswer = api.post("/api/v1/stop", &serde_json::json!({})).await?;
+    let ended = match process {
+        Some(process) if !stop.wait.is_zero() => {
+            if !has_ended(&process, stop.wait)? {
+                return Err(CliError::failed(format!(
+                    "the server (process {}) still stops after {}: look at its log, or kill it",
+                    answer.pid,
+                    span::shortened(stop.wait)
+                )));
+            }
+            true
+        }
+        _ => false,
+    };
+    if output.json {
+        return Ok(output.json_line(&answer)?);
+    }
+    let line = match ended {
+        true => format!("the server has stopped, after {}", ago(before, Time::now())),
+        false => "the server stops".to_owned(),
+    };
+    Ok(output.line(&line)?)
+}
+
+/// A hold on a process, whatever becomes of its number; nothing if there is no such process.
+fn process(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// Waits for the end of the process: whether it came in time.
+fn has_ended(process: &OwnedFd, patience: Duration) -> std::io::Result<bool> {
+    let patience = Timespec::try_from(patience).unwrap_or_default();
+    let ready = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))?;
+    Ok(ready > 0)
+}

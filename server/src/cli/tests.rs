@@ -1,0 +1,79 @@
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::{Arguments, Verb};
+
+fn parse(line: &str) -> Arguments {
+    Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn the_arguments_are_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn shared_options_stand_before_or_after_the_verb() {
+    for line in [
+        "holdfast --data /d --json devices",
+        "holdfast devices --data /d --json",
+        "holdfast --json devices --data /d",
+        "holdfast --data=/d devices --json",
+    ] {
+        let arguments = parse(line);
+        assert_eq!(arguments.shared.data, Path::new("/d"), "{line}");
+        assert!(arguments.shared.json, "{line}");
+    }
+    let arguments = parse("holdfast --data /d serve --listen 127.0.0.1:1");
+    assert_eq!(arguments.shared.data, Path::new("/d"));
+    assert!(matches!(arguments.verb, Verb::Serve(overrides) if overrides.listen.is_some()));
+}
+
+#[test]
+fn every_verb_is_understood() {
+    for line in [
+        "serve --classic off --http 127.0.0.1:1 --config /c --advertise a:1,b:2 --log debug --log-format json",
+        "device a",
+        "sessions",
+        "sessions a",
+        "messages",
+        "messages a --follow --since 1h",
+        "events -f --since 2026-11-22T08:00:00Z",
+        "send a hello --kind x --expires 1h",
+        "send a -",
+        "send a -1",
+        "ping a",
+        "enroll --name a --uses 3 --expires 1h --address x:1",
+        "revoke a",
+        "status",
+        "stop --wait 0",
+        "client localhost",
+        "client localhost:1",
+        "term-password",
+        "completions bash",
+    ] {
+        parse(&format!("holdfast {line}"));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in
+        ["", "serv", "device", "send a", "messages --since yesterday", "serve --listen 1", "devices --lines"]
+    {
+        let words = std::iter::once("holdfast").chain(line.split(' ').filter(|word| !word.is_empty()));
+        let error = Arguments::try_parse_from(words).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+/// Every verb has a sentence of its own and an example.
+#[test]
+fn every_verb_is_explained() {
+    for verb in Arguments::command().get_subcommands() {
+        assert!(verb.get_about().is_some(), "{}", verb.get_name());
+        let examples = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(examples.contains(&format!("holdfast {}", verb.get_name())), "{}", verb.get_name());
+    }
+}
