@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod refusal;
 pub mod registry;
 pub mod serve;
+pub mod shutdown;
 pub mod span;
 pub mod store;
 pub mod term_password;

@@ -1,1 +1,229 @@
 //! The running server: its parts, started, supervised and drained.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use protocol_core::{
+    code::CloseReason,
+    message::{MAX_ADDRESSES, Text},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    config::Config,
+    event::{EventKind, NewEvent},
+    files,
+    host::Host,
+    listener,
+    mailbox::Farewell,
+    shutdown::Shutdown,
+    store::{Store, StoreError},
+    tls::{Acceptor, KeyError, Keys},
+};
+
+/// How long connections have to take their farewell when the server stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// When devices come back to a server that was stopped, in seconds; each adds a part of its own.
+const DRAIN_RETRY: u32 = 2;
+
+/// How often it is written down who was heard, and looked whether messages have expired.
+const CHORES_EVERY: Duration = Duration::from_secs(30);
+
+/// Why the server can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory can't be made.
+    #[error("{path}: {source}; choose another directory by --data, or run as a user that may write there")]
+    Data {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys can't be had.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// An address can't be listened on.
+    #[error(
+        "can't listen on {address} ({option}): {source}; is another server running, or the address not this machine's?"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        option: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part ended that should not have.
+    #[error("{0} ended; the server stops, to be started again as a whole")]
+    PartEnded(&'static str),
+    /// Signals can't be waited for.
+    #[error("can't wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Runs the server until it is asked to stop.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn run(config: Config) -> Result<(), ServeError> {
+    let shutdown = Shutdown::default();
+    watch_signals(shutdown.clone()).map_err(ServeError::Signals)?;
+    let server = start(&config, &shutdown).await?;
+    server.run(&shutdown).await
+}
+
+/// A server whose parts are running.
+struct RunningServer {
+    host: Arc<Host>,
+    parts: JoinSet<&'static str>,
+}
+
+async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, ServeError> {
+    let data = config.data.clone();
+    files::create_private_directory(&data)
+        .map_err(|source| ServeError::Data { path: data.display().to_string(), source })?;
+    let keys = Keys::load_or_create(&data.join("keys"))?;
+    let listener = listener::framed::bind(config.listen).map_err(|source| ServeError::Listen {
+        address: config.listen,
+        option: "--listen",
+        source,
+    })?;
+    let listening = listener.local_addr().unwrap_or(config.listen);
+    let store = tokio::task::spawn_blocking(move || Store::open(&data))
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))?;
+    let host = Arc::new(Host::new(config, store, &keys, addresses(config, listening)));
+    let acceptor = Acceptor::new(&keys)?;
+
+    let mut parts = JoinSet::new();
+    let part_host = Arc::clone(&host);
+    parts.spawn(async move {
+        listener::framed::run(part_host, acceptor, listener).await;
+        "the device listener"
+    });
+    let part_host = Arc::clone(&host);
+    parts.spawn(async move {
+        do_chores(&part_host).await;
+        "the housekeeping"
+    });
+    let _ = shutdown;
+
+    host.store
+        .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))
+        .await?;
+    tracing::info!(
+        listen = %listening,
+        advertise = host.address_book.addresses.join(", "),
+        data = %config.data.display(),
+        pin = %host.address_book.current,
+        "ready: enrol a device with `holdfast enroll --data {}`", config.data.display()
+    );
+    Ok(RunningServer { host, parts })
+}
+
+impl RunningServer {
+    /// Runs until the server is asked to stop, or a part fails; then drains.
+    async fn run(mut self, shutdown: &Shutdown) -> Result<(), ServeError> {
+        let (cause, result) = tokio::select! {
+            cause = shutdown.requested() => (cause, Ok(())),
+            ended = self.parts.join_next() => {
+                let part = ended.and_then(Result::ok).unwrap_or("a part of the server");
+                (format!("{part} ended"), Err(ServeError::PartEnded(part)))
+            }
+        };
+        tracing::info!(cause, "stopping: devices are told to come back");
+        self.parts.abort_all();
+        let farewell = || {
+            Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY)
+        };
+        let left = self.host.registry.drain(farewell, DRAIN_PATIENCE).await;
+        if left > 0 {
+            tracing::warn!(left, "some connections did not end in time");
+        }
+        let stopped = NewEvent::new(EventKind::ServerStopped).detail("cause", cause);
+        if let Err(error) = self.host.store.record(stopped).await {
+            tracing::error!(%error, "the end could not be recorded");
+        }
+        // What was accepted is committed before this returns.
+        self.host.store.close().await;
+        tracing::info!("stopped");
+        result
+    }
+}
+
+/// What has to be done now and then.
+async fn do_chores(host: &Host) {
+    let mut ticks = interval(CHORES_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard_before = std::collections::HashMap::new();
+    loop {
+        ticks.tick().await;
+        let online = host.registry.all();
+        let heard: std::collections::HashMap<_, _> =
+            online.iter().map(|online| (online.session, online.figures.now().last_heard)).collect();
+        let news: Vec<_> = heard
+            .iter()
+            .filter(|(session, at)| heard_before.get(*session) != Some(*at))
+            .map(|(session, at)| (*session, *at))
+            .collect();
+        heard_before = heard;
+        if !news.is_empty()
+            && let Err(error) = host.store.sessions_seen(news).await
+        {
+            tracing::warn!(%error, "it could not be recorded who was heard");
+        }
+        if let Err(error) = host.store.expire().await {
+            tracing::warn!(%error, "messages could not be expired");
+        }
+    }
+}
+
+/// Where devices find the server: as configured, else this machine's own address.
+fn addresses(config: &Config, listening: SocketAddr) -> Vec<String> {
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    let address = if listening.ip().is_unspecified() { own_address(listening.port()) } else { listening };
+    let mut addresses = vec![address.to_string()];
+    addresses.retain(|address| Text::<128>::new(address).is_some());
+    addresses.truncate(MAX_ADDRESSES);
+    addresses
+}
+
+/// The address that this machine would go out by; nothing is sent to find it.
+fn own_address(port: u16) -> SocketAddr {
+    let probe = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address for documentation (RFC 5737): a route is looked up, no more.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    let address: io::Result<SocketAddr> = probe();
+    SocketAddr::new(address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip()), port)
+}
+
+fn watch_signals(shutdown: Shutdown) -> io::Result<()> {
+    for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
+        let mut signals = signal(kind)?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            shutdown.request(name);
+        });
+    }
+    Ok(())
+}

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long the holder of a device's place has to show that it lives, when another start of the device wants it.
-/// Less than a device waits for its welcome.
+/// At most half of what it takes to be lost, so that the one who asks is not lost over it.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// When a clone should try again, in seconds: its original may be gone by then.
@@ -143,7 +143,8 @@ async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: Socket
     if holder.boot == hello.boot {
         return Ok(());
     }
-    if registry::ping(&holder, HOLDER_PATIENCE).await.is_err() {
+    let patience = HOLDER_PATIENCE.min(host.keep_alive.timeout / 2);
+    if registry::ping(&holder, patience).await.is_err() {
         holder.mailbox.close(Farewell::new(CloseReason::Silent, "a newer start of this device took over"));
         return Ok(());
     }
