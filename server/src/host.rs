@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use protocol_core::message::{Endpoints, Pin, Text, Window};
 
+use tokio::sync::Semaphore;
+
 use crate::{
     config::{Config, KeepAlive, Limits},
+    mailbox::Farewell,
     registry::Registry,
     store::Store,
     tls::Keys,
@@ -15,6 +18,8 @@ use crate::{
 pub struct Host {
     /// What is kept.
     pub store: Store,
+    /// How many more framed connections there may be. Each holds a permit to its very end.
+    pub connections: Arc<Semaphore>,
     /// Who is online.
     pub registry: Arc<Registry>,
     /// When a silent device is lost.
@@ -30,11 +35,24 @@ impl Host {
     pub fn new(config: &Config, store: Store, keys: &Keys, addresses: Vec<String>) -> Self {
         Self {
             store,
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
             registry: Arc::default(),
             keep_alive: config.keep_alive,
             limits: config.limits,
             address_book: AddressBook { current: keys.current_pin(), next: keys.next_pin(), addresses },
         }
+    }
+
+    /// Tells every device to come back, and waits until all connections have ended and what became of them is
+    /// written, or `patience` is over. Gives how many were still there then.
+    pub async fn drain(&self, farewell: impl Fn() -> Farewell, patience: Duration) -> usize {
+        for online in self.registry.all() {
+            online.mailbox.close(farewell());
+        }
+        let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
+        // Past the patience the caller goes on, whoever is left.
+        let _ = tokio::time::timeout(patience, self.connections.acquire_many(all)).await;
+        self.limits.connections - self.connections.available_permits().min(self.limits.connections)
     }
 
     /// How much a device may send before it is echoed.

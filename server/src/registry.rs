@@ -15,7 +15,7 @@ use std::{
 
 use protocol_core::{code::CloseReason, message::BootId};
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::{
     mailbox::{Farewell, Mailbox},
@@ -118,17 +118,9 @@ pub enum ReachError {
 }
 
 /// Who is online.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     devices: Mutex<HashMap<DeviceId, Arc<Online>>>,
-    /// How many are online: watched by whoever waits for the last one to leave.
-    count: watch::Sender<usize>,
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self { devices: Mutex::default(), count: watch::Sender::new(0) }
-    }
 }
 
 impl Registry {
@@ -151,12 +143,7 @@ impl Registry {
     ///
     /// Gives a guard: the place is free again when it is dropped, unless a newer connection took it.
     pub fn enter(self: &Arc<Self>, online: Arc<Online>) -> Place {
-        let before = {
-            let mut devices = self.lock();
-            let before = devices.insert(online.device, Arc::clone(&online));
-            self.count.send_replace(devices.len());
-            before
-        };
+        let before = self.lock().insert(online.device, Arc::clone(&online));
         if let Some(before) = before {
             before
                 .mailbox
@@ -188,18 +175,6 @@ impl Registry {
             online.mailbox.close(farewell);
             true
         })
-    }
-
-    /// Tells every connection to end, and waits until all have, or `patience` is over.
-    /// Gives how many were still there then.
-    pub async fn drain(&self, farewell: impl Fn() -> Farewell, patience: Duration) -> usize {
-        for online in self.all() {
-            online.mailbox.close(farewell());
-        }
-        let mut count = self.count.subscribe();
-        // Past the patience the caller goes on, whoever is left.
-        let _ = tokio::time::timeout(patience, count.wait_for(|count| *count == 0)).await;
-        self.count()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Online>>> {
@@ -242,6 +217,5 @@ impl Drop for Place {
         if devices.get(&self.online.device).is_some_and(|holder| Arc::ptr_eq(holder, &self.online)) {
             devices.remove(&self.online.device);
         }
-        self.registry.count.send_replace(devices.len());
     }
 }

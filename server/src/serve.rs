@@ -150,7 +150,7 @@ impl RunningServer {
         let farewell = || {
             Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY)
         };
-        let left = self.host.registry.drain(farewell, DRAIN_PATIENCE).await;
+        let left = self.host.drain(farewell, DRAIN_PATIENCE).await;
         if left > 0 {
             tracing::warn!(left, "some connections did not end in time");
         }

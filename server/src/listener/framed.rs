@@ -42,7 +42,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
 pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
-    let connections = Arc::new(Semaphore::new(host.limits.connections));
     let unknown = Arc::new(Semaphore::new(host.limits.unknown_connections));
     loop {
         let (stream, address) = match listener.accept().await {
@@ -54,7 +53,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             }
         };
         let permits =
-            (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
+            (Arc::clone(&host.connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
         let (Ok(known), Ok(unknown)) = permits else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
             tracing::warn!(%address, "refused: as many connections are open as may be");
