@@ -9,11 +9,11 @@
 
 mod archive;
 mod checkpoint;
+mod columns;
 mod connect;
 mod devices;
 mod error;
 mod events;
-mod id;
 mod messages;
 mod queue;
 mod reader;
@@ -37,14 +37,14 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::warn;
 
+pub use crate::id::{
+    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TokenId,
+    UnixMillis,
+};
 pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
 pub use error::StoreError;
 pub use events::EventFilter;
-pub use id::{
-    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TokenId,
-    UnixMillis,
-};
 pub use messages::{Body, Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
 pub use sessions::{EndReason, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};

@@ -142,7 +142,8 @@ fn collect(
             collect(tokens, index + 2, line, join(name), paths)
         }
         name => {
-            paths.push((line, join(name)));
+            // `use a::{self}` is `use a`.
+            paths.push((line, if name == "self" { before } else { join(name) }));
             // `use a::b as c`: the new name is no path.
             if token(index + 1) == "as" { index + 3 } else { index + 1 }
         }
@@ -316,8 +317,7 @@ mod tests {
 
     #[test]
     fn use_trees_are_taken_apart() {
-        let text =
-            "use crate::{\n    a::{B, c::D as E},\n    f,\n    g::*,\n};\nuse rustls::pki_types as types;\n";
+        let text = "use crate::{\n    a::{B, c::D as E},\n    f::{self},\n    g::*,\n};\nuse rustls::pki_types as types;\n";
         let expected = [
             (2, "crate::a::B"),
             (2, "crate::a::c::D"),
