@@ -12,8 +12,8 @@ use super::{
 use crate::{
     api::view::{EventView, MessageView, Time},
     escape::{Escaped, EscapedBytes},
+    id::UnixMillis,
     span,
-    store::UnixMillis,
 };
 
 /// Which messages or events to show.
