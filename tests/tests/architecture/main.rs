@@ -81,7 +81,7 @@ const SERVER: Package = Package {
         ),
         Module("enrolment", "host refusal metrics store event tls config"),
         Module("handler", "host registry mailbox metrics store event"),
-        Module("host", "refusal registry metrics store event tls config"),
+        Module("host", "refusal registry mailbox classic_clients metrics store event tls config"),
         Module("refusal", "metrics store event"),
         Module("registry", "mailbox metrics store event"),
         Module("classic_clients", "store"),
