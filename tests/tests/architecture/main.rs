@@ -45,8 +45,9 @@ const CORE: Package = Package {
         Module("frame", "tag"),
         Module("tag", ""),
         Module("time", ""),
+        Module("raw", ""),
     ],
-    common: "",
+    common: "raw",
     reserved: &[
         Reserved {
             names: "postcard",
