@@ -53,6 +53,17 @@ impl UnixMillis {
     }
 }
 
+impl UnixMillis {
+    /// The time as RFC 3339 has it, in UTC with milliseconds: `2026-11-22T01:02:03.456Z`.
+    pub fn rfc_3339(self) -> String {
+        let Ok(timestamp) = jiff::Timestamp::from_millisecond(self.0) else {
+            // Beyond the year 9999: a device's clock can say that.
+            return format!("@{}", self.0);
+        };
+        format!("{timestamp:.3}")
+    }
+}
+
 /// A random number that names a stream of messages, a boot, or a store. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RandomId(pub u64);

@@ -94,7 +94,7 @@ pub(super) fn rewrite_log(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// The newest rows.
-pub(super) fn newest(connection: &Connection) -> Result<Newest, StoreError> {
+pub(crate) fn newest(connection: &Connection) -> Result<Newest, StoreError> {
     let newest = connection.query_row(
         "SELECT coalesce((SELECT max(id) FROM messages), 0), coalesce((SELECT max(id) FROM events), 0)",
         (),

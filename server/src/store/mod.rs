@@ -49,6 +49,11 @@ pub use messages::{Body, Direction, MessageFilter, MessageRow, NewMessage, Queue
 pub use sessions::{EndReason, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};
 
+// For the logs, which read on their own thread.
+pub(crate) use connect::newest as newest_rows;
+pub(crate) use events::page as events_page;
+pub(crate) use messages::page as messages_page;
+
 use queue::{Limits, Queue, Refused};
 use reader::Readers;
 use writer::{Change, Job, Typed, Writer};
@@ -196,7 +201,6 @@ impl Store {
     }
 
     /// As [`Store::write`], on a thread where it may block. Does not wait for room: use it from few threads.
-    #[expect(dead_code, reason = "the logs will use it")]
     pub(crate) fn write_here<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -223,7 +227,6 @@ impl Store {
     }
 
     /// Reads, in one snapshot, on this thread.
-    #[expect(dead_code, reason = "the logs will use it")]
     pub(crate) fn read_here<T>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,

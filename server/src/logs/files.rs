@@ -1,0 +1,279 @@
+//! The files: opened when they are needed, put aside when they are full, cut back after a crash.
+//!
+//! `NAME.log` is being written; `NAME.log.1`, `NAME.log.2` and so on were put aside, the greatest number last.
+//! The number is the file's generation: a name never means another file, which is what lets a crash be mended.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::LogError;
+use crate::config::LogFiles;
+
+/// How many files are open at a time.
+const OPEN: usize = 64;
+
+/// The name of a device's file. Of an IPv6 address, which has colons, they become underscores.
+pub(super) fn device(name: &str) -> String {
+    let safe =
+        |letter: char| if letter.is_ascii_alphanumeric() || ".-".contains(letter) { letter } else { '_' };
+    let mut file = "devices/".to_owned();
+    file.extend(name.chars().map(safe));
+    file
+}
+
+/// What the store keeps of a file: up to where it was written and synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// The number that the file gets when it is put aside.
+    pub(super) generation: u64,
+    /// Its length in bytes.
+    pub(super) length: u64,
+}
+
+/// A file that is being written.
+struct Open {
+    record: Record,
+    handle: Option<File>,
+    /// Written since the last sync.
+    dirty: bool,
+    /// Used since it was last considered for closing.
+    used: bool,
+}
+
+/// The files of one directory.
+pub(super) struct Files {
+    directory: PathBuf,
+    limits: LogFiles,
+    /// Files written since the last sync, and those that are open.
+    files: HashMap<String, Open>,
+    /// Those with a handle, in the order in which they are considered for closing.
+    open: VecDeque<String>,
+    /// Files that were put aside since the last sync.
+    put_aside: Vec<(String, u64)>,
+}
+
+impl Files {
+    pub(super) fn open(directory: &Path, limits: LogFiles) -> Result<Self, LogError> {
+        let devices = directory.join("devices");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&devices)
+            .map_err(|source| LogError::File { path: devices, source })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            limits,
+            files: HashMap::new(),
+            open: VecDeque::new(),
+            put_aside: Vec::new(),
+        })
+    }
+
+    /// Whether the file can be written; else it is to be adopted first.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// Takes a file on, as the store knows it. `Some`: the store knows nothing of it and is to keep this first.
+    pub(super) fn adopt(&mut self, name: &str, kept: Option<Record>) -> Result<Option<Record>, LogError> {
+        let record = match kept {
+            Some(record) => {
+                self.mend(name, record).map_err(|source| self.error(name, source))?;
+                record
+            }
+            // Perhaps a file of an older store: its lines stay.
+            None => self.found(name),
+        };
+        self.files.insert(name.to_owned(), Open { record, handle: None, dirty: false, used: false });
+        Ok(kept.is_none().then_some(record))
+    }
+
+    /// Undoes that the file was put aside after the store last kept something of it.
+    fn mend(&self, name: &str, record: Record) -> io::Result<()> {
+        let aside = self.aside(name, record.generation);
+        if !aside.exists() {
+            return Ok(());
+        }
+        let mut later = record.generation.saturating_add(1);
+        while remove(&self.aside(name, later))? {
+            later = later.saturating_add(1);
+        }
+        fs::rename(aside, self.path(name))
+    }
+
+    /// Appends lines to their files: to all, or, on an error, as good as to none.
+    pub(super) fn write(&mut self, lines: &HashMap<String, String>) -> Result<(), LogError> {
+        let written = lines.iter().try_for_each(|(name, text)| {
+            self.append(name, text.as_bytes()).map_err(|source| self.error(name, source))
+        });
+        if written.is_err() {
+            // Lengths are as before, so what was written is cut off; and the handles may be worth nothing.
+            self.open.clear();
+            self.files.values_mut().for_each(|file| file.handle = None);
+            return written;
+        }
+        for (name, text) in lines {
+            if let Some(file) = self.files.get_mut(name) {
+                file.record.length = file.record.length.saturating_add(length(text.as_bytes()));
+                file.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, text: &[u8]) -> io::Result<()> {
+        self.prepare(name)?;
+        let full = self.files.get(name).is_some_and(|file| {
+            file.record.length > 0 && file.record.length.saturating_add(length(text)) > self.limits.max_bytes
+        });
+        if full {
+            self.put_aside(name)?;
+            self.prepare(name)?;
+        }
+        match self.files.get(name) {
+            Some(Open { handle: Some(handle), record, .. }) => handle.write_all_at(text, record.length),
+            _ => Err(io::Error::other("the file is not open")),
+        }
+    }
+
+    /// Opens a file, and makes it as long as is known of it.
+    fn prepare(&mut self, name: &str) -> io::Result<()> {
+        let path = self.path(name);
+        let Some(file) = self.files.get_mut(name) else {
+            return Err(io::Error::other("the file has not been adopted"));
+        };
+        file.used = true;
+        // Somebody may have deleted it: then it begins anew.
+        if let Some(handle) = &file.handle
+            && handle.metadata()?.nlink() == 0
+        {
+            file.handle = None;
+            self.open.retain(|open| open != name);
+        }
+        if file.handle.is_none() {
+            let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
+            file.handle = Some(options.open(path)?);
+            self.open.push_back(name.to_owned());
+        }
+        if let Some(handle) = &file.handle {
+            let actual = handle.metadata()?.len();
+            if actual > file.record.length {
+                handle.set_len(file.record.length)?;
+            } else {
+                // Somebody may have emptied it: then it goes on from there.
+                file.record.length = actual;
+            }
+        }
+        self.close_some();
+        Ok(())
+    }
+
+    /// Closes files that have not been used for a while, where too many are open.
+    fn close_some(&mut self) {
+        while self.open.len() > OPEN
+            && let Some(name) = self.open.pop_front()
+        {
+            if let Some(file) = self.files.get_mut(&name) {
+                if std::mem::take(&mut file.used) {
+                    self.open.push_back(name);
+                } else {
+                    file.handle = None;
+                }
+            }
+        }
+    }
+
+    /// Puts a full file aside and begins a new one. Older ones are deleted after the next sync, not before: what
+    /// the store keeps may still mean this one.
+    fn put_aside(&mut self, name: &str) -> io::Result<()> {
+        let Some(file) = self.files.get(name) else { return Ok(()) };
+        let generation = file.record.generation;
+        fs::rename(self.path(name), self.aside(name, generation))?;
+        self.put_aside.push((name.to_owned(), generation));
+        self.open.retain(|open| open != name);
+        if let Some(file) = self.files.get_mut(name) {
+            file.record = Record { generation: generation.saturating_add(1), length: 0 };
+            file.handle = None;
+            file.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Whether files have been put aside since the last sync.
+    pub(super) fn has_put_aside(&self) -> bool {
+        !self.put_aside.is_empty()
+    }
+
+    /// Syncs all that was written, and says what is to be kept of it.
+    pub(super) fn sync(&self) -> Result<Vec<(String, Record)>, LogError> {
+        // One call for the file system, as there may be thousands of files.
+        File::open(&self.directory)
+            .and_then(|directory| Ok(rustix::fs::syncfs(directory)?))
+            .map_err(|source| LogError::File { path: self.directory.clone(), source })?;
+        let dirty = self.files.iter().filter(|(_, file)| file.dirty);
+        Ok(dirty.map(|(name, file)| (name.clone(), file.record)).collect())
+    }
+
+    /// What [`Files::sync`] said is kept: files that are too many are deleted, and those that rest forgotten.
+    pub(super) fn synced(&mut self) {
+        for (name, generation) in std::mem::take(&mut self.put_aside) {
+            let keep = u64::try_from(self.limits.keep).unwrap_or(u64::MAX);
+            let mut surplus = generation.saturating_sub(keep);
+            // Several, where fewer are kept than before. One that can't be deleted harms nothing.
+            while surplus > 0 && remove(&self.aside(&name, surplus)).unwrap_or(false) {
+                surplus = surplus.saturating_sub(1);
+            }
+        }
+        self.files.retain(|_, file| {
+            file.dirty = false;
+            file.handle.is_some()
+        });
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.log"))
+    }
+
+    fn aside(&self, name: &str, generation: u64) -> PathBuf {
+        self.directory.join(format!("{name}.log.{generation}"))
+    }
+
+    /// A file that nothing is known of: at most what is there.
+    fn found(&self, name: &str) -> Record {
+        let path = self.path(name);
+        let length = fs::metadata(&path).map_or(0, |file| file.len());
+        if length == 0 && !self.aside(name, 1).exists() {
+            return Record { generation: 1, length };
+        }
+        let prefix = format!("{}.", path.file_name().unwrap_or_default().to_string_lossy());
+        let siblings = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+        let highest = siblings
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse::<u64>().ok())
+            .max();
+        Record { generation: highest.unwrap_or(0).saturating_add(1), length }
+    }
+
+    fn error(&self, name: &str, source: io::Error) -> LogError {
+        LogError::File { path: self.path(name), source }
+    }
+}
+
+fn length(text: &[u8]) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+/// Deletes a file; false if there was none.
+fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
