@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
 
@@ -17,7 +17,7 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Puts a file that only its owner may read in the place of `path`: after a crash the old one is there or
-/// the new one, whole.
+/// the new one, whole. It belongs to the directory's owner: what an administrator writes, the server can read.
 ///
 /// # Errors
 /// What the system said.
@@ -26,6 +26,11 @@ pub fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    let (wanted, found) = (fs::metadata(directory)?, file.metadata()?);
+    if (wanted.uid(), wanted.gid()) != (found.uid(), found.gid()) {
+        fchown(&file, Some(wanted.uid()), Some(wanted.gid()))?;
+    }
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

@@ -7,6 +7,7 @@ use protocol_core::message::{Endpoints, Pin, Text, Window};
 use tokio::sync::Semaphore;
 
 use crate::{
+    classic_clients::ClassicClients,
     config::{Config, KeepAlive, Limits},
     mailbox::Farewell,
     registry::Registry,
@@ -22,6 +23,8 @@ pub struct Host {
     pub connections: Arc<Semaphore>,
     /// Who is online.
     pub registry: Arc<Registry>,
+    /// Which classic clients are there.
+    pub classic_clients: Arc<ClassicClients>,
     /// When a silent device is lost.
     pub keep_alive: KeepAlive,
     /// How much is allowed.
@@ -37,6 +40,7 @@ impl Host {
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             registry: Arc::default(),
+            classic_clients: Arc::default(),
             keep_alive: config.keep_alive,
             limits: config.limits,
             address_book: AddressBook { current: keys.current_pin(), next: keys.next_pin(), addresses },

@@ -12,6 +12,7 @@ use protocol_core::{
     message::{MAX_ADDRESSES, Text},
 };
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -22,7 +23,7 @@ use crate::{
     event::{EventKind, NewEvent},
     files,
     host::Host,
-    listener,
+    listener::{self, classic::ClassicHost},
     mailbox::Farewell,
     shutdown::Shutdown,
     store::{Store, StoreError},
@@ -89,6 +90,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 /// A server whose parts are running.
 struct RunningServer {
     host: Arc<Host>,
+    classic: Option<Arc<ClassicHost>>,
     parts: JoinSet<&'static str>,
 }
 
@@ -97,11 +99,8 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     files::create_private_directory(&data)
         .map_err(|source| ServeError::Data { path: data.display().to_string(), source })?;
     let keys = Keys::load_or_create(&data.join("keys"))?;
-    let listener = listener::framed::bind(config.listen).map_err(|source| ServeError::Listen {
-        address: config.listen,
-        option: "--listen",
-        source,
-    })?;
+    let listener = listen(config.listen, "--listen")?;
+    let classic_listener = config.classic.map(|address| listen(address, "--classic")).transpose()?;
     let listening = listener.local_addr().unwrap_or(config.listen);
     let store = tokio::task::spawn_blocking(move || Store::open(&data))
         .await
@@ -115,24 +114,39 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         listener::framed::run(part_host, acceptor, listener).await;
         "the device listener"
     });
+    let classic_listening = classic_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let classic = classic_listener.map(|listener| {
+        let (store, clients) = (host.store.clone(), Arc::clone(&host.classic_clients));
+        let classic = Arc::new(ClassicHost::new(config, store, clients, shutdown.clone()));
+        let part_host = Arc::clone(&classic);
+        parts.spawn(async move {
+            listener::classic::run(part_host, listener).await;
+            "the classic listener"
+        });
+        classic
+    });
     let part_host = Arc::clone(&host);
     parts.spawn(async move {
         do_chores(&part_host).await;
         "the housekeeping"
     });
-    let _ = shutdown;
 
     host.store
         .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))
         .await?;
     tracing::info!(
         listen = %listening,
+        classic = classic_listening.map(|address| address.to_string()),
         advertise = host.address_book.addresses.join(", "),
         data = %config.data.display(),
         pin = %host.address_book.current,
         "ready: enrol a device with `holdfast enroll --data {}`", config.data.display()
     );
-    Ok(RunningServer { host, parts })
+    Ok(RunningServer { host, classic, parts })
+}
+
+fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
+    listener::framed::bind(address).map_err(|source| ServeError::Listen { address, option, source })
 }
 
 impl RunningServer {
@@ -150,7 +164,14 @@ impl RunningServer {
         let farewell = || {
             Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY)
         };
-        let left = self.host.drain(farewell, DRAIN_PATIENCE).await;
+        let classic = async {
+            match &self.classic {
+                Some(classic) => classic.drain(DRAIN_PATIENCE).await,
+                None => 0,
+            }
+        };
+        let (devices, classic) = tokio::join!(self.host.drain(farewell, DRAIN_PATIENCE), classic);
+        let left = devices + classic;
         if left > 0 {
             tracing::warn!(left, "some connections did not end in time");
         }

@@ -29,6 +29,11 @@ impl Shutdown {
         });
     }
 
+    /// Whether the server was asked to stop.
+    pub fn is_requested(&self) -> bool {
+        self.wish.borrow().is_some()
+    }
+
     /// Waits until the server is asked to stop: gives the cause.
     pub async fn requested(&self) -> String {
         let mut wish = self.wish.subscribe();

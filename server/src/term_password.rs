@@ -6,12 +6,12 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, Read},
+    mem,
     net::{IpAddr, Ipv6Addr},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,6 +22,8 @@ use argon2::{
 };
 use protocol_core::classic::MAX_PASSWORD;
 use tokio::{sync::Semaphore, task};
+
+use crate::files;
 
 #[cfg(test)]
 mod tests;
@@ -105,55 +107,40 @@ pub fn set(data: &Path, password: &[u8]) -> Result<(), TermPasswordError> {
     }
     let hash = Argon2::default().hash_password(password).map_err(TermPasswordError::Hash)?;
     let path = data.join(FILE);
-    replace(data, &path, format!("{hash}\n").as_bytes()).map_err(|source| TermPasswordError::File {
-        action: "write",
-        path,
-        source,
-    })
-}
-
-fn replace(data: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    if !data.exists() {
-        fs::create_dir_all(data)?;
-        fs::set_permissions(data, Permissions::from_mode(0o700))?;
-    }
-    let new = data.join(format!(".{FILE}.{}", process::id()));
-    let written = write_whole(data, &new, content).and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        // The error that matters is the one above.
-        let _ = fs::remove_file(&new);
-    }
-    written?;
-    File::open(data)?.sync_all()
-}
-
-fn write_whole(data: &Path, new: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    let (directory, own) = (fs::metadata(data)?, file.metadata()?);
-    if (directory.uid(), directory.gid()) != (own.uid(), own.gid()) {
-        fchown(&file, Some(directory.uid()), Some(directory.gid()))?;
-    }
-    file.write_all(content)?;
-    file.sync_all()
+    let made = if data.exists() { Ok(()) } else { files::create_private_directory(data) };
+    made.and_then(|()| files::replace_private(&path, format!("{hash}\n").as_bytes()))
+        .map_err(|source| TermPasswordError::File { action: "write", path, source })
 }
 
 /// The password of a running server, and who has tried it how often.
 #[derive(Debug)]
 pub struct TermPassword {
     path: PathBuf,
+    stamp: Mutex<Option<Stamp>>,
     limit: Mutex<RateLimit>,
     hashing: Arc<Semaphore>,
 }
 
+/// What tells one file from another in its place: when it was written, in nanoseconds, and its inode.
+type Stamp = (i64, i64, u64);
+
 impl TermPassword {
     /// The password of the server with this data directory, set or not.
     pub fn new(data: &Path) -> Self {
+        let path = data.join(FILE);
         Self {
-            path: data.join(FILE),
+            stamp: Mutex::new(stamp(&path)),
+            path,
             limit: Mutex::default(),
             hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }
+    }
+
+    /// Whether the password was set since the last call, or since the start.
+    pub fn was_set(&self) -> bool {
+        let now = stamp(&self.path);
+        let before = mem::replace(&mut *self.stamp.lock().unwrap_or_else(PoisonError::into_inner), now);
+        now.is_some() && now != before
     }
 
     /// Compares what came from `address` with the password that is set now.
@@ -181,6 +168,11 @@ impl TermPassword {
             })
         })
     }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.mtime(), file.mtime_nsec(), file.ino()))
 }
 
 fn compare(path: &Path, password: &[u8]) -> Result<Verdict, TermPasswordError> {

@@ -1,2 +1,4 @@
 //! The sockets that the server listens on.
+
+pub mod classic;
 pub mod framed;

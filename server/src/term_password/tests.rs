@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn seconds(seconds: u64) -> Duration {
@@ -54,7 +56,10 @@ async fn a_password_is_in_force_as_soon_as_it_is_set() {
     let attempts = TermPassword::new(data.path());
     let address = |last| IpAddr::from([192, 0, 2, last]);
     assert_eq!(attempts.attempt(address(1), b"sesame").await.unwrap(), Verdict::NotSet);
+    assert!(!attempts.was_set());
     set(data.path(), b"sesame").unwrap();
+    assert!(attempts.was_set());
+    assert!(!attempts.was_set());
     assert_eq!(attempts.attempt(address(1), b"sesame").await.unwrap(), Verdict::Accepted);
     assert_eq!(attempts.attempt(address(1), b"sesame\n").await.unwrap(), Verdict::Wrong);
     assert_eq!(attempts.attempt(address(1), b"").await.unwrap(), Verdict::Wrong);
