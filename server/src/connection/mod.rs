@@ -5,6 +5,9 @@ mod end;
 mod opening;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
@@ -27,7 +30,7 @@ use crate::{
     handler::{self, Device},
     host::Host,
     mailbox::Letters,
-    registry::{Online, Place},
+    registry::Online,
     store::{SessionEnd, UnixMillis},
 };
 
@@ -45,14 +48,11 @@ where
     let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address)).await;
     let end = match opened {
         Ok(Opened { device, place, hello }) => {
-            let mut connection =
-                Connection { device, place, wire, session, delivery: Delivery::new(), pings: Vec::new() };
-            let Err(end) = connection.run(&hello).await;
-            let online = Arc::clone(connection.place.online());
+            let online = Arc::clone(place.online());
+            let end = Connection::new(&device, &online, &mut wire, &mut session).run(&hello).await;
             // Offline at once; then the record of it.
-            drop(connection.place);
-            Box::pin(record_end(host, &connection.device, &online, &end)).await;
-            (wire, session) = (connection.wire, connection.session);
+            drop(place);
+            Box::pin(record_end(host, &device, &online, &end)).await;
             end
         }
         Err(refused) => {
@@ -60,37 +60,46 @@ where
             refused.end
         }
     };
-    say_farewell(wire, session, &end).await;
+    Box::pin(say_farewell(&mut wire, &mut session, &end)).await;
 }
 
 /// A connection whose session is open.
-struct Connection<S> {
-    device: Arc<Device>,
-    /// The device's place in the registry: given up when the connection ends, before that is written down.
-    place: Place,
-    wire: Wire<S>,
-    session: Session<Server>,
+struct Connection<'a, S> {
+    device: &'a Arc<Device>,
+    online: &'a Online,
+    wire: &'a mut Wire<S>,
+    session: &'a mut Session<Server>,
     delivery: Delivery,
     /// Who waits for the answer to the `PING` that is under way.
     pings: Vec<oneshot::Sender<Duration>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
+    fn new(
+        device: &'a Arc<Device>,
+        online: &'a Online,
+        wire: &'a mut Wire<S>,
+        session: &'a mut Session<Server>,
+    ) -> Self {
+        Self { device, online, wire, session, delivery: Delivery::new(), pings: Vec::new() }
+    }
+
+    /// Runs the connection; gives how it ended.
+    async fn run(mut self, hello: &Hello) -> End {
+        let Err(end) = self.go_on(hello).await;
+        end
+    }
+
     /// The loop: input first, then output, then wait. It goes on until something ends it.
-    async fn run(&mut self, hello: &Hello) -> Result<Infallible, End> {
-        Box::pin(opening::welcome(&self.device, hello, &mut self.wire, &mut self.session)).await?;
-        let mailbox = Arc::clone(&self.place.online().mailbox);
+    async fn go_on(&mut self, hello: &Hello) -> Result<Infallible, End> {
+        Box::pin(opening::welcome(self.device, hello, self.wire, self.session)).await?;
         loop {
             self.take_input().await?;
-            write_due(&mut self.session, &mut self.wire)?;
-            self.delivery.send(&self.device, &mut self.session, &mut self.wire).await?;
-            match self.wire.next(&mailbox, self.session.timeout()).await? {
+            write_due(self.session, self.wire)?;
+            self.delivery.send(self.device, self.session, self.wire).await?;
+            match self.wire.next(&self.online.mailbox, self.session.timeout()).await? {
                 Wake::Input => {
-                    self.place.online().figures.heard(
-                        UnixMillis::now(),
-                        self.wire.bytes_in,
-                        self.wire.bytes_out,
-                    );
+                    self.online.figures.heard(UnixMillis::now(), self.wire.bytes_in, self.wire.bytes_out);
                 }
                 Wake::Letters(letters) => self.take_letters(letters)?,
                 Wake::Due => {}
@@ -103,20 +112,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             let (used, event) = self.session.input(now, self.wire.input())?;
             match event {
-                Some(Event::Message(message)) => handler::message::archive(&self.device, &message).await?,
+                Some(Event::Message(message)) => handler::message::archive(self.device, &message).await?,
                 Some(Event::Echo(echo)) => {
-                    let count = self.delivery.echoed(&self.device, echo);
-                    self.place.online().figures.delivered(count);
+                    let count = self.delivery.echoed(self.device, echo);
+                    self.online.figures.delivered(count);
                 }
                 Some(Event::Pong { round_trip }) => {
-                    self.place.online().figures.measured(round_trip.as_micros());
+                    self.online.figures.measured(round_trip.as_micros());
                     for waiting in self.pings.drain(..) {
                         // Whoever asked may have stopped waiting.
                         let _ = waiting.send(round_trip.into());
                     }
                 }
                 // A notice is rare, and its handler's future large.
-                Some(Event::Notice(frame)) => Box::pin(handler::notice(&self.device, frame)).await?,
+                Some(Event::Notice(frame)) => Box::pin(handler::notice(self.device, frame)).await?,
                 Some(Event::Closed(close)) => return Err(End::left(&close)),
                 Some(Event::Hello(_) | Event::Welcome(_)) | None => {}
             }
@@ -130,11 +139,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn take_letters(&mut self, letters: Letters) -> Result<(), End> {
         if let Some(echo) = letters.archived {
             self.session.echo(echo.stream, echo.number);
-            self.place.online().figures.archived(letters.archived_count);
+            self.online.figures.archived(letters.archived_count);
         }
         if let Some(farewell) = letters.last_word() {
             // What is archived is echoed first: else the device would have to send it again.
-            write_due(&mut self.session, &mut self.wire)?;
+            write_due(self.session, self.wire)?;
             return Err(End::Told(farewell));
         }
         if letters.deliver {
@@ -172,13 +181,12 @@ async fn record_end(host: &Host, device: &Device, place: &Online, end: &End) {
 }
 
 async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
-    mut wire: Wire<S>,
-    mut session: Session<Server>,
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
     end: &End,
 ) {
     if let Some(farewell) = end.farewell() {
-        let length = wire.write(256, |room| Ok::<_, ()>(session.close(&farewell.close(), room)));
-        tracing::debug!(?length, reason = ?farewell.reason, "farewell");
+        let _: Result<usize, Infallible> = wire.write(256, |room| Ok(session.close(&farewell.close(), room)));
     }
     wire.finish(FAREWELL_PATIENCE).await;
 }

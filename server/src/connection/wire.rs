@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Sends all that waits, for at most `patience`, and ends the stream.
-    pub(super) async fn finish(mut self, patience: Duration) {
+    pub(super) async fn finish(&mut self, patience: Duration) {
         let flush = async {
             poll_fn(|context| self.poll_send(context)).await?;
             poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await

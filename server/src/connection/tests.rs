@@ -1,0 +1,306 @@
+//! Connections over an in-memory stream, with a real store.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    message::{self, BootId, Hello, Kind, Message, Pin, StreamId, Window},
+    session::{Client, Event, Session, State},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    clock,
+    config::{Config, Overrides},
+    host::Host,
+    mailbox::Farewell,
+    store::{
+        DeviceId, EndReason, Enrolment, EventFilter, Facts, MessageFilter, NewMessage, NewToken,
+        SessionFilter, Store, UnixMillis,
+    },
+    tls::Keys,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const KEY: Pin = Pin([7; 32]);
+const STREAM: StreamId = StreamId(9);
+
+fn address() -> SocketAddr {
+    ([127, 0, 0, 1], 40_000).into()
+}
+
+async fn host(directory: &TempDir) -> Arc<Host> {
+    let mut config = Config::load(directory.path(), &Overrides::default()).unwrap();
+    // The holder of a place has half of the timeout to show that it lives.
+    config.keep_alive.timeout = Duration::from_secs(2);
+    let keys = Keys::load_or_create(&directory.path().join("keys")).unwrap();
+    let store = open_store(directory.path()).await;
+    Arc::new(Host::new(&config, store, &keys, vec!["127.0.0.1:55223".to_owned()]))
+}
+
+async fn open_store(directory: &Path) -> Store {
+    let directory = directory.to_owned();
+    tokio::task::spawn_blocking(move || Store::open(&directory)).await.unwrap().unwrap()
+}
+
+async fn enrol(host: &Host, key: Pin) -> DeviceId {
+    let expires_at = UnixMillis::now().plus(60_000);
+    let token = NewToken { hash: key.0, name: None, uses: 1, expires_at, who: "test".to_owned() };
+    host.store.create_token(token).await.unwrap();
+    let facts = Facts { host_name: Some("pi".to_owned()), ..Facts::default() };
+    let enrolment = Enrolment { token_hash: key.0, key: key.0, facts, address: address().ip() };
+    host.store.enrol(enrolment).await.unwrap().unwrap().device
+}
+
+fn hello(boot: u64) -> Hello {
+    Hello {
+        oldest_version: message::OLDEST_VERSION,
+        newest_version: message::VERSION,
+        kind: ConnectionKind::Control,
+        boot: BootId(boot),
+        stream: STREAM,
+        max_frame: 4096,
+        window: Window { messages: 2, bytes: 4096 },
+    }
+}
+
+/// A device at the other end of a connection.
+struct Peer {
+    session: Session<Client>,
+    stream: DuplexStream,
+    input: Vec<u8>,
+    server: JoinHandle<()>,
+}
+
+impl Peer {
+    async fn connect(host: &Arc<Host>, key: Pin, hello: &Hello) -> Self {
+        let (stream, server_stream) = duplex(64 * 1024);
+        let host = Arc::clone(host);
+        let server = tokio::spawn(async move { super::serve(&host, server_stream, key, address()).await });
+        let mut peer = Self { session: Session::client(4096), stream, input: Vec::new(), server };
+        let mut buffer = [0; 256];
+        let patience = protocol_core::time::Duration::from_secs(20);
+        let length = peer.session.open(clock::now(), patience, hello, &mut buffer).unwrap();
+        peer.stream.write_all(&buffer[..length]).await.unwrap();
+        peer
+    }
+
+    async fn welcomed(host: &Arc<Host>, key: Pin, hello: &Hello) -> Self {
+        let mut peer = Self::connect(host, key, hello).await;
+        let event = peer.next().await;
+        assert!(event.starts_with("Welcome("), "{event}");
+        let event = peer.next().await;
+        assert!(event.starts_with("Notice(Frame { tag: ENDP"), "{event}");
+        peer
+    }
+
+    /// The next event, in words.
+    async fn next(&mut self) -> String {
+        timeout(PATIENCE, async {
+            loop {
+                let (used, event) = self.session.input(clock::now(), &self.input).unwrap();
+                let event = event.map(|event| format!("{event:?}"));
+                self.input.drain(..used);
+                self.flush().await;
+                if let Some(event) = event {
+                    return event;
+                }
+                if used == 0 && self.stream.read_buf(&mut self.input).await.unwrap() == 0 {
+                    return "the end".to_owned();
+                }
+            }
+        })
+        .await
+        .expect("an event in time")
+    }
+
+    async fn flush(&mut self) {
+        let mut buffer = [0; 64];
+        while let length @ 1.. = self.session.output(clock::now(), &mut buffer).unwrap() {
+            self.stream.write_all(&buffer[..length]).await.unwrap();
+        }
+    }
+
+    async fn send(&mut self, number: u64, body: &[u8]) {
+        let message = Message { stream: STREAM, number, time: 5, kind: Kind::TEXT, body };
+        let mut buffer = [0; 4096];
+        let length = self.session.message(clock::now(), &message, &mut buffer).unwrap();
+        self.stream.write_all(&buffer[..length]).await.unwrap();
+    }
+
+    async fn closed(&mut self, reason: CloseReason) {
+        let event = self.next().await;
+        assert!(event.starts_with(&format!("Closed(Close {{ reason: {reason:?}")), "{event}");
+        assert_eq!(self.session.state(), State::Ended);
+        timeout(PATIENCE, &mut self.server).await.expect("the connection ends").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_echoed_once_it_is_archived() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    assert!(host.registry.online(device).is_some());
+    peer.send(1, b"hello").await;
+    assert_eq!(peer.next().await, format!("Echo({:?})", message::Echo { stream: STREAM, number: 1 }));
+    let archived = host.store.messages(MessageFilter::default()).await.unwrap();
+    assert_eq!(archived.len(), 1);
+    assert_eq!(archived[0].body.0, b"hello");
+}
+
+#[tokio::test]
+async fn a_repeat_is_echoed_and_another_content_is_a_conflict() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    for _ in 0..2 {
+        let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+        peer.send(1, b"hello").await;
+        assert!(peer.next().await.starts_with("Echo("));
+    }
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    peer.send(1, b"other").await;
+    peer.closed(CloseReason::Conflict).await;
+    assert_eq!(host.store.messages(MessageFilter::default()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    for body in ["a", "b", "c", "d", "e"] {
+        let message = NewMessage { kind: "text".parse().unwrap(), body: body.into(), expires_at: None };
+        host.store.enqueue(device, message).await.unwrap();
+    }
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let mut bodies = Vec::new();
+    while bodies.len() < 5 {
+        let (used, event) = peer.session.input(clock::now(), &peer.input).unwrap();
+        let taken = match event {
+            Some(Event::Message(message)) => {
+                bodies.extend_from_slice(message.body);
+                Some((message.stream, message.number))
+            }
+            _ => None,
+        };
+        peer.input.drain(..used);
+        if let Some((stream, number)) = taken {
+            assert!(peer.session.echo(stream, number));
+            peer.flush().await;
+        } else if used == 0 {
+            timeout(PATIENCE, peer.stream.read_buf(&mut peer.input)).await.unwrap().unwrap();
+        }
+    }
+    assert_eq!(bodies, b"abcde");
+    let delivered = async {
+        while host.store.devices().await.unwrap()[0].waiting > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, delivered).await.expect("the deliveries are noted");
+}
+
+#[tokio::test]
+async fn the_newest_connection_of_one_start_replaces_the_older() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let mut older = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let mut newer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    older.closed(CloseReason::Replaced).await;
+    newer.send(1, b"still here").await;
+    assert!(newer.next().await.starts_with("Echo("));
+    assert_eq!(host.registry.count(), 1);
+}
+
+#[tokio::test]
+async fn a_clone_is_refused_while_the_original_answers() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let mut original = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let mut clone = Peer::connect(&host, KEY, &hello(2)).await;
+    let answering = tokio::spawn(async move {
+        let event = original.next().await;
+        (original, event)
+    });
+    clone.closed(CloseReason::Clone).await;
+    answering.abort();
+    let events = host.store.events(EventFilter::default()).await.unwrap();
+    assert!(events.iter().any(|event| event.kind == "clone-refused"), "{events:?}");
+    assert_eq!(host.registry.count(), 1);
+}
+
+#[tokio::test]
+async fn a_start_that_no_longer_answers_makes_way() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let _silent = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let mut newer = Peer::welcomed(&host, KEY, &hello(2)).await;
+    newer.send(1, b"back").await;
+    assert!(newer.next().await.starts_with("Echo("));
+    assert_eq!(host.registry.count(), 1);
+}
+
+#[tokio::test]
+async fn strangers_and_the_revoked_are_told_why() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    Peer::connect(&host, Pin([8; 32]), &hello(1)).await.closed(CloseReason::UnknownKey).await;
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    host.store.revoke("pi", "test").await.unwrap();
+    assert!(host.registry.close(device, Farewell::new(CloseReason::Revoked, "revoked")));
+    peer.closed(CloseReason::Revoked).await;
+    Peer::connect(&host, KEY, &hello(1)).await.closed(CloseReason::Revoked).await;
+    let data = Hello { kind: ConnectionKind::Data, ..hello(1) };
+    Peer::connect(&host, KEY, &data).await.closed(CloseReason::NotServed).await;
+    let sessions = host.store.sessions(SessionFilter::default()).await.unwrap();
+    assert_eq!(sessions.len(), 1, "those who are refused have no session");
+    assert_eq!(sessions[0].reason, Some(EndReason::Revoked));
+}
+
+#[tokio::test]
+async fn a_broken_frame_ends_only_its_own_connection() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    enrol(&host, Pin([8; 32])).await;
+    let mut other = Peer::welcomed(&host, Pin([8; 32]), &hello(1)).await;
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    peer.stream.write_all(b"MESG\xff\xff\xff\xff").await.unwrap();
+    peer.closed(CloseReason::ProtocolError).await;
+    other.send(1, b"fine").await;
+    assert!(other.next().await.starts_with("Echo("));
+}
+
+#[tokio::test]
+async fn a_ping_on_demand_measures_the_way() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let answering = tokio::spawn(async move { peer.next().await });
+    let round_trip = host.registry.ping(device, PATIENCE).await.unwrap();
+    assert!(round_trip < PATIENCE);
+    answering.abort();
+}
+
+#[tokio::test]
+async fn an_idle_connection_costs_little() {
+    // The future of a connection lives as long as the connection: it is most of what we hold for an idle one.
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let (_, stream) = duplex(64);
+    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address()));
+    assert!(size <= 1_600, "the future of a connection takes {size} bytes");
+}
