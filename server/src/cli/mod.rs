@@ -6,6 +6,7 @@ mod devices;
 mod enroll;
 mod error;
 mod hidden;
+mod log;
 mod messages;
 mod output;
 mod server;

@@ -11,12 +11,13 @@ use rustix::{
 use super::{
     api_client::ApiClient,
     error::CliError,
+    log,
     output::{Output, ago, exact_and_ago},
 };
 use crate::{
     api::view::{StatusView, StopAnswer, Time},
     config::{Config, Overrides},
-    span,
+    serve, span,
 };
 
 /// The arguments of `stop`.
@@ -30,7 +31,9 @@ pub(super) struct Stop {
 /// `holdfast serve`: runs the server until it is told to stop.
 pub(super) fn serve(data: &Path, overrides: &Overrides) -> Result<ExitCode, CliError> {
     let config = Config::load(data, overrides)?;
-    let _ = config;
+    log::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve::run(config)).map_err(|error| CliError::failed(error.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
