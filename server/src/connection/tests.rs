@@ -233,10 +233,10 @@ async fn a_clone_is_refused_while_the_original_answers() {
         (original, event)
     });
     clone.closed(CloseReason::Clone).await;
-    answering.abort();
     let events = host.store.events(EventFilter::default()).await.unwrap();
     assert!(events.iter().any(|event| event.kind == "clone-refused"), "{events:?}");
-    assert_eq!(host.registry.count(), 1);
+    assert_eq!(host.registry.count(), 1, "the original is undisturbed");
+    answering.abort();
 }
 
 #[tokio::test]
