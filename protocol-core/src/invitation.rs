@@ -24,6 +24,7 @@ pub struct Invitation<'a> {
     /// The key by which the server shows that it is the right one.
     pub pin: Pin,
     /// The secret that allows the enrolment.
+    #[serde(with = "crate::raw")]
     pub token: [u8; 16],
     /// Addresses to try, `host:port`, best first.
     #[serde(borrow)]

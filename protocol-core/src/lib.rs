@@ -106,6 +106,7 @@ pub mod frame;
 pub mod invitation;
 pub mod message;
 pub mod pump;
+mod raw;
 pub mod serial;
 pub mod session;
 pub mod tag;

@@ -172,8 +172,7 @@ impl<'a> Kind<'a> {
 
     #[inline]
     fn from_bytes(kind: &'a [u8]) -> Option<Self> {
-        let known = (1..=Self::MAX).contains(&kind.len())
-            && kind.iter().all(|byte| KIND_BYTES.get(usize::from(*byte)) == Some(&true));
+        let known = (1..=Self::MAX).contains(&kind.len()) && kind.iter().all(|byte| may_stand_in_kind(*byte));
         known.then_some(Self(kind))
     }
 
@@ -184,13 +183,18 @@ impl<'a> Kind<'a> {
     }
 }
 
-/// Which bytes a kind may hold.
-static KIND_BYTES: [bool; 256] = {
-    let mut allowed = [false; 256];
+#[inline]
+fn may_stand_in_kind(byte: u8) -> bool {
+    KIND_BYTES.get(usize::from(byte / 8)).is_some_and(|allowed| allowed & (1 << (byte % 8)) != 0)
+}
+
+/// Which bytes a kind may hold: a bit for each, eight to a byte.
+static KIND_BYTES: [u8; 32] = {
+    let mut allowed = [0; 32];
     let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789._-";
     while let [byte, tail @ ..] = rest {
-        if let Some((_, [slot, ..])) = allowed.split_at_mut_checked(*byte as usize) {
-            *slot = true;
+        if let Some((_, [slot, ..])) = allowed.split_at_mut_checked(*byte as usize / 8) {
+            *slot |= 1 << (*byte % 8);
         }
         rest = tail;
     }
@@ -377,7 +381,7 @@ pub struct Reading<'a> {
 
 /// The SHA-256 of a public key's `SubjectPublicKeyInfo`, in DER.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Pin(pub [u8; 32]);
+pub struct Pin(#[serde(with = "crate::raw")] pub [u8; 32]);
 
 impl fmt::Display for Pin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -411,6 +415,7 @@ pub struct Enrol<'a> {
     /// The newest version that the client speaks.
     pub newest_version: u8,
     /// The token of the enrolment line.
+    #[serde(with = "crate::raw")]
     pub token: [u8; 16],
     /// The device's host name: its name is made from it where the token gives none.
     #[serde(borrow)]

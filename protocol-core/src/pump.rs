@@ -105,9 +105,7 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
     }
 
     fn read(&mut self) -> Result<(), PumpError> {
-        self.input.copy_within(self.used..self.filled, 0);
-        self.filled = self.filled.saturating_sub(self.used);
-        self.used = 0;
+        self.drop_used();
         let room = self.input.get_mut(self.filled..).unwrap_or_default();
         if room.is_empty() || self.has_ended || !self.transport.read_ready().map_err(transport)? {
             return Ok(());
@@ -117,6 +115,17 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
         self.has_ended = count == 0;
         self.is_dry = false;
         Ok(())
+    }
+
+    /// Moves what is not used up to the front.
+    fn drop_used(&mut self) {
+        if let Some(waiting) = self.input.get_mut(..self.filled)
+            && self.used <= waiting.len()
+        {
+            waiting.copy_within(self.used.., 0);
+        }
+        self.filled = self.filled.saturating_sub(self.used);
+        self.used = 0;
     }
 
     fn flush(&mut self, now: Instant) -> Result<(), PumpError> {
@@ -131,8 +140,16 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
     }
 
     fn write(&mut self, length: usize) -> Result<(), PumpError> {
-        let bytes = self.output.get(..length).unwrap_or_default();
-        self.transport.write_all(bytes).map_err(transport)
+        // Not `write_all`: it panics if the transport takes nothing.
+        let mut rest = self.output.get(..length).unwrap_or_default();
+        while !rest.is_empty() {
+            let count = self.transport.write(rest).map_err(transport)?;
+            match rest.get(count..) {
+                Some(after) if count > 0 => rest = after,
+                _ => return Err(PumpError::Transport(ErrorKind::WriteZero)),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,292 @@
+//! What the probes call. A new public entry of `protocol-core` is called here.
+//!
+//! Only what makes text (`Display`, `Debug`) is left out: that is for hosts.
+
+use core::hint::black_box;
+
+use heapless::Vec;
+use protocol_core::{
+    classic::{self, Classic},
+    code::{CloseReason, ConnectionKind},
+    frame::{self, Decoded},
+    invitation::Invitation,
+    message::{
+        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin,
+        Reading, Status, StoreId, StreamId, Text, Welcome, Window,
+    },
+    pump::{Progress, Pump},
+    serial::{self, Link, Patience},
+    session::{Client, Event, Role, Server, Session},
+    tag::Tag,
+    time::{Duration, Instant},
+};
+
+use crate::Outside;
+
+/// All that `protocol-core` offers.
+pub fn everything(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    codec(Outside { input, output, number });
+    other_messages(input, output);
+    texts(input);
+    session(Outside { input, output, number });
+    server(Outside { input, output, number });
+    serial(Outside { input, output, number });
+    invitation(input, output);
+    pump(Outside { input, output, number });
+    classic(Outside { input, output, number });
+}
+
+/// No part at all.
+pub fn nothing(_: Outside<'_>) {}
+
+/// A control: a panic within reach.
+pub fn panics(outside: Outside<'_>) {
+    show(outside.input[outside.number as usize]);
+}
+
+/// Frames and messages, as a microcontroller needs them: what a client sends is written, what a server sends is read.
+pub fn codec(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    encode(&hello(number), output);
+    encode(&a_message(input, number), output);
+    encode(&Echo { stream: StreamId(number), number }, output);
+    encode(&close(input, number), output);
+    encode(&Facts { host_name: text(input), version: text(input), ssh_user: text(input) }, output);
+    encode(&status(input, number), output);
+    if let Ok(Decoded::Frame { frame, consumed }) = frame::decode(input, number as u16) {
+        show(consumed);
+        match frame.tag {
+            Tag::WELCOME => show(message::decode::<Welcome<'_>>(frame.body)),
+            Tag::MESSAGE => show(message::decode::<Message<'_>>(frame.body)),
+            Tag::ECHO => show(message::decode::<Echo>(frame.body)),
+            Tag::CLOSE => show(message::decode::<Close<'_>>(frame.body)),
+            Tag::ENDPOINTS => show(message::decode::<Endpoints<'_>>(frame.body)),
+            _ => {}
+        }
+    }
+}
+
+/// A client's session, with its frames and messages.
+pub fn session(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    let now = Instant::from_micros(number);
+    let mut session = black_box(Session::<Client>::client(number as u16));
+    let timeout = Duration::from_millis(number as u32);
+    show(session.open(now, timeout, &hello(number), output));
+    show(session.notice(now, &status(input, number), output));
+    show(session.notice(now, &Facts::default(), output));
+    turn(&mut session, input, output, number);
+}
+
+/// A link over a serial line.
+pub fn serial(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    let now = Instant::from_micros(number);
+    let mut buffers = black_box(([0; 64], [0; 64]));
+    let (receive, send) = (black_box(&mut buffers.0[..]), black_box(&mut buffers.1[..]));
+    let patience = black_box(Patience::default());
+    let mut link = Link::new(patience, receive, send);
+    link.open(now, number as u32);
+    let mut rest = input;
+    while black_box(number) > 0 {
+        let (used, event) = link.input(now, rest);
+        show(event);
+        rest = rest.get(used..).unwrap_or_default();
+        show(link.send(now, rest));
+        show(link.output(now, output));
+        show((link.state(), link.room(), link.timeout(), serial::output_room(rest.len())));
+    }
+}
+
+/// A server's session.
+fn server(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    let now = Instant::from_micros(number);
+    let mut session = black_box(Session::<Server>::server(now, Duration::from_secs(number as u32)));
+    turn(&mut session, input, output, number);
+    show(session.welcome(now, &welcome(input, number), output));
+    show(session.notice(now, &endpoints(input), output));
+    turn(&mut session, input, output, number);
+}
+
+/// What both sides of a session do.
+fn turn<R: Role>(session: &mut Session<R>, input: &[u8], output: &mut [u8], number: u64) {
+    let now = Instant::from_micros(number);
+    let mut rest = input;
+    while black_box(number) > 0 {
+        match session.input(now, rest) {
+            Ok((used, event)) => {
+                show(event);
+                rest = rest.get(used..).unwrap_or_default();
+            }
+            Err(error) => show(error.reason()),
+        }
+        show(session.echo(StreamId(number), number));
+        session.ping();
+        show(session.message(now, &a_message(input, number), output));
+        show(session.output(now, output));
+        show((session.state(), session.version(), session.in_flight(), session.timeout()));
+        let wait = session.timeout().map(|due| core::time::Duration::from(due.since(now)));
+        show(wait);
+    }
+    show(session.close(&close(input, number), output));
+}
+
+/// What a microcontroller does not need.
+fn other_messages(input: &[u8], output: &mut [u8]) {
+    show(message::decode::<Hello>(input));
+    show(message::decode::<Facts<'_>>(input));
+    show(message::decode::<Status<'_>>(input));
+    show(message::decode::<Enrol<'_>>(input));
+    show(message::decode::<Enrolled<'_>>(input));
+    encode(&welcome(input, 0), output);
+    encode(&endpoints(input), output);
+    encode(&Enrolled { name: text(input), endpoints: endpoints(input) }, output);
+    let ssh_host_keys = list(text(input));
+    encode(&Enrol { oldest_version: 1, newest_version: 1, token: [0; 16], ssh_host_keys }, output);
+    show(message::common_version(black_box(0), black_box(0)));
+}
+
+fn texts(input: &[u8]) {
+    if let Some(tag) = input.first_chunk().and_then(|bytes| Tag::new(*bytes)) {
+        show((tag.bytes(), tag.is_whole_frame()));
+    }
+    let words = core::str::from_utf8(input).unwrap_or_default();
+    show(Text::<64>::shortened(words).as_str());
+    show(Kind::new(words).map(|kind| kind.as_str().len()));
+    let code = u16::from(black_box(CloseReason::from(input.len() as u16)));
+    show(u16::from(black_box(ConnectionKind::from(code))));
+}
+
+fn invitation(input: &[u8], output: &mut [u8]) {
+    show(Invitation::decode(input));
+    let addresses = list(text(input));
+    show(Invitation { pin: Pin([0; 32]), token: [0; 16], addresses }.encode(output));
+}
+
+fn classic(outside: Outside<'_>) {
+    let Outside { input, number, .. } = outside;
+    let now = Instant::from_micros(number);
+    let mut session = black_box(Classic::new(now, Duration::from_micros(number)));
+    let mut rest = input;
+    while black_box(number) > 0 {
+        if let Ok((used, event)) = session.input(now, rest) {
+            show(event);
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        show(session.timeout());
+        if black_box(number) > 1 {
+            session.end();
+        }
+    }
+    show(classic::Answer::read(input).map(classic::Answer::bytes));
+}
+
+fn pump(outside: Outside<'_>) {
+    let Outside { input, output, number } = outside;
+    let now = Instant::from_micros(number);
+    let mut buffer = black_box([0; 256]);
+    let session = Session::<Client>::client(number as u16);
+    let mut pump = Pump::new(session, Wire(input), black_box(&mut buffer[..]), output);
+    show(pump.send(|session, output| session.open(now, Duration::ZERO, &hello(number), output)));
+    while black_box(number) > 0 {
+        match pump.poll(now) {
+            Ok(Progress::Event(event)) => show::<Event<'_>>(event),
+            Ok(progress) => show(progress),
+            Err(error) => show(error),
+        }
+        show((pump.timeout(), pump.session().state()));
+    }
+}
+
+/// A transport that gives what came, and swallows what goes out.
+struct Wire<'a>(&'a [u8]);
+
+impl embedded_io::ErrorType for Wire<'_> {
+    type Error = embedded_io::ErrorKind;
+}
+
+impl embedded_io::Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
+        buffer.iter_mut().zip(self.0).for_each(|(to, from)| *to = *from);
+        black_box(Ok(0))
+    }
+}
+
+impl embedded_io::ReadReady for Wire<'_> {
+    fn read_ready(&mut self) -> Result<bool, Self::Error> {
+        black_box(Ok(true))
+    }
+}
+
+impl embedded_io::Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
+        black_box(Ok(bytes.len()))
+    }
+
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        black_box(Ok(()))
+    }
+}
+
+/// Makes the optimiser believe that someone looks at `value`.
+fn show<T>(value: T) {
+    black_box(&value);
+}
+
+fn encode<B: Body>(body: &B, output: &mut [u8]) {
+    show(message::encode(body, black_box(256), output));
+}
+
+fn text<const MAX: usize>(input: &[u8]) -> Text<'_, MAX> {
+    core::str::from_utf8(input).ok().and_then(Text::new).unwrap_or_default()
+}
+
+/// A list of one: to collect one that may be too long would be a panic of ours.
+fn list<T, const N: usize>(item: T) -> Vec<T, N> {
+    let mut list = Vec::new();
+    show(list.push(item));
+    list
+}
+
+fn hello(number: u64) -> Hello {
+    let kind = ConnectionKind::from(number as u16);
+    let window = Window { messages: number as u8, bytes: number as u32 };
+    let (boot, stream) = (BootId(number), StreamId(number));
+    Hello { oldest_version: 1, newest_version: 1, kind, boot, stream, max_frame: number as u16, window }
+}
+
+fn welcome(input: &[u8], number: u64) -> Welcome<'_> {
+    Welcome {
+        version: number as u8,
+        interval: number as u32,
+        timeout: number as u32,
+        max_frame: number as u16,
+        window: Window { messages: number as u8, bytes: number as u32 },
+        store: StoreId(number),
+        archived: number,
+        time: number,
+        name: text(input),
+    }
+}
+
+fn a_message(input: &[u8], number: u64) -> Message<'_> {
+    Message { stream: StreamId(number), number, time: number, kind: Kind::TEXT, body: input }
+}
+
+fn close(input: &[u8], number: u64) -> Close<'_> {
+    Close { reason: CloseReason::from(number as u16), retry_after: number as u32, detail: text(input) }
+}
+
+fn status(input: &[u8], number: u64) -> Status<'_> {
+    let value = number as f64;
+    let mut status = Status { uptime: number as u32, readings: list(Reading { name: Kind::TEXT, value }) };
+    let name = core::str::from_utf8(input).ok().and_then(Kind::new).unwrap_or(Kind::TEXT);
+    show(status.readings.push(Reading { name, value }));
+    status
+}
+
+fn endpoints(input: &[u8]) -> Endpoints<'_> {
+    Endpoints { current: Pin([0; 32]), next: Pin([0; 32]), addresses: list(text(input)) }
+}
