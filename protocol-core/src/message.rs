@@ -466,6 +466,6 @@ bodies! {
     Facts<'_> => FACTS, text(64) + text(32) + text(32);
     Status<'_> => STATUS, U32 + 1 + MAX_READINGS * (KIND + FIXED);
     Endpoints<'_> => ENDPOINTS, 32 + 32 + 1 + MAX_ADDRESSES * text(128);
-    Enrol<'_> => ENROL, 1 + 1 + 16 + 1 + MAX_SSH_HOST_KEYS * text(1024);
+    Enrol<'_> => ENROL, 1 + 1 + 16 + text(64) + 1 + MAX_SSH_HOST_KEYS * text(1024);
     Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
 }

@@ -147,9 +147,10 @@ proptest! {
     }
 
     #[test]
-    fn enrol(versions in any::<(u8, u8)>(), token in any::<[u8; 16]>(), keys in vec(a_text(1024), 0..=4)) {
+    fn enrol(versions in any::<(u8, u8)>(), token in any::<[u8; 16]>(), name in a_text(64),
+        keys in vec(a_text(1024), 0..=4)) {
         let ssh_host_keys = keys.iter().map(|key| text(key)).collect();
-        let value = Enrol { oldest_version: versions.0, newest_version: versions.1, token, ssh_host_keys };
+        let value = Enrol { oldest_version: versions.0, newest_version: versions.1, token, host_name: text(&name), ssh_host_keys };
         comes_back(&value, &encoded(&value))?;
     }
 
@@ -295,7 +296,10 @@ fn the_longest_are_as_long_as_is_said() {
     let endpoints = Endpoints { addresses, ..common::endpoints() };
     assert_eq!(body_length(encoded(&endpoints)), Endpoints::MAX_LENGTH);
     let ssh_host_keys = [text(&long); message::MAX_SSH_HOST_KEYS].into_iter().collect();
-    assert_eq!(body_length(encoded(&Enrol { ssh_host_keys, ..common::enrol() })), Enrol::MAX_LENGTH);
+    assert_eq!(
+        body_length(encoded(&Enrol { host_name, ssh_host_keys, ..common::enrol() })),
+        Enrol::MAX_LENGTH
+    );
     let enrolled = Enrolled { name: text(&long[..63]), endpoints };
     assert_eq!(body_length(encoded(&enrolled)), Enrolled::MAX_LENGTH);
 }

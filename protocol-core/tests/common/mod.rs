@@ -111,7 +111,8 @@ pub(crate) fn endpoints() -> Endpoints<'static> {
 
 pub(crate) fn enrol() -> Enrol<'static> {
     let key = text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f");
-    Enrol { oldest_version: 1, newest_version: 1, token: token(), ssh_host_keys: [key].into_iter().collect() }
+    let ssh_host_keys = [key].into_iter().collect();
+    Enrol { oldest_version: 1, newest_version: 1, token: token(), host_name: text("kiosk-1"), ssh_host_keys }
 }
 
 pub(crate) fn enrolled() -> Enrolled<'static> {

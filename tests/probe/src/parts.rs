@@ -144,7 +144,16 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
     encode(&endpoints(input), output);
     encode(&Enrolled { name: text(input), endpoints: endpoints(input) }, output);
     let ssh_host_keys = list(text(input));
-    encode(&Enrol { oldest_version: 1, newest_version: 1, token: [0; 16], ssh_host_keys }, output);
+    encode(
+        &Enrol {
+            oldest_version: 1,
+            newest_version: 1,
+            token: [0; 16],
+            host_name: text(input),
+            ssh_host_keys,
+        },
+        output,
+    );
     show(message::common_version(black_box(0), black_box(0)));
 }
 

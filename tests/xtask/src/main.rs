@@ -4,6 +4,7 @@
 
 mod check;
 mod dist;
+mod probe;
 mod setup;
 mod shell;
 mod steps;
@@ -27,6 +28,7 @@ enum Command {
     Check(check::Arguments),
     Test(test::Arguments),
     Dist(dist::Arguments),
+    Probe(probe::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

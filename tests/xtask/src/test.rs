@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell};
 use crate::steps::{self, Step};
-use crate::{dist, setup};
+use crate::{dist, probe, setup};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -70,6 +70,11 @@ const STEPS: &[&Step] = &[
         },
     },
     &Step { name: "no-std", about: "protocol-core builds for microcontrollers", run: no_std },
+    &Step {
+        name: "probe",
+        about: "protocol-core can't panic, doesn't allocate, and is small",
+        run: probe::step,
+    },
     &Step {
         name: "binaries",
         about: "the server and the agent, for the end-to-end tests",
