@@ -46,7 +46,9 @@ macro_rules! probe {
         }
 
         #[cfg(not(target_os = "none"))]
-        fn main() {}
+        fn main() {
+            let _: fn($crate::Outside<'_>) = $part;
+        }
     };
 }
 
