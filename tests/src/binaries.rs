@@ -21,9 +21,13 @@ pub fn agent() -> PathBuf {
 fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        // target/PROFILE/deps/TEST
+        // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
         let test = env::current_exe().expect("a running program has a path");
-        let directory = test.ancestors().nth(2).expect("tests stand in deps").to_owned();
+        let mut directory = test.parent().expect("a program stands in a directory");
+        if directory.ends_with("deps") {
+            directory = directory.parent().unwrap_or(directory);
+        }
+        let directory = directory.to_owned();
         let profile = match directory.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(profile) => profile,

@@ -1,5 +1,16 @@
-//! Shared test tools.
+//! Shared test tools: the real programs, the network between them, and what plays their peers.
+//!
+//! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
+//! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
+//! no agent would.
 
+pub mod agent;
+pub mod api;
 pub mod binaries;
+pub mod device;
 pub mod original;
+pub mod process;
+pub mod proxy;
+pub mod server;
 pub mod terminal;
+pub mod wait;

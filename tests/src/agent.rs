@@ -1,0 +1,216 @@
+//! A real agent, in a directory of its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    binaries,
+    process::{self, Process},
+    server::Server,
+    wait::PATIENCE,
+};
+
+/// The agents of tests don't wait long before they try again.
+const CONFIG: &str = "
+ssh_directory = '/nonexistent'
+status_interval_seconds = 0
+[connection]
+timeout_seconds = 3
+least_wait_seconds = 0.1
+most_wait_seconds = 0.5
+refused_wait_seconds = 1
+";
+
+/// An agent: it may run or not, and keeps its state until it is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    directory: TempDir,
+    name: String,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// An agent that is enrolled as `name`, and runs and is online.
+    ///
+    /// # Errors
+    /// It can't be started.
+    ///
+    /// # Panics
+    /// It can't be enrolled, or does not come online.
+    #[track_caller]
+    pub fn start(server: &Server, name: &str) -> io::Result<Self> {
+        let mut agent = Self::enrolled(server, name)?;
+        agent.run()?;
+        server.wait_online(name, true);
+        Ok(agent)
+    }
+
+    /// An agent that is enrolled as `name` and does not run.
+    ///
+    /// # Errors
+    /// Its directory can't be made.
+    ///
+    /// # Panics
+    /// It can't be enrolled.
+    #[track_caller]
+    pub fn enrolled(server: &Server, name: &str) -> io::Result<Self> {
+        let agent = Self::new(name)?;
+        agent.tell(&["enroll", &server.invite(&["--name", name])]);
+        Ok(agent)
+    }
+
+    /// An agent that nobody knows.
+    ///
+    /// # Errors
+    /// Its directory can't be made.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        fs::write(directory.path().join("agent.toml"), CONFIG)?;
+        Ok(Self { directory, name: name.to_owned(), process: None })
+    }
+
+    /// Another agent with a copy of this one's state: a cloned SD card. It does not run.
+    ///
+    /// # Errors
+    /// The state can't be copied.
+    pub fn cloned(&self) -> io::Result<Self> {
+        let clone = Self::new(&self.name)?;
+        copy_files(&self.state(), &clone.state())?;
+        Ok(clone)
+    }
+
+    /// Puts another agent's state in the place of this one's, which does not run: a restored SD card.
+    ///
+    /// # Errors
+    /// The state can't be copied.
+    pub fn restore(&self, older: &Self) -> io::Result<()> {
+        fs::remove_dir_all(self.state())?;
+        copy_files(&older.state(), &self.state())
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn run(&mut self) -> io::Result<()> {
+        let log = self.directory.path().join("agent.log");
+        self.process = Some(Process::start(&binaries::agent(), self.arguments(&["run"]), &log)?);
+        Ok(())
+    }
+
+    /// The process that runs.
+    ///
+    /// # Panics
+    /// None does.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the agent was started")
+    }
+
+    /// The number of the process that runs, if one does.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// What it has printed, since its first start.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("agent.log")).unwrap_or_default()
+    }
+
+    /// Kills it, as a loss of power would.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to end by SIGTERM, and waits until it has.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        self.process().terminate(PATIENCE);
+        self.process = None;
+    }
+
+    /// The arguments of `holdfast-agent` for this agent.
+    pub fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+        let mut all: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let config = self.directory.path().join("agent.toml");
+        all.extend(["--state".to_owned(), self.state().display().to_string()]);
+        all.extend(["--config".to_owned(), config.display().to_string()]);
+        all
+    }
+
+    /// Runs `holdfast-agent` for it with these arguments.
+    ///
+    /// # Errors
+    /// It can't be run, or takes longer than `patience`.
+    pub fn command(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
+        process::run(&binaries::agent(), self.arguments(arguments), patience)
+    }
+
+    /// Runs `holdfast-agent` for it, which succeeds, and gives what it prints.
+    ///
+    /// # Panics
+    /// It fails.
+    #[track_caller]
+    pub fn tell(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments, PATIENCE).expect("holdfast-agent runs");
+        assert!(output.status.success(), "holdfast-agent {arguments:?}: {output:?}; it said {}", self.log());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Puts a message into its outbox.
+    ///
+    /// # Panics
+    /// It can't.
+    #[track_caller]
+    pub fn send(&self, text: &str) {
+        self.tell(&["send", text]);
+    }
+
+    /// The bodies of the messages that wait in its inbox, which are then no longer there.
+    ///
+    /// # Panics
+    /// They can't be had.
+    #[track_caller]
+    pub fn receive(&self) -> Vec<String> {
+        let printed = self.tell(&["receive", "--json"]);
+        let body = |line| {
+            let message: Value = serde_json::from_str(line).expect("messages are told as JSON");
+            message["body"].as_str().unwrap_or_default().to_owned()
+        };
+        printed.lines().map(body).collect()
+    }
+}
+
+/// Copies the files of a directory to a new one: sockets stay behind, as they do on a copied card.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_files(&entry.path(), &to)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! A device that says what no agent would: TLS, and bytes of the test's own choice inside of it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    frame::{self, Decoded, MAX_FRAME},
+    invitation::{Invitation, PREFIX},
+    message::{self, Body, BootId, Close, Enrol, Hello, Kind, Message, StreamId, Text, Window},
+    tag::Tag,
+};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, SignatureScheme, StreamOwned,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    version::TLS13,
+};
+
+use crate::wait::PATIENCE;
+
+/// What a connection speaks, by its name in the handshake.
+pub const FRAMED: &str = "holdfast/1";
+/// The same for one that enrols.
+pub const ENROLMENT: &str = "holdfast-enroll/1";
+
+/// A device's key, and the certificate that shows it.
+#[derive(Debug)]
+pub struct Key {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Key {
+    /// A new key, which nobody knows.
+    ///
+    /// # Panics
+    /// The system has no randomness.
+    pub fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["device".to_owned()]).expect("a key can be made");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+        Self { certificate: made.cert.der().clone(), key }
+    }
+
+    /// A new key that is registered by this enrolment line.
+    ///
+    /// # Errors
+    /// The server can't be reached.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub fn enrolled(line: &str) -> io::Result<Self> {
+        let key = Self::new();
+        let answer = key.enrol(line)?;
+        assert_eq!(answer.tag, Tag::ENROLLED, "{answer:?}");
+        Ok(key)
+    }
+
+    /// Asks to be registered by this enrolment line, and gives the server's answer.
+    ///
+    /// # Errors
+    /// The server can't be reached, or gives none.
+    ///
+    /// # Panics
+    /// The line is none.
+    pub fn enrol(&self, line: &str) -> io::Result<Received> {
+        let text = line.strip_prefix(PREFIX).expect("an enrolment line");
+        let bytes = URL_SAFE_NO_PAD.decode(text).expect("base64");
+        let invitation = Invitation::decode(&bytes).expect("an invitation");
+        let address = invitation.addresses.first().and_then(|address| address.as_str().parse().ok());
+        let mut device = Device::connect(address.expect("an address"), ENROLMENT, self)?;
+        device.write(b"PING")?;
+        device.send(&Enrol {
+            oldest_version: 1,
+            newest_version: 1,
+            token: invitation.token,
+            host_name: Text::shortened("raw"),
+            ssh_host_keys: Default::default(),
+        })?;
+        device.expect(Tag::PONG)?;
+        device.receive()?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A frame that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its tag.
+    pub tag: Tag,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// A farewell that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// When to come back, in seconds.
+    pub retry_after: u32,
+    /// Why, in words.
+    pub detail: String,
+}
+
+/// A connection of a device.
+#[derive(Debug)]
+pub struct Device {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    input: Vec<u8>,
+}
+
+impl Device {
+    /// Connects, and shakes hands.
+    ///
+    /// # Errors
+    /// Either fails, or takes too long.
+    pub fn connect(server: SocketAddr, protocol: &str, key: &Key) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut tls = ClientConnection::new(tls_config(protocol, key), ServerName::from(server.ip()))
+            .map_err(io::Error::other)?;
+        tls.complete_io(&mut stream)?;
+        Ok(Self { stream: StreamOwned::new(tls, stream), input: Vec::new() })
+    }
+
+    /// Connects, and opens a session.
+    ///
+    /// # Errors
+    /// The server can't be reached.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub fn online(server: SocketAddr, key: &Key) -> io::Result<Self> {
+        let mut device = Self::connect(server, FRAMED, key)?;
+        device.write(b"PING")?;
+        device.send(&hello())?;
+        device.expect(Tag::PONG)?;
+        device.expect(Tag::WELCOME)?;
+        Ok(device)
+    }
+
+    /// Sends these bytes as they are.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn send<B: Body>(&mut self, body: &B) -> io::Result<()> {
+        self.write(&frame_of(body))
+    }
+
+    /// Sends a text as a message.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn send_text(&mut self, number: u64, text: &str) -> io::Result<()> {
+        let (stream, body) = (STREAM, text.as_bytes());
+        self.send(&Message { stream, number, time: 0, kind: Kind::TEXT, body })
+    }
+
+    /// The next frame; nothing at the end of the connection.
+    ///
+    /// # Errors
+    /// Nothing comes, or no frame.
+    pub fn receive(&mut self) -> io::Result<Option<Received>> {
+        loop {
+            match frame::decode(&self.input, MAX_FRAME).map_err(io::Error::other)? {
+                Decoded::Frame { frame, consumed } => {
+                    let received = Received { tag: frame.tag, body: frame.body.to_vec() };
+                    self.input.drain(..consumed);
+                    return Ok(Some(received));
+                }
+                Decoded::Incomplete => {}
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                Err(error) if ends(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next frame of this tag; what comes before it is passed over.
+    ///
+    /// # Errors
+    /// Nothing comes.
+    ///
+    /// # Panics
+    /// The server ends the connection before.
+    #[track_caller]
+    pub fn expect(&mut self, tag: Tag) -> io::Result<Received> {
+        loop {
+            match self.receive()? {
+                Some(received) if received.tag == tag => return Ok(received),
+                Some(received) if received.tag != Tag::CLOSE => {}
+                other => panic!("expected {tag}, found {other:?}"),
+            }
+        }
+    }
+
+    /// The server's farewell; what comes before it is passed over, and the connection ends behind it.
+    ///
+    /// # Errors
+    /// Nothing comes.
+    ///
+    /// # Panics
+    /// The connection ends without one, or goes on behind it.
+    #[track_caller]
+    pub fn farewell(&mut self) -> io::Result<Closed> {
+        loop {
+            let received = self.receive()?.expect("a farewell before the end of the connection");
+            if received.tag == Tag::CLOSE {
+                let close: Close<'_> = message::decode(&received.body).map_err(io::Error::other)?;
+                assert_eq!(self.receive()?, None, "nothing comes behind a farewell");
+                let Close { reason, retry_after, detail } = close;
+                return Ok(Closed { reason, retry_after, detail: detail.as_str().to_owned() });
+            }
+        }
+    }
+
+    /// Answers every `PING` and reads on, until the connection ends or `done` says so of a frame that came.
+    ///
+    /// # Errors
+    /// Nothing comes.
+    pub fn live_until(&mut self, mut done: impl FnMut(&Received) -> bool) -> io::Result<Option<Received>> {
+        while let Some(received) = self.receive()? {
+            if received.tag == Tag::PING {
+                self.write(b"PONG")?;
+            }
+            if done(&received) {
+                return Ok(Some(received));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The stream of all messages of raw devices.
+pub const STREAM: StreamId = StreamId(0x5157);
+
+/// The hello of a device that speaks this version, and takes what there is.
+pub fn hello() -> Hello {
+    Hello {
+        oldest_version: message::OLDEST_VERSION,
+        newest_version: message::VERSION,
+        kind: ConnectionKind::Control,
+        boot: BootId(0xb007),
+        stream: STREAM,
+        max_frame: MAX_FRAME,
+        window: Window { messages: 8, bytes: 65_536 },
+    }
+}
+
+/// A whole frame.
+///
+/// # Panics
+/// It is larger than any frame may be.
+pub fn frame_of<B: Body>(body: &B) -> Vec<u8> {
+    let mut buffer = vec![0; usize::from(MAX_FRAME)];
+    let length = message::encode(body, MAX_FRAME, &mut buffer).expect("it fits a frame");
+    buffer.truncate(length);
+    buffer
+}
+
+/// Whether this is how a connection ends: closed without the farewell of TLS, or reset.
+fn ends(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
+}
+
+fn tls_config(protocol: &str, key: &Key) -> Arc<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("ring speaks TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer))
+        .with_client_auth_cert(vec![key.certificate.clone()], key.key.clone_key())
+        .expect("the certificate is of this key");
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    Arc::new(config)
+}
+
+/// Trusts everyone: here it is the server that is tested.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(TlsError::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}

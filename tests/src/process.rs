@@ -1,0 +1,129 @@
+//! Programs that run beside a test, and end with it.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// A program that runs. It is killed when this is dropped, and when the thread that started it ends in whatever way.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; what it prints is added to the file `log`.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start<I: AsRef<OsStr>>(
+        program: &Path,
+        arguments: impl IntoIterator<Item = I>,
+        log: &Path,
+    ) -> io::Result<Self> {
+        let output = File::options().create(true).append(true).open(log)?;
+        // The kernel then sees to it that nothing is left behind, even if the test itself is killed.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it, and others with the same log, have printed.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It can't be sent.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.id().try_into().ok().and_then(Pid::from_raw).expect("a child has a number");
+        kill_process(id, signal).expect("a child that was not waited for can be signalled");
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Kills it, as a loss of power would.
+    pub fn kill(&mut self) {
+        // It has ended already, or does now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Panics
+    /// It does not within `patience`; the message holds what it printed.
+    #[track_caller]
+    pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(patience)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// It does not within `patience`; the message holds what it printed.
+    #[track_caller]
+    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        wait::find(patience, || self.ended()).unwrap_or_else(|| {
+            panic!("process {} did not end within {patience:?}; it printed {}", self.id(), self.printed())
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs `program` to its end, without input.
+///
+/// # Errors
+/// It can't be run, or does not end within `patience` and is killed.
+pub fn run<I: AsRef<OsStr>>(
+    program: &Path,
+    arguments: impl IntoIterator<Item = I>,
+    patience: Duration,
+) -> io::Result<Output> {
+    // `timeout` ends with 124 where it had to end the program, and with 137 where it had to kill it.
+    let output = Command::new("timeout")
+        .args(["--kill-after", "1", &patience.as_secs_f64().to_string()])
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    match output.status.code() {
+        Some(124 | 137) | None => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no end within {patience:?} (signal {:?})", output.status.signal()),
+        )),
+        Some(_) => Ok(output),
+    }
+}
