@@ -37,25 +37,31 @@ pub const MAX_ADDRESS: usize = 128;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Overrides {
     /// Where devices connect, and new ones are enrolled (TLS) [default: 0.0.0.0:55223]
-    #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "HOLDFAST_LISTEN", hide_env_values = true, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// The classic protocol, which is not encrypted; `off` for none [default: 127.0.0.1:55222]
-    #[arg(long, env = "HOLDFAST_CLASSIC", value_name = "ADDR")]
+    #[arg(long, env = "HOLDFAST_CLASSIC", hide_env_values = true, value_name = "ADDR")]
     pub classic: Option<Endpoint>,
     /// Where /metrics and /healthz are served; `off` for neither [default: 127.0.0.1:55280]
-    #[arg(long, env = "HOLDFAST_HTTP", value_name = "ADDR")]
+    #[arg(long, env = "HOLDFAST_HTTP", hide_env_values = true, value_name = "ADDR")]
     pub http: Option<Endpoint>,
     /// Where devices find this server, as `holdfast enroll` tells them; may be repeated [default: guessed]
-    #[arg(long, env = "HOLDFAST_ADVERTISE", value_name = "HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "HOLDFAST_ADVERTISE",
+        hide_env_values = true,
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
     pub advertise: Vec<String>,
     /// What to log: off, error, warn, info, debug, trace, or a filter such as `info,holdfast_server=debug`
-    #[arg(long, env = "HOLDFAST_LOG", value_name = "FILTER")]
+    #[arg(long, env = "HOLDFAST_LOG", hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
     /// How to log: text, json, or auto (text on a terminal, else JSON)
-    #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(long, env = "HOLDFAST_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// The configuration file [default: /etc/holdfast/server.toml, if it is there]
-    #[arg(long, env = "HOLDFAST_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "HOLDFAST_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
@@ -144,8 +150,6 @@ pub struct Limits {
     pub opening_timeout: Duration,
     /// Connections of classic clients at a time.
     pub classic_connections: usize,
-    /// Messages that may wait for one device.
-    pub waiting_messages: usize,
 }
 
 /// The plain-text log files, which are rotated.
@@ -174,7 +178,6 @@ impl Default for Limits {
             unknown_connections: 512,
             opening_timeout: Duration::from_secs(10),
             classic_connections: 1_000,
-            waiting_messages: 10_000,
         }
     }
 }
@@ -339,7 +342,6 @@ impl Config {
             opening_timeout,
             Duration::from_millis(100)..=Duration::from_secs(600),
         )?;
-        range("limits.waiting-messages", self.limits.waiting_messages, 1..=10_000_000)?;
         range("log-files.max-bytes", self.log_files.max_bytes, 4096..=u64::MAX)?;
         range("log-files.keep", self.log_files.keep, 0..=1000)?;
         check_advertised(&self.advertise)

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
     event::EventKind,
-    host::Host,
+    host::{AddressBook, Host},
     refusal::Refusal,
     store::{DeviceName, Enrolment, EnrolmentRefusal, Facts, NewToken, StoreError, UnixMillis},
 };
@@ -38,6 +38,8 @@ pub struct Wish {
     pub expires_at: UnixMillis,
     /// The operator.
     pub who: String,
+    /// Where the device finds the server, `host:port`, best first.
+    pub addresses: Vec<String>,
 }
 
 /// Why there is no invitation.
@@ -61,7 +63,8 @@ pub enum InviteError {
 pub async fn invite(host: &Host, wish: Wish) -> Result<String, InviteError> {
     let mut token = [0; 16];
     getrandom::fill(&mut token)?;
-    let endpoints = host.address_book.endpoints();
+    let told = AddressBook { addresses: wish.addresses, ..host.address_book };
+    let endpoints = told.endpoints();
     let mut buffer = [0; invitation::MAX_LENGTH];
     let invitation = Invitation { pin: endpoints.current, token, addresses: endpoints.addresses };
     let bytes = invitation.encode(&mut buffer).ok_or(InviteError::NoAddress)?;

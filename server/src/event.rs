@@ -53,6 +53,8 @@ event_kinds! {
     CloneRefused = "clone-refused",
     /// A device sent another message under the number of an archived one: its storage was turned back.
     MessageConflict = "message-conflict",
+    /// An operator sent a message to a device: it waits for the device now.
+    MessageSent = "message-sent",
     /// A message for a device was not fetched in time.
     MessageExpired = "message-expired",
     /// An operator made an enrolment token.

@@ -21,6 +21,7 @@ pub mod listener;
 pub mod logs;
 pub mod mailbox;
 pub mod metrics;
+pub mod patience;
 pub mod refusal;
 pub mod registry;
 pub mod serve;

@@ -9,7 +9,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use crate::store::UnixMillis;
+use crate::id::UnixMillis;
 
 /// A moment, in JSON as RFC 3339 in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -383,7 +383,7 @@ pub struct StopAnswer {
 #[cfg(test)]
 mod tests {
     use super::{MessageView, Time};
-    use crate::store::UnixMillis;
+    use crate::id::UnixMillis;
 
     #[test]
     fn times_are_rfc_3339() {

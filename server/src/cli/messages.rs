@@ -15,12 +15,12 @@ use super::{
     output::{Cell, Output},
 };
 use crate::{
-    api::{
-        MAX_MESSAGE,
-        view::{SendRequest, SentAnswer},
-    },
+    api::view::{SendRequest, SentAnswer},
     span,
 };
+
+/// The longest message that any frame carries, in bytes; the server may take less.
+const MAX_MESSAGE: usize = 65_535;
 
 /// The arguments of `send`.
 #[derive(Args, Clone, Debug)]

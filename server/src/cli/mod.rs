@@ -53,7 +53,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Options of all commands")]
 struct Shared {
     /// The server's data directory, with its socket
-    #[arg(long, global = true, env = "HOLDFAST_DATA", default_value = DEFAULT_DATA, value_name = "DIR")]
+    #[arg(long, global = true, env = "HOLDFAST_DATA", hide_env_values = true, default_value = DEFAULT_DATA, value_name = "DIR")]
     data: PathBuf,
     /// Print JSON, one object a line
     #[arg(long, global = true)]

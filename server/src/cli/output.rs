@@ -225,7 +225,7 @@ mod tests {
     use serde_json::json;
 
     use super::{Cell, Table, ago, details, round_trip, size};
-    use crate::{api::view::Time, store::UnixMillis};
+    use crate::{api::view::Time, id::UnixMillis};
 
     #[test]
     fn cells_can_not_break_out_of_their_row() {

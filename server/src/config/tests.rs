@@ -44,7 +44,7 @@ fn the_example_shows_the_defaults() {
         ..default_config()
     };
     assert_eq!(load(&uncommented, Overrides::default()).unwrap(), expected);
-    for name in ["max-frame", "window-messages", "opening-timeout", "waiting-messages", "keep", "profile"] {
+    for name in ["max-frame", "window-messages", "opening-timeout", "keep", "profile"] {
         assert!(uncommented.contains(name), "{name} is missing from the example");
     }
 }

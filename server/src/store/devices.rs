@@ -102,7 +102,33 @@ pub struct DeviceRow {
     pub waiting: u64,
 }
 
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Devices that are registered and not revoked; no classic clients.
+    pub devices: u64,
+    /// Messages that wait for devices.
+    pub waiting: u64,
+}
+
 impl Store {
+    /// How many devices are registered, and how many messages wait for them.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT (SELECT count(*) FROM devices WHERE kind = 'framed' AND revoked_at IS NULL),
+                    (SELECT count(*) FROM messages
+                        WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL)",
+            )?;
+            Ok(statement.query_row((), |row| Ok(Counts { devices: row.get(0)?, waiting: row.get(1)? }))?)
+        })
+        .await
+    }
+
     /// Whose key this is.
     ///
     /// # Errors

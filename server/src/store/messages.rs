@@ -48,6 +48,8 @@ pub struct NewMessage {
     pub body: Vec<u8>,
     /// Until when it is of use; it is not sent later than that.
     pub expires_at: Option<UnixMillis>,
+    /// The operator who sends it: told by an event.
+    pub who: Option<String>,
 }
 
 /// Where a message for a device stands in its queue.
@@ -296,6 +298,14 @@ fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> R
             message.expires_at,
             message.body
         ])?;
+    if let Some(who) = &message.who {
+        let event = NewEvent::new(EventKind::MessageSent)
+            .device(device)
+            .who(who)
+            .detail("message", id.0)
+            .detail("kind", message.kind.as_str());
+        change.event(&event)?;
+    }
     Ok(Queued { id, stream: stream.0, number: u64::try_from(number).unwrap_or(0) })
 }
 

@@ -42,11 +42,11 @@ pub use crate::id::{
     UnixMillis,
 };
 pub use archive::{Archived, Incoming, Outcome, Reply};
-pub use devices::{DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
+pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use messages::{Body, Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
-pub use sessions::{EndReason, NewSession, SessionEnd, SessionFilter, SessionRow};
+pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};
 
 // For the logs, which read on their own thread.

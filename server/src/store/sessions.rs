@@ -147,6 +147,15 @@ pub struct SessionFilter {
     pub limit: usize,
 }
 
+/// The last session of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSession {
+    /// Whose.
+    pub device: DeviceId,
+    /// Where it connected from.
+    pub address: String,
+}
+
 impl Default for SessionFilter {
     fn default() -> Self {
         Self { device: None, after: SessionId(0), limit: 500 }
@@ -204,6 +213,25 @@ impl Store {
                 device.execute(params![id, at])?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Where each device, or only the given one, connected from last. Devices that never did are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn last_sessions(&self, device: Option<DeviceId>) -> Result<Vec<LastSession>, StoreError> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT devices.id, address FROM devices JOIN sessions
+                    ON sessions.id = (SELECT max(id) FROM sessions WHERE device = devices.id)
+                    WHERE ?1 IS NULL OR devices.id = ?1",
+            )?;
+            let rows = statement
+                .query_map([device], |row| Ok(LastSession { device: row.get(0)?, address: row.get(1)? }))?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }

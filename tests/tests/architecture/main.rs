@@ -66,28 +66,21 @@ const SERVER: Package = Package {
     library: "holdfast_server",
     modules: &[
         Module("main", "cli"),
-        Module("cli", "serve api::SOCKET api::MAX_MESSAGE api::view config term_password"),
+        Module("cli", "serve api::SOCKET api::view config term_password"),
         Module("serve", "*"),
         Module(
             "listener",
-            "connection enrolment handler host refusal registry classic_clients metrics store event term_password tls config",
+            "connection enrolment handler host refusal registry classic_clients store event term_password tls config",
         ),
-        Module(
-            "api",
-            "enrolment host registry mailbox classic_clients metrics store event term_password config",
-        ),
-        Module(
-            "connection",
-            "handler host refusal registry mailbox classic_clients metrics store event tls config",
-        ),
-        Module("enrolment", "host refusal metrics store event tls config"),
-        Module("handler", "host registry mailbox metrics store event"),
-        Module("host", "refusal registry mailbox classic_clients metrics store event tls config"),
-        Module("refusal", "metrics store event"),
-        Module("registry", "mailbox metrics store event"),
+        Module("api", "enrolment host registry mailbox classic_clients store event term_password config"),
+        Module("connection", "handler host refusal registry mailbox classic_clients store event tls config"),
+        Module("enrolment", "host refusal store event tls config"),
+        Module("handler", "host registry mailbox store event"),
+        Module("host", "refusal registry mailbox classic_clients store event tls config"),
+        Module("refusal", "store event"),
+        Module("registry", "mailbox store event"),
         Module("classic_clients", "store"),
         Module("mailbox", "store event"),
-        Module("metrics", "store event"),
         Module("logs", "store event config"),
         Module("store", "event id"),
         Module("event", "id"),
@@ -98,10 +91,12 @@ const SERVER: Package = Package {
         Module("clock", ""),
         Module("escape", ""),
         Module("files", ""),
+        Module("metrics", ""),
+        Module("patience", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock escape files shutdown span",
+    common: "id clock escape files metrics patience shutdown span",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls rcgen",
@@ -321,7 +316,7 @@ fn a_broken_rule_is_told_in_a_sentence() {
         told("handler::message", "crate::listener::framed").as_deref(),
         Some(
             "server/src/x.rs:7: `handler::message` uses `crate::listener::framed`, but `handler` may only use \
-             host, registry, mailbox, metrics, store, event"
+             host, registry, mailbox, store, event"
         )
     );
     assert_eq!(

@@ -1,0 +1,210 @@
+//! `/devices`: who they are, and what can be asked of them.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{Json, extract::Path, http::StatusCode};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use protocol_core::code::CloseReason;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Api,
+    asker::{Asker, Body},
+    error::ApiError,
+    rights::{Action, Object},
+    view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer},
+};
+use crate::{
+    mailbox::Farewell,
+    registry::Online,
+    store::{DeviceId, DeviceKind, DeviceRow, Kind, LastSession, NewMessage, UnixMillis},
+};
+
+/// What a frame needs beside a message's body, at most, in bytes.
+const FRAME_OVERHEAD: usize = 96;
+
+/// The longest time that a message may wait: what is meant to be kept longer has no end.
+const LONGEST_WAIT: u64 = 10 * 365 * 86_400;
+
+/// A request that says nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// `GET /devices`
+pub(super) async fn list(asker: Asker) -> Result<Json<Page<DeviceView>>, ApiError> {
+    let api = asker.may(Action::Look, Object::Devices)?;
+    let rows = api.host.store.devices().await?;
+    let connections = Connections::look(api, None).await?;
+    let items = rows.into_iter().map(|row| connections.view(row)).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// `GET /devices/{name}`
+pub(super) async fn show(asker: Asker, Path(name): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+    let api = asker.may(Action::Look, Object::Device(&name))?;
+    let row = find(api, &name).await?;
+    let connections = Connections::look(api, Some(row.id)).await?;
+    Ok(Json(connections.view(row)))
+}
+
+/// `POST /devices/{name}/messages`
+pub(super) async fn send(
+    asker: Asker,
+    Path(name): Path<String>,
+    Body(request): Body<SendRequest>,
+) -> Result<(StatusCode, Json<SentAnswer>), ApiError> {
+    let api = asker.may(Action::Send, Object::Device(&name))?;
+    let row = find(api, &name).await?;
+    let message = NewMessage { who: Some(asker.name()), ..checked(api, request)? };
+    let queued = api.host.store.enqueue(row.id, message).await?;
+    api.host.registry.notify(row.id);
+    let online = api.host.registry.online(row.id).is_some();
+    Ok((StatusCode::CREATED, Json(SentAnswer { id: queued.id.0, device: row.name, online })))
+}
+
+fn checked(api: &Api, request: SendRequest) -> Result<NewMessage, ApiError> {
+    let body = match (request.body, request.body_base64) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(base64)) => STANDARD
+            .decode(base64)
+            .map_err(|error| ApiError::bad_request(format!("body_base64 is no base64: {error}")))?,
+        _ => return Err(ApiError::bad_request("expected either body or body_base64")),
+    };
+    let limit = usize::from(api.host.limits.max_frame).saturating_sub(FRAME_OVERHEAD);
+    if body.len() > limit {
+        let message = format!("expected a message of at most {limit} bytes, found {}", body.len());
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
+            .hint("send it in parts, or raise limits.max-frame on both sides"));
+    }
+    let kind = match request.kind {
+        Some(kind) => kind.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?,
+        None => Kind::TEXT,
+    };
+    let expires_at = request.expires_seconds.map(expiry).transpose()?;
+    Ok(NewMessage { kind, body, expires_at, who: None })
+}
+
+/// The moment so many seconds from now.
+pub(super) fn expiry(seconds: u64) -> Result<UnixMillis, ApiError> {
+    match i64::try_from(seconds) {
+        Ok(allowed) if (1..=LONGEST_WAIT).contains(&seconds) => Ok(UnixMillis::now().plus(allowed * 1000)),
+        _ => Err(ApiError::bad_request(format!(
+            "expires_seconds: expected 1 to {LONGEST_WAIT}, found {seconds}"
+        ))),
+    }
+}
+
+/// `POST /devices/{name}/ping`
+pub(super) async fn ping(
+    asker: Asker,
+    Path(name): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<PingAnswer>, ApiError> {
+    let api = asker.may(Action::Ping, Object::Device(&name))?;
+    let row = find(api, &name).await?;
+    if row.kind == DeviceKind::Classic {
+        return Err(crate::store::StoreError::Classic.into());
+    }
+    let asked = Instant::now();
+    // A little more than the connection's own timeout, which decides.
+    let patience = api.host.keep_alive.timeout + Duration::from_secs(1);
+    let round_trip = api.host.registry.ping(row.id, patience).await?;
+    tracing::debug!(device = %row.name, ?round_trip, elapsed = ?asked.elapsed(), "pinged");
+    Ok(Json(PingAnswer { device: row.name, round_trip_ms: millis(round_trip) }))
+}
+
+/// `POST /devices/{name}/revoke`
+pub(super) async fn revoke(
+    asker: Asker,
+    Path(name): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<RevokeAnswer>, ApiError> {
+    let api = asker.may(Action::Revoke, Object::Device(&name))?;
+    let device = api.host.store.revoke(&name, &asker.name()).await?;
+    let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
+    let was_online = api.host.registry.close(device.id, farewell);
+    Ok(Json(RevokeAnswer { device: device.name, was_online }))
+}
+
+/// The device of this name.
+pub(super) async fn find(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
+    api.host.store.device(name).await?.ok_or_else(|| ApiError::no_such_device(name))
+}
+
+/// Who is connected, and from where everyone was last.
+struct Connections {
+    online: HashMap<DeviceId, Arc<Online>>,
+    /// Since when; of several connections, the first.
+    classic: HashMap<DeviceId, UnixMillis>,
+    last: HashMap<DeviceId, LastSession>,
+}
+
+impl Connections {
+    async fn look(api: &Api, device: Option<DeviceId>) -> Result<Self, ApiError> {
+        let last = api.host.store.last_sessions(device).await?;
+        let mut classic = HashMap::new();
+        for client in api.classic_clients.all() {
+            let since = classic.entry(client.device).or_insert(client.since);
+            *since = client.since.min(*since);
+        }
+        let online = match device {
+            Some(device) => api.host.registry.online(device).into_iter().collect(),
+            None => api.host.registry.all(),
+        };
+        Ok(Self {
+            online: online.into_iter().map(|online| (online.device, online)).collect(),
+            classic,
+            last: last.into_iter().map(|session| (session.device, session)).collect(),
+        })
+    }
+
+    fn view(&self, row: DeviceRow) -> DeviceView {
+        let online = self.online.get(&row.id);
+        let figures = online.map(|online| online.figures.now());
+        let since = online.map(|online| online.since).or_else(|| self.classic.get(&row.id).copied());
+        let last_seen = figures.map(|figures| figures.last_heard).max(row.last_seen);
+        let address = match (online, self.last.get(&row.id)) {
+            (Some(online), _) => Some(online.address.ip().to_canonical().to_string()),
+            (None, last) => last.map(|last| last.address.clone()),
+        };
+        let round_trip = figures.map(|figures| figures.round_trip).filter(|micros| *micros > 0);
+        let connected = since.map_or(0, |since| UnixMillis::now().0.saturating_sub(since.0));
+        let connected = row.connected_millis.saturating_add(u64::try_from(connected).unwrap_or(0));
+        DeviceView {
+            name: row.name,
+            kind: match row.kind {
+                DeviceKind::Framed => "framed".to_owned(),
+                DeviceKind::Classic => "classic".to_owned(),
+            },
+            online: since.is_some(),
+            since: since.map(Into::into),
+            last_seen: last_seen.map(Into::into),
+            address,
+            version: row.version,
+            host_name: row.host_name,
+            ssh_user: row.ssh_user,
+            round_trip_ms: round_trip.map(|micros| millis(Duration::from_micros(micros))),
+            queued: row.waiting,
+            created: row.created.into(),
+            revoked: row.revoked_at.map(Into::into),
+            sessions: row.sessions,
+            connected_seconds: connected / 1000,
+            messages_in: row.messages_in,
+            bytes_in: row.bytes_in,
+            messages_out: row.messages_out,
+            bytes_out: row.bytes_out,
+            status: row.status.map(Value::Object),
+            status_at: row.status_at.map(Into::into),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

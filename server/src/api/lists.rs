@@ -1,0 +1,248 @@
+//! `/sessions`, `/messages`, `/events`: pages of what is kept, and streams of what comes.
+
+use axum::{
+    Json,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    Api,
+    asker::{Asker, Options},
+    devices,
+    error::ApiError,
+    rights::{Action, Object},
+    stream,
+    view::{EventView, MessageView, Page, SessionView, Time},
+};
+use crate::{
+    event::EventRow,
+    store::{
+        Direction, EventFilter, EventId, MessageFilter, MessageId, MessageRow, Newest, SessionFilter,
+        SessionId, SessionRow,
+    },
+};
+
+/// How many rows a page has if nobody says, and at most.
+const PAGE: usize = 500;
+const LARGEST_PAGE: usize = 1_000;
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Selection {
+    /// Only of this device.
+    device: Option<String>,
+    /// Only what is behind this id.
+    after: Option<i64>,
+    /// So many at most.
+    limit: Option<usize>,
+    /// Only what came since then.
+    since: Option<Time>,
+    /// Stay, and stream what comes.
+    follow: bool,
+}
+
+impl Selection {
+    fn limit(&self) -> Result<usize, ApiError> {
+        match self.limit.unwrap_or(PAGE) {
+            limit @ 1..=LARGEST_PAGE => Ok(limit),
+            limit => {
+                Err(ApiError::bad_request(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")))
+            }
+        }
+    }
+
+    fn object(&self) -> Object<'_> {
+        self.device.as_deref().map_or(Object::Devices, Object::Device)
+    }
+
+    /// Whether a stream is wanted, and behind which id it begins: a client that was cut says so itself.
+    fn stream(&mut self, headers: &HeaderMap) -> Result<bool, ApiError> {
+        if let Some(last) = headers.get("last-event-id") {
+            let id = last.to_str().ok().and_then(|id| id.parse().ok());
+            self.after = Some(id.ok_or_else(|| ApiError::bad_request("Last-Event-ID: expected a number"))?);
+        }
+        let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+        Ok(self.follow || accepts.is_some_and(|accepted| accepted.contains("text/event-stream")))
+    }
+}
+
+/// A list that grows at its end.
+pub(super) trait List: Clone + Send + Sync + 'static {
+    /// An entry, as it is shown.
+    type View: Serialize + DeserializeOwned + Send + 'static;
+
+    /// The entries behind this one, in the order of their ids. None: there are no more now.
+    fn read(&self, api: &Api, after: i64) -> impl Future<Output = Result<Vec<Self::View>, ApiError>> + Send;
+
+    /// The id of an entry.
+    fn id(view: &Self::View) -> i64;
+
+    /// The id of the newest entry of all.
+    fn newest(newest: &Newest) -> i64;
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Messages(MessageFilter);
+
+impl List for Messages {
+    type View = MessageView;
+
+    async fn read(&self, api: &Api, after: i64) -> Result<Vec<MessageView>, ApiError> {
+        let filter = MessageFilter { after: MessageId(after), ..self.0 };
+        Ok(api.host.store.messages(filter).await?.into_iter().map(message_view).collect())
+    }
+
+    fn id(view: &MessageView) -> i64 {
+        view.id
+    }
+
+    fn newest(newest: &Newest) -> i64 {
+        newest.message.0
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Events(EventFilter);
+
+impl List for Events {
+    type View = EventView;
+
+    async fn read(&self, api: &Api, after: i64) -> Result<Vec<EventView>, ApiError> {
+        let filter = EventFilter { after: EventId(after), ..self.0 };
+        Ok(api.host.store.events(filter).await?.into_iter().map(event_view).collect())
+    }
+
+    fn id(view: &EventView) -> i64 {
+        view.id
+    }
+
+    fn newest(newest: &Newest) -> i64 {
+        newest.event.0
+    }
+}
+
+/// `GET /sessions`
+pub(super) async fn sessions(
+    asker: Asker,
+    Options(selection): Options<Selection>,
+) -> Result<Json<Page<SessionView>>, ApiError> {
+    let api = asker.may(Action::Look, selection.object())?;
+    if selection.follow || selection.since.is_some() {
+        return Err(ApiError::bad_request("sessions know no follow and no since; events do"));
+    }
+    let limit = selection.limit()?;
+    let device = match &selection.device {
+        Some(name) => Some(devices::find(api, name).await?.id),
+        None => None,
+    };
+    let after = SessionId(selection.after.unwrap_or(0));
+    let rows = api.host.store.sessions(SessionFilter { device, after, limit }).await?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
+    Ok(Json(Page { items: rows.into_iter().map(session_view).collect(), next }))
+}
+
+/// `GET /messages`
+pub(super) async fn messages(
+    asker: Asker,
+    headers: HeaderMap,
+    Options(mut selection): Options<Selection>,
+) -> Result<Response, ApiError> {
+    let follow = selection.stream(&headers)?;
+    let api = asker.may(Action::Look, selection.object())?;
+    let mut filter = MessageFilter { limit: selection.limit()?, ..MessageFilter::default() };
+    if let Some(name) = &selection.device {
+        filter.device = Some(devices::find(api, name).await?.id);
+    }
+    filter.since = selection.since.map(|since| since.0);
+    answer(api, Messages(filter), selection.after.unwrap_or(0), follow).await
+}
+
+/// `GET /events`
+pub(super) async fn events(
+    asker: Asker,
+    headers: HeaderMap,
+    Options(mut selection): Options<Selection>,
+) -> Result<Response, ApiError> {
+    let follow = selection.stream(&headers)?;
+    let api = asker.may(Action::Look, selection.object())?;
+    let mut filter = EventFilter { limit: selection.limit()?, ..EventFilter::default() };
+    if let Some(name) = &selection.device {
+        filter.device = Some(devices::find(api, name).await?.id);
+    }
+    filter.since = selection.since.map(|since| since.0);
+    answer(api, Events(filter), selection.after.unwrap_or(0), follow).await
+}
+
+async fn answer<L: List>(
+    api: &std::sync::Arc<Api>,
+    list: L,
+    after: i64,
+    follow: bool,
+) -> Result<Response, ApiError> {
+    if follow {
+        return stream::follow(api, list, after).await;
+    }
+    // Looked at first: what comes later may or may not be on the page.
+    let newest = L::newest(&api.host.store.newest().borrow());
+    let items = list.read(api, after).await?;
+    let next = items.last().map(L::id).filter(|last| *last < newest);
+    Ok(Json(Page { items, next }).into_response())
+}
+
+fn session_view(row: SessionRow) -> SessionView {
+    SessionView {
+        id: row.id.0,
+        device: row.device,
+        address: row.address,
+        started: row.started.into(),
+        last_seen: row.last_seen.into(),
+        ended: row.ended.map(Into::into),
+        reason: row.reason.map(|reason| reason.name().to_owned()),
+        reason_text: row.reason_text,
+        messages_in: row.messages_in,
+        bytes_in: row.bytes_in,
+        messages_out: row.messages_out,
+        bytes_out: row.bytes_out,
+    }
+}
+
+fn message_view(row: MessageRow) -> MessageView {
+    let (direction, state) = match row.direction {
+        Direction::In => ("in", None),
+        Direction::Out if row.delivered_at.is_some() => ("out", Some("delivered")),
+        Direction::Out if row.expired_at.is_some() => ("out", Some("expired")),
+        Direction::Out => ("out", Some("waiting")),
+    };
+    let (body, body_base64) = MessageView::body_fields(row.body.0);
+    MessageView {
+        id: row.id.0,
+        device: row.device,
+        direction: direction.to_owned(),
+        kind: row.kind,
+        received: row.received_at.into(),
+        time: row.time.map(Into::into),
+        body,
+        body_base64,
+        state: state.map(ToOwned::to_owned),
+        delivered: row.delivered_at.map(Into::into),
+        expires: row.expires_at.map(Into::into),
+        stream: row.stream.to_string(),
+        number: row.number,
+    }
+}
+
+fn event_view(row: EventRow) -> EventView {
+    EventView {
+        id: row.id.0,
+        at: row.at.into(),
+        kind: row.kind,
+        device: row.device,
+        session: row.session.map(|session| session.0),
+        address: row.address,
+        who: row.who,
+        detail: row.detail,
+    }
+}

@@ -1,0 +1,93 @@
+//! `/status`, `/tokens`, `/stop`.
+
+use std::process;
+
+use axum::{Json, http::StatusCode};
+
+use super::{
+    asker::{Asker, Body},
+    devices::{Nothing, expiry},
+    error::ApiError,
+    rights::{Action, Object},
+    view::{StatusView, StopAnswer, TokenAnswer, TokenRequest},
+};
+use crate::{
+    config::is_host_and_port,
+    enrolment::{self, Wish},
+    store::{DeviceName, RandomId},
+};
+
+/// For how many devices a token may be good.
+const MOST_USES: u32 = 100_000;
+
+/// For how long a token is good if nobody says, in seconds.
+const DEFAULT_EXPIRY: u64 = 86_400;
+
+/// `GET /status`
+pub(super) async fn status(asker: Asker) -> Result<Json<StatusView>, ApiError> {
+    let api = asker.may(Action::Look, Object::Server)?;
+    let counts = api.host.store.counts().await?;
+    Ok(Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: process::id(),
+        started: api.started.into(),
+        store: RandomId(api.host.store.id()).to_string(),
+        pin: api.host.address_book.current.to_string(),
+        listen: api.addresses.listen.to_string(),
+        classic: api.addresses.classic.map(|address| address.to_string()),
+        http: api.addresses.http.map(|address| address.to_string()),
+        devices: counts.devices,
+        online: api.host.registry.count() as u64,
+        classic_online: api.classic_clients.count() as u64,
+        queued: counts.waiting,
+    }))
+}
+
+/// `POST /tokens`
+pub(super) async fn make_token(
+    asker: Asker,
+    Body(request): Body<TokenRequest>,
+) -> Result<(StatusCode, Json<TokenAnswer>), ApiError> {
+    let api = asker.may(Action::Enrol, Object::Devices)?;
+    let uses = request.uses.unwrap_or(1);
+    if !(1..=MOST_USES).contains(&uses) {
+        return Err(ApiError::bad_request(format!("uses: expected 1 to {MOST_USES}, found {uses}")));
+    }
+    let name: Option<DeviceName> = request
+        .name
+        .map(|name| name.parse())
+        .transpose()
+        .map_err(|error| ApiError::bad_request(format!("{error}")))?;
+    if let Some(name) = name.as_ref().filter(|_| uses == 1)
+        && let Some(taken) = api.host.store.device(name.as_str()).await?
+        && taken.revoked_at.is_none()
+    {
+        let message = format!("there is a device {:?} already", taken.name);
+        return Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
+            .hint("choose another name, or revoke that device first: the new one then takes its place"));
+    }
+    if let Some(bad) = request.addresses.iter().find(|address| !is_host_and_port(address)) {
+        return Err(ApiError::bad_request(format!("addresses: expected HOST:PORT, found {bad:?}")));
+    }
+    let expires_at = expiry(request.expires_seconds.unwrap_or(DEFAULT_EXPIRY))?;
+    let guessed = api.guessed && request.addresses.is_empty();
+    let addresses = match request.addresses.is_empty() {
+        true => api.host.address_book.addresses.clone(),
+        false => request.addresses,
+    };
+    let wish = Wish { name, uses, expires_at, who: asker.name(), addresses: addresses.clone() };
+    let invitation = enrolment::invite(&api.host, wish).await?;
+    let line = format!("holdfast-agent enroll {invitation}");
+    let answer = TokenAnswer { line, expires: expires_at.into(), uses, addresses, guessed };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// `POST /stop`
+pub(super) async fn stop(
+    asker: Asker,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<(StatusCode, Json<StopAnswer>), ApiError> {
+    let api = asker.may(Action::Stop, Object::Server)?;
+    api.shutdown.request(format!("holdfast stop, by {}", asker.name()));
+    Ok((StatusCode::ACCEPTED, Json(StopAnswer { pid: process::id() })))
+}

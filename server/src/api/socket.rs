@@ -1,0 +1,141 @@
+//! The Unix socket of the API: one server for each data directory, and the peer's user from the kernel.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
+
+use super::rights::Actor;
+use crate::patience::Patient;
+
+/// The name of the socket in the data directory.
+pub const SOCKET: &str = "api.sock";
+
+/// How many connections may be open at a time; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+
+/// How long a client may take nothing of what it asked for. One that follows a stream takes it up where it was.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to pause when the system can't accept more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another server answers on it.
+    #[error(
+        "another server runs on {path}: stop it with `holdfast stop --data {path}`, or choose another --data",
+        path = .0.display()
+    )]
+    InUse(PathBuf),
+    /// The socket can't be made.
+    #[error("can't listen on {}: {source}", path.display())]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The listening socket. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub struct ApiListener {
+    listener: UnixListener,
+    places: Arc<Semaphore>,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // If it can't be removed, the next server does it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl ApiListener {
+    /// Listens on the socket in this data directory. A socket that a dead server left is replaced.
+    ///
+    /// # Errors
+    /// [`SocketError`] if a server answers on it, or it can't be made.
+    pub fn bind(data: &Path) -> Result<Self, SocketError> {
+        let path = data.join(SOCKET);
+        let failed = |source| SocketError::Listen { path: path.clone(), source };
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => {
+                if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+                    return Err(SocketError::InUse(data.to_owned()));
+                }
+                fs::remove_file(&path).map_err(failed)?;
+            }
+            Ok(_) => {
+                let reason = "something else than a socket is there: move it away";
+                return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        // The data directory is closed to others, so nobody gets in before the mode is set.
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let file = SocketFile(path.clone());
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), file })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.file.0
+    }
+
+    async fn accept_one(&self) -> io::Result<(Patient<UnixStream>, Actor)> {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        let actor = Actor { uid: stream.peer_cred()?.uid() };
+        Ok((Patient::new(stream, WRITE_PATIENCE, place), actor))
+    }
+}
+
+impl Listener for ApiListener {
+    type Io = Patient<UnixStream>;
+    type Addr = Actor;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.accept_one().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "no connection to the API could be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(Actor { uid: rustix::process::geteuid().as_raw() })
+    }
+}
+
+impl Connected<IncomingStream<'_, ApiListener>> for Actor {
+    fn connect_info(stream: IncomingStream<'_, ApiListener>) -> Self {
+        stream.remote_addr().clone()
+    }
+}

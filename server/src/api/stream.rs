@@ -1,0 +1,77 @@
+//! Live lists: server-sent events, each with the id of its row.
+//!
+//! A stream holds no rows but those of the page it is at: it wakes when something was committed, and reads on from
+//! the store behind the last id it sent. A slow reader is only behind; one that takes nothing is cut
+//! (`socket.rs`), and goes on by its last id.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, Sse},
+};
+use futures_util::stream;
+use tokio::sync::watch;
+
+use super::{Api, error::ApiError, lists::List};
+use crate::store::Newest;
+
+/// Streams what is behind `after`, and then whatever comes.
+pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Result<Response, ApiError> {
+    if api.shutdown.is_requested() {
+        return Err(ApiError::stopping());
+    }
+    let mut follower = Follower {
+        api: Arc::clone(api),
+        newest: api.host.store.newest(),
+        page: VecDeque::new(),
+        list,
+        after,
+    };
+    // If nothing can be read, that is the answer.
+    follower.read().await?;
+    let events = stream::unfold(follower, async |mut follower| {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    Ok(Sse::new(events).into_response())
+}
+
+struct Follower<L: List> {
+    api: Arc<Api>,
+    newest: watch::Receiver<Newest>,
+    list: L,
+    /// What was read and not sent yet.
+    page: VecDeque<L::View>,
+    /// The last row that was read.
+    after: i64,
+}
+
+impl<L: List> Follower<L> {
+    /// The next row; none if the server stops, or its store can't be read.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(view) = self.page.pop_front() {
+                return Event::default().id(L::id(&view).to_string()).json_data(&view).ok();
+            }
+            self.read().await.ok()?;
+            if self.page.is_empty() {
+                tokio::select! {
+                    changed = self.newest.wait_for(|newest| L::newest(newest) > self.after) => changed.ok().map(drop)?,
+                    _ = self.api.shutdown.requested() => return None,
+                }
+            }
+        }
+    }
+
+    /// Reads the next page. If there is none, all rows until now were seen, and need not be looked at again.
+    async fn read(&mut self) -> Result<(), ApiError> {
+        let newest = L::newest(&self.newest.borrow());
+        self.page = self.list.read(&self.api, self.after).await?.into();
+        self.after = match self.page.back() {
+            Some(last) => L::id(last),
+            None => self.after.max(newest),
+        };
+        Ok(())
+    }
+}

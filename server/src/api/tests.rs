@@ -1,0 +1,357 @@
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::UnixStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Addresses, Api, ApiListener, SOCKET, SocketError, serve};
+use crate::{
+    classic_clients::{ClassicClient, ClassicClients},
+    config::{Config, Overrides},
+    event::{EventKind, NewEvent},
+    host::Host,
+    shutdown::Shutdown,
+    store::{DeviceId, Enrolment, Facts, NewSession, NewToken, Store, UnixMillis},
+    tls::Keys,
+};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Server {
+    directory: TempDir,
+    api: Arc<Api>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let overrides =
+            Overrides { advertise: vec!["fleet.example.org:1".to_owned()], ..Overrides::default() };
+        let config = Config::load(data, &overrides).unwrap();
+        let keys = Keys::load_or_create(&data.join("keys")).unwrap();
+        let store = Store::open(data).unwrap();
+        let listener = ApiListener::bind(data).unwrap();
+        let api = Arc::new(Api {
+            host: Arc::new(Host::new(&config, store, &keys, config.advertise.clone())),
+            classic_clients: Arc::default(),
+            addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
+            guessed: false,
+            started: UnixMillis::now(),
+            shutdown: Shutdown::default(),
+        });
+        let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
+        Self { directory, api, serving }
+    }
+
+    fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A device of this name, registered.
+    async fn enrol(&self, name: &str) -> DeviceId {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let token = NewToken {
+            hash,
+            name: Some(name.parse().unwrap()),
+            uses: 1,
+            expires_at: UnixMillis::now().plus(60_000),
+            who: "test".to_owned(),
+        };
+        self.api.host.store.create_token(token).await.unwrap();
+        let address = "192.0.2.1".parse().unwrap();
+        let enrolment = Enrolment { token_hash: hash, key: hash, facts: Facts::default(), address };
+        self.api.host.store.enrol(enrolment).await.unwrap().unwrap().device
+    }
+
+    /// Asks, and gives the status and the JSON of the answer.
+    async fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = UnixStream::connect(self.data().join(SOCKET)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, &Value::Null).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.ask("POST", path, &body).await
+    }
+
+    async fn follow(&self, path: &str, headers: &str) -> Follower {
+        let mut stream = UnixStream::connect(self.data().join(SOCKET)).await.unwrap();
+        let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Follower { lines: BufReader::new(stream).lines() }
+    }
+
+    async fn record(&self, detail: i64) {
+        let event = NewEvent::new(EventKind::ServerStarted).detail("n", detail);
+        self.api.host.store.record(event).await.unwrap();
+    }
+}
+
+/// A stream of server-sent events. (The sizes of HTTP's chunks are lines that are passed over.)
+struct Follower {
+    lines: Lines<BufReader<UnixStream>>,
+}
+
+impl Follower {
+    /// The next entry's id and data; none at the end of the stream.
+    async fn next(&mut self) -> Option<(i64, Value)> {
+        let mut id = None;
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await.expect("something comes").ok()??;
+            if let Some(text) = line.strip_prefix("id: ") {
+                id = Some(text.parse().unwrap());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return Some((id?, serde_json::from_str(data).unwrap()));
+            }
+        }
+    }
+}
+
+fn code(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"]["code"].as_str().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let server = Server::start();
+    assert_eq!(code(&server.get("/nothing").await), (404, "no-such-path"));
+    assert_eq!(code(&server.ask("DELETE", "/status", &Value::Null).await), (405, "wrong-method"));
+    assert_eq!(code(&server.get("/devices/nobody").await), (404, "no-such-device"));
+    assert_eq!(code(&server.get("/messages?device=nobody").await), (404, "no-such-device"));
+    assert_eq!(code(&server.get("/messages?devise=a").await), (400, "bad-request"));
+    assert_eq!(code(&server.get("/messages?limit=0").await), (400, "bad-request"));
+    assert_eq!(code(&server.get("/events?since=yesterday").await), (400, "bad-request"));
+    let unknown_field = server.post("/tokens", json!({ "names": "a" })).await;
+    assert_eq!(unknown_field.0, 422, "{unknown_field:?}");
+    let large = json!({ "body": "x".repeat(600_000) });
+    server.enrol("a").await;
+    assert_eq!(server.post("/devices/a/messages", large).await.0, 413);
+}
+
+#[tokio::test]
+async fn status_tells_where_and_how_many() {
+    let server = Server::start();
+    server.enrol("a").await;
+    let (status, answer) = server.get("/status").await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["devices"], 1);
+    assert_eq!(answer["online"], 0);
+    assert_eq!(answer["listen"], "0.0.0.0:55223");
+    assert_eq!(answer["pid"], std::process::id());
+}
+
+#[tokio::test]
+async fn a_token_makes_a_line_and_an_event() {
+    let server = Server::start();
+    let (status, answer) = server.post("/tokens", json!({ "name": "house", "uses": 3 })).await;
+    assert_eq!(status, 201, "{answer}");
+    let line = answer["line"].as_str().unwrap();
+    assert!(line.starts_with("holdfast-agent enroll hf1."), "{line}");
+    assert_eq!(answer["addresses"], json!(["fleet.example.org:1"]));
+    let (_, events) = server.get("/events").await;
+    let event = &events["items"][0];
+    assert_eq!(event["kind"], "token-created");
+    assert!(event["who"].is_string(), "{event}");
+
+    let (_, answer) = server.post("/tokens", json!({ "addresses": ["other.example.org:5"] })).await;
+    assert_eq!(answer["addresses"], json!(["other.example.org:5"]));
+    server.enrol("taken").await;
+    assert_eq!(code(&server.post("/tokens", json!({ "name": "taken" })).await), (409, "name-taken"));
+    for bad in [
+        json!({ "name": "No Name" }),
+        json!({ "uses": 0 }),
+        json!({ "expires_seconds": 0 }),
+        json!({ "addresses": ["nowhere"] }),
+    ] {
+        assert_eq!(code(&server.post("/tokens", bad.clone()).await), (400, "bad-request"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn messages_are_kept_for_a_device_that_is_offline() {
+    let server = Server::start();
+    server.enrol("a").await;
+    for body in
+        [json!({ "body": "hello", "expires_seconds": 60 }), json!({ "body_base64": "/wA=", "kind": "raw" })]
+    {
+        let (status, answer) = server.post("/devices/a/messages", body).await;
+        assert_eq!((status, &answer["online"]), (201, &json!(false)), "{answer}");
+    }
+    let (_, messages) = server.get("/messages?device=a").await;
+    let items = messages["items"].as_array().unwrap();
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[0]["body"], "hello");
+    assert_eq!(items[0]["state"], "waiting");
+    assert_eq!(items[1]["body_base64"], "/wA=");
+    assert_eq!(items[1]["kind"], "raw");
+    let (_, device) = server.get("/devices/a").await;
+    assert_eq!((&device["queued"], &device["online"]), (&json!(2), &json!(false)));
+    let (_, events) = server.get("/events?device=a").await;
+    let sent = events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == "message-sent");
+    assert_eq!(sent.count(), 2);
+
+    for (bad, expected) in [
+        (json!({}), (400, "bad-request")),
+        (json!({ "body": "a", "body_base64": "" }), (400, "bad-request")),
+        (json!({ "body_base64": "!" }), (400, "bad-request")),
+        (json!({ "body": "a", "kind": "A b" }), (400, "bad-request")),
+        (json!({ "body": "a", "expires_seconds": 0 }), (400, "bad-request")),
+        (json!({ "body": "x".repeat(16_384) }), (413, "too-large")),
+    ] {
+        assert_eq!(code(&server.post("/devices/a/messages", bad).await), expected);
+    }
+    assert_eq!(code(&server.post("/devices/a/ping", json!({})).await), (409, "offline"));
+}
+
+#[tokio::test]
+async fn a_revoked_device_gets_nothing() {
+    let server = Server::start();
+    server.enrol("a").await;
+    for _ in 0..2 {
+        let (status, answer) = server.post("/devices/a/revoke", json!({})).await;
+        assert_eq!((status, &answer["was_online"]), (200, &json!(false)));
+    }
+    assert_eq!(code(&server.post("/devices/a/messages", json!({ "body": "x" })).await), (403, "revoked"));
+    let (_, device) = server.get("/devices/a").await;
+    assert!(device["revoked"].is_string());
+    assert_eq!(server.get("/status").await.1["devices"], 0);
+}
+
+#[tokio::test]
+async fn a_classic_client_is_present_while_it_is_connected() {
+    let server = Server::start();
+    let store = &server.api.host.store;
+    let address = "192.0.2.7".parse().unwrap();
+    let device = store.classic_client(address).await.unwrap();
+    let session = NewSession { device: device.id, address, boot: None };
+    let session = store.start_session(session).await.unwrap();
+    let clients: &Arc<ClassicClients> = &server.api.classic_clients;
+    let client = ClassicClient { device: device.id, session, address, since: UnixMillis::now() };
+    let presence = clients.enter(client);
+    let (_, shown) = server.get("/devices/192.0.2.7").await;
+    assert_eq!(
+        (&shown["kind"], &shown["online"], &shown["address"]),
+        (&json!("classic"), &json!(true), &json!("192.0.2.7"))
+    );
+    drop(presence);
+    let (_, shown) = server.get("/devices/192.0.2.7").await;
+    assert_eq!(shown["online"], false);
+    let refused = server.post("/devices/192.0.2.7/messages", json!({ "body": "x" })).await;
+    assert_eq!(code(&refused), (409, "classic"));
+    let (_, sessions) = server.get("/sessions?device=192.0.2.7").await;
+    assert_eq!(sessions["items"][0]["address"], "192.0.2.7");
+}
+
+#[tokio::test]
+async fn pages_follow_on_each_other() {
+    let server = Server::start();
+    for number in 0..5 {
+        server.record(number).await;
+    }
+    let (mut after, mut seen) = (0, Vec::new());
+    loop {
+        let (_, page) = server.get(&format!("/events?limit=2&after={after}")).await;
+        seen.extend(
+            page["items"].as_array().unwrap().iter().map(|event| event["detail"]["n"].as_i64().unwrap()),
+        );
+        match page["next"].as_i64() {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    let (_, none) = server.get("/events?since=2999-01-01T00:00:00Z").await;
+    assert_eq!(none["items"], json!([]));
+}
+
+/// Followers that are cut again and again, while events are recorded, see each event once and in order.
+#[tokio::test]
+async fn a_stream_that_is_cut_goes_on_without_gap_or_double() {
+    const EVENTS: i64 = 200;
+    let server = Server::start();
+    let recording = async {
+        for number in 0..EVENTS {
+            server.record(number).await;
+        }
+    };
+    let following = async {
+        let (mut seen, mut last) = (Vec::new(), None);
+        while seen.len() < EVENTS as usize {
+            let resume = last.map_or_else(String::new, |last: i64| format!("Last-Event-ID: {last}\r\n"));
+            let headers = format!("Accept: text/event-stream\r\n{resume}");
+            let mut follower = server.follow("/events?limit=7", &headers).await;
+            // Cut after a while, not always in the same place.
+            for _ in 0..seen.len() % 40 + 10 {
+                if seen.len() == EVENTS as usize {
+                    break;
+                }
+                let (id, event) = follower.next().await.expect("it goes on");
+                seen.push(event["detail"]["n"].as_i64().unwrap());
+                last = Some(id);
+            }
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(recording, following);
+    assert_eq!(seen, (0..EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn messages_are_streamed_as_they_come_and_streams_end_with_the_server() {
+    let server = Server::start();
+    server.enrol("a").await;
+    server.enrol("b").await;
+    let mut follower = server.follow("/messages?follow=true&device=a", "").await;
+    for (device, body) in [("a", "1"), ("b", "2"), ("a", "3")] {
+        server.post(&format!("/devices/{device}/messages"), json!({ "body": body })).await;
+    }
+    for body in ["1", "3"] {
+        assert_eq!(follower.next().await.unwrap().1["body"], body);
+    }
+    let (status, answer) = server.post("/stop", json!({})).await;
+    assert_eq!((status, &answer["pid"]), (202, &json!(std::process::id())));
+    assert_eq!(follower.next().await, None);
+    timeout(PATIENCE, server.serving).await.unwrap().unwrap().unwrap();
+    assert!(server.api.shutdown.requested().await.starts_with("holdfast stop, by "));
+}
+
+#[tokio::test]
+async fn one_server_for_each_data_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let path = data.join(SOCKET);
+    let first = ApiListener::bind(data).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(ApiListener::bind(data), Err(SocketError::InUse(_))));
+    drop(first);
+    assert!(!path.exists());
+    // What a killed server leaves: a socket on which nobody answers.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    drop(ApiListener::bind(data).unwrap());
+    fs::write(&path, "not a socket").unwrap();
+    assert!(matches!(ApiListener::bind(data), Err(SocketError::Listen { .. })));
+}
