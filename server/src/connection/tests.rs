@@ -177,7 +177,8 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
     let host = host(&directory).await;
     let device = enrol(&host, KEY).await;
     for body in ["a", "b", "c", "d", "e"] {
-        let message = NewMessage { kind: "text".parse().unwrap(), body: body.into(), expires_at: None };
+        let message =
+            NewMessage { kind: "text".parse().unwrap(), body: body.into(), expires_at: None, who: None };
         host.store.enqueue(device, message).await.unwrap();
     }
     let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
