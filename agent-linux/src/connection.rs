@@ -1,1 +1,383 @@
 //! The connection to the server, and the plain loop that drives its session.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    message::{self, Close, Endpoints, Hello, OLDEST_VERSION, Pin, StreamId, Text, VERSION, Welcome, Window},
+    session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, Session},
+    tag::Tag,
+    time::Instant,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+
+use crate::{
+    agent::{Agent, Link},
+    clock::{self, Alarm},
+    feed::{Feed, LOAD_BYTES, LOAD_MESSAGES},
+    identity::Identity,
+    inbox::Accepted,
+    pipe::Pipe,
+    queue::{MAX_FRAME, QueueError, StoredMessage},
+    status,
+    store::{Asked, Levels, Store, answer},
+};
+
+/// How much the server may send before it is echoed.
+const WINDOW: Window = Window { messages: 8, bytes: 64 * 1024 };
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// This agent stops.
+    #[error("the agent stops")]
+    Stopped,
+    /// The device was enrolled anew.
+    #[error("the device was enrolled anew")]
+    Enrolled,
+    /// The server ended it.
+    #[error("the server closed the connection: {detail} ({reason:?})")]
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// How long the server wants the agent to wait, in seconds; 0 leaves it to the agent.
+        retry_after: u32,
+        /// Why, in the server's words.
+        detail: String,
+    },
+    /// The server is silent.
+    #[error("the server is lost: {0}")]
+    Lost(#[from] Lost),
+    /// The server broke the protocol.
+    #[error("the server does not keep to the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The bytes ended.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    /// The queues can't be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl End {
+    /// What the server is told, if it can be.
+    fn farewell(&self) -> Option<(CloseReason, String)> {
+        match self {
+            Self::Stopped | Self::Enrolled => Some((CloseReason::Finished, "the agent stops".into())),
+            Self::Protocol(error) => Some((error.reason(), error.to_string())),
+            Self::Queue(_) => Some((CloseReason::Overloaded, "the agent can't write to its disk".into())),
+            Self::Closed { .. } | Self::Lost(_) | Self::Broken(_) => None,
+        }
+    }
+}
+
+/// Holds one connection until it ends. Gives how it ended, and for how long its session was open, if it
+/// ever was.
+pub(crate) async fn hold<S: AsyncRead + AsyncWrite>(
+    agent: &Agent,
+    identity: &mut Identity,
+    stream: S,
+    server: Server<'_>,
+    stop: &mut watch::Receiver<bool>,
+) -> (End, Option<Duration>) {
+    let mut connection = Connection {
+        session: Session::client(MAX_FRAME),
+        pipe: Pipe::new(stream),
+        duties: Duties {
+            agent,
+            identity,
+            server,
+            opened: None,
+            outward: Feed::after(0),
+            inward: Inward::default(),
+            facts_due: false,
+            status_due: Instant::NEVER,
+        },
+    };
+    let Err(end) = connection.run(stop).await;
+    connection.part(&end).await;
+    let opened = connection.duties.opened;
+    (end, opened.map(|opened| clock::now().since(opened).into()))
+}
+
+/// The server at the other end.
+pub(crate) struct Server<'a> {
+    /// As the identity names it.
+    pub(crate) address: &'a str,
+    /// The key it has shown.
+    pub(crate) pin: Pin,
+}
+
+struct Connection<'a, S> {
+    session: Session<Client>,
+    pipe: Pipe<S>,
+    duties: Duties<'a>,
+}
+
+impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
+    /// Drives the session as `protocol-core` demands: input first, then output, then wait.
+    async fn run(&mut self, stop: &mut watch::Receiver<bool>) -> Result<std::convert::Infallible, End> {
+        let alarm = Alarm::new()?;
+        let mut levels = self.duties.agent.store.levels();
+        self.open(levels.borrow_and_update().outbox.stream)?;
+        loop {
+            loop {
+                let (used, event) = self.session.input(clock::now(), self.pipe.received())?;
+                if let Some(event) = event {
+                    self.duties.hear(event)?;
+                }
+                if used == 0 {
+                    break;
+                }
+                self.pipe.consume(used);
+            }
+            while self.pipe.write(OUTPUT_ROOM, |room| self.session.output(clock::now(), room))? > 0 {}
+            let now_at = *levels.borrow_and_update();
+            self.duties.speak(&mut self.session, &mut self.pipe, &now_at);
+            let due = self.session.timeout().unwrap_or(Instant::NEVER).min(self.duties.status_due);
+            tokio::select! {
+                biased;
+                moved = self.pipe.moved() => moved?,
+                _ = stop.wait_for(|stop| *stop) => return Err(End::Stopped),
+                stored = self.duties.inward.stored() => {
+                    if let Some((stream, number)) = stored? {
+                        self.session.echo(stream, number);
+                    }
+                }
+                loaded = self.duties.outward.load() => loaded?,
+                _ = levels.changed() => {}
+                () = self.duties.agent.identity_news.notified() => self.duties.check_identity()?,
+                () = alarm.until(Some(due)) => {}
+            }
+        }
+    }
+
+    fn open(&mut self, stream: StreamId) -> Result<(), End> {
+        let agent = self.duties.agent;
+        let hello = Hello {
+            oldest_version: OLDEST_VERSION,
+            newest_version: VERSION,
+            kind: ConnectionKind::Control,
+            boot: agent.boot,
+            stream,
+            max_frame: MAX_FRAME,
+            window: WINDOW,
+        };
+        let micros = u64::try_from(agent.config.connection.timeout.as_micros()).unwrap_or(u64::MAX);
+        let timeout = protocol_core::time::Duration::from_micros(micros);
+        let room = usize::from(OPENING_MAX_FRAME);
+        self.pipe
+            .write(room, |room| self.session.open(clock::now(), timeout, &hello, room))
+            .map_err(|error| End::Broken(io::Error::other(error)))?;
+        Ok(())
+    }
+
+    /// Tells the server why, if it can still be told.
+    async fn part(&mut self, end: &End) {
+        if let Some((reason, detail)) = end.farewell() {
+            let close = Close { reason, retry_after: 0, detail: Text::shortened(&detail) };
+            let room = usize::from(OPENING_MAX_FRAME);
+            let _ = self.pipe.write(room, |room| Ok::<_, io::Error>(self.session.close(&close, room)));
+        }
+        let _ = tokio::time::timeout(FAREWELL, self.pipe.finish()).await;
+    }
+}
+
+/// What the agent does for and by a connection, beside driving its session.
+struct Duties<'a> {
+    agent: &'a Agent,
+    identity: &'a mut Identity,
+    server: Server<'a>,
+    /// When the welcome came.
+    opened: Option<Instant>,
+    outward: Feed,
+    inward: Inward,
+    facts_due: bool,
+    status_due: Instant,
+}
+
+impl Duties<'_> {
+    fn hear(&mut self, event: Event<'_>) -> Result<(), End> {
+        match event {
+            Event::Welcome(welcome) => self.welcomed(&welcome),
+            Event::Message(message) => self.inward.held.push_back(StoredMessage::keep(&message)),
+            Event::Echo(echo) => {
+                if let Some(position) = self.outward.echoed(&echo) {
+                    self.agent.store.tell(move |queues| queues.outbox.echoed(position));
+                }
+            }
+            Event::Notice(frame) if frame.tag == Tag::ENDPOINTS => {
+                let endpoints: Endpoints<'_> = message::decode(frame.body).map_err(ProtocolError::from)?;
+                self.learn(&endpoints);
+            }
+            Event::Notice(frame) => tracing::debug!(tag = %frame.tag, "skipped a frame of an unknown tag"),
+            Event::Closed(close) => {
+                let detail = close.detail.as_str().to_owned();
+                return Err(End::Closed { reason: close.reason, retry_after: close.retry_after, detail });
+            }
+            Event::Pong { .. } | Event::Hello(_) => {}
+        }
+        Ok(())
+    }
+
+    fn welcomed(&mut self, welcome: &Welcome<'_>) {
+        self.opened = Some(clock::now());
+        let address = self.server.address;
+        tracing::info!(name = %welcome.name, server = address, "connected");
+        note(self.identity.update(&self.agent.state, address, welcome.name.as_str(), None));
+        let since = clock::unix_time();
+        self.agent.link.send_replace(Link::Connected { server: address.to_owned(), since });
+        self.agent.name.send_replace(Some(self.identity.name.clone()));
+        self.outward = Feed::after(first_to_send(&self.agent.store, welcome.archived));
+        self.facts_due = true;
+        self.status_due = clock::now();
+    }
+
+    fn learn(&mut self, endpoints: &Endpoints<'_>) {
+        if endpoints.current != self.server.pin {
+            tracing::warn!("the server names another key than it has shown; not taken over");
+            return;
+        }
+        note(self.identity.update(
+            &self.agent.state,
+            self.server.address,
+            &self.identity.name.clone(),
+            Some(endpoints),
+        ));
+    }
+
+    fn check_identity(&self) -> Result<(), End> {
+        match Identity::read(&self.agent.state) {
+            Ok(Some(now)) if now.key != self.identity.key => Err(End::Enrolled),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what is due and what waits, as far as it may be sent.
+    fn speak<S: AsyncRead + AsyncWrite>(
+        &mut self,
+        session: &mut Session<Client>,
+        pipe: &mut Pipe<S>,
+        levels: &Levels,
+    ) {
+        if self.opened.is_none() {
+            return;
+        }
+        let now = clock::now();
+        // What does not fit the peer is left out: it is only for people to see.
+        if std::mem::take(&mut self.facts_due) {
+            let _ = pipe.write(256, |room| session.notice(now, &self.agent.device.facts(), room));
+        }
+        if now >= self.status_due {
+            let status = status::read(self.agent.state.path());
+            let _ = pipe.write(1024, |room| session.notice(now, &status, room));
+            let interval = self.agent.config.status_interval;
+            self.status_due = if interval.is_zero() { Instant::NEVER } else { clock::after(interval) };
+        }
+        let store = &self.agent.store;
+        self.inward.store(store, levels);
+        self.outward.send(session, pipe, levels.outbox.last, |after| {
+            store.ask(move |queues| queues.outbox.after(after, LOAD_MESSAGES, LOAD_BYTES))
+        });
+    }
+}
+
+/// The position after which messages are to be sent to a server that holds those of our stream up to the
+/// number `archived`.
+fn first_to_send(store: &Store, archived: u64) -> u64 {
+    let marks = store.levels().borrow().outbox;
+    let archived = marks.base.saturating_add(archived);
+    if archived > marks.last {
+        // Our state is an older copy. What waits is sent all the same: if the server holds something else
+        // by these numbers it says so, and the rest gets a stream of its own.
+        tracing::warn!("the server holds more of our stream than was ever sent: this state is an older copy");
+        if marks.waiting() == 0 {
+            store.tell(|queues| queues.outbox.change_stream().map(|_| ()));
+        }
+        return marks.echoed;
+    }
+    if archived < marks.echoed {
+        let from = archived.max(marks.first.saturating_sub(1));
+        tracing::warn!(
+            messages = marks.echoed - from,
+            "the server has lost messages that it had: sending those that are kept again"
+        );
+        return from;
+    }
+    marks.echoed
+}
+
+fn note<E: std::fmt::Display>(result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "what the server says of itself can't be kept");
+    }
+}
+
+/// Messages from the server on their way to the disk.
+#[derive(Default)]
+struct Inward {
+    /// Here, and not on disk: at most a window of them.
+    held: VecDeque<StoredMessage>,
+    storing: Option<Asked<Stored>>,
+    /// How many messages the inbox held when it had no room.
+    full_at: Option<u64>,
+}
+
+/// The newest message that is on disk, and those for which there is no room.
+struct Stored {
+    newest: Option<(StreamId, u64)>,
+    rest: VecDeque<StoredMessage>,
+    /// How many messages the inbox then held.
+    full_at: u64,
+}
+
+impl Inward {
+    /// Has what is held brought to the disk, as far as there is room.
+    fn store(&mut self, store: &Store, levels: &Levels) {
+        if self.full_at.is_some_and(|full_at| levels.inbox.waiting < full_at) {
+            self.full_at = None;
+        }
+        if self.held.is_empty() || self.storing.is_some() || self.full_at.is_some() {
+            return;
+        }
+        let mut rest = std::mem::take(&mut self.held);
+        self.storing = Some(store.ask(move |queues| {
+            let mut newest = None;
+            while let Some(message) = rest.front() {
+                if queues.inbox.accept(message)? == Accepted::Full {
+                    break;
+                }
+                newest = Some((message.stream, message.number));
+                rest.pop_front();
+            }
+            let full_at = queues.inbox.marks()?.waiting;
+            Ok(Stored { newest, rest, full_at })
+        }));
+    }
+
+    /// Waits for what is being stored; for ever if nothing is. Gives what is to be echoed. Dropping the
+    /// future loses nothing.
+    async fn stored(&mut self) -> Result<Option<(StreamId, u64)>, QueueError> {
+        let Some(storing) = &mut self.storing else {
+            return std::future::pending().await;
+        };
+        let stored = answer(storing).await;
+        self.storing = None;
+        let mut stored = stored?;
+        if !stored.rest.is_empty() {
+            tracing::warn!(
+                "the inbox is full: messages stay with the server until a local program takes some (holdfast-agent receive)"
+            );
+            self.full_at = Some(stored.full_at);
+        }
+        stored.rest.append(&mut self.held);
+        self.held = stored.rest;
+        Ok(stored.newest)
+    }
+}

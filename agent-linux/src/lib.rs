@@ -2,18 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod dial;
 pub mod enrol;
 pub mod facts;
+mod feed;
 pub mod identity;
 pub mod inbox;
 pub mod local;
 pub mod outbox;
+mod pipe;
 pub mod queue;
+pub mod run;
 pub mod state;
 pub mod status;
 pub mod store;

@@ -1,1 +1,343 @@
-//! The Unix socket for local programs.
+//! The Unix socket for local programs: the framed protocol, with the agent as the server.
+//!
+//! A message from a local program is echoed when it is in the outbox, on disk. A program that grants a window
+//! gets the messages from the server; its echo takes them out of the inbox. Whoever connects makes the agent
+//! look again at what other processes may have written.
+
+use std::{collections::VecDeque, fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    frame::Frame,
+    message::{Body, Close, Hello, Message, Notice, StoreId, StreamId, Text, Welcome, Window},
+    session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Server, Session},
+    tag::Tag,
+    time::Duration,
+    window::MAX_IN_FLIGHT,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    agent::Agent,
+    clock,
+    feed::{Feed, LOAD_BYTES, LOAD_MESSAGES},
+    outbox::NewMessage,
+    pipe::Pipe,
+    queue::{MAX_FRAME, QueueError},
+    store::{Asked, Levels, answer},
+};
+
+/// How many local programs may be connected.
+const MOST_CONNECTIONS: usize = 64;
+
+/// How long a local program may take to open its session.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much a local program may send before it is echoed.
+const WINDOW: Window = Window { messages: MAX_IN_FLIGHT as u8, bytes: 256 * 1024 };
+
+/// `INFO`, between a local program and its agent: asked with an empty text, answered with a JSON object that
+/// may grow (`holdfast-agent status --json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Information<'a> {
+    /// Empty, or JSON.
+    pub json: &'a str,
+}
+
+impl Body for Information<'_> {
+    const TAG: Tag = match Tag::new(*b"INFO") {
+        Some(tag) => tag,
+        None => panic!("a tag is four letters"),
+    };
+}
+
+impl Notice for Information<'_> {}
+
+/// Listens on the socket of the state directory. Whatever an earlier agent left there is replaced: only
+/// the holder of the directory's lock may call this.
+///
+/// # Errors
+/// The system refused: the path is too long for a socket (about 100 bytes), or not ours.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves local programs until the agent stops.
+pub async fn run(agent: Arc<Agent>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
+    let receiving = Arc::new(Semaphore::new(1));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Ok((stream, _)) =
+            accepted.inspect_err(|error| tracing::warn!(%error, "no local program could be accepted"))
+        else {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        agent.store.look_again();
+        agent.identity_news.notify_one();
+        if connections.len() >= MOST_CONNECTIONS || !is_allowed(&stream) {
+            tracing::warn!("a local program was turned away");
+            continue;
+        }
+        let program = Program::new(Arc::clone(&agent), stream, Arc::clone(&receiving));
+        connections.spawn(program.serve(stop.clone()));
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Only the agent's own user and root may speak with it.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)
+}
+
+/// Why a local program's connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the agent stops")]
+    Stopped,
+    #[error("the program left")]
+    Left,
+    #[error("{detail}")]
+    Refused { reason: CloseReason, detail: String },
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl End {
+    fn farewell(&self) -> Option<CloseReason> {
+        match self {
+            Self::Stopped => Some(CloseReason::Draining),
+            Self::Refused { reason, .. } => Some(*reason),
+            Self::Protocol(error) => Some(error.reason()),
+            Self::Lost(_) => Some(CloseReason::Silent),
+            Self::Queue(QueueError::TooLarge { .. }) => Some(CloseReason::ProtocolError),
+            Self::Queue(_) | Self::Send(_) => Some(CloseReason::Overloaded),
+            Self::Left | Self::Broken(_) => None,
+        }
+    }
+}
+
+/// One connected local program.
+struct Program {
+    session: Session<Server>,
+    pipe: Pipe<UnixStream>,
+    duties: Duties,
+}
+
+impl Program {
+    fn new(agent: Arc<Agent>, stream: UnixStream, receiving: Arc<Semaphore>) -> Self {
+        Self {
+            session: Session::server(clock::now(), OPENING_TIMEOUT),
+            pipe: Pipe::new(stream),
+            duties: Duties {
+                agent,
+                receiving,
+                hello: None,
+                puts: VecDeque::new(),
+                receiver: None,
+                asks: false,
+            },
+        }
+    }
+
+    async fn serve(mut self, mut stop: watch::Receiver<bool>) {
+        let Err(end) = self.run(&mut stop).await;
+        tracing::debug!(%end, "a local program's connection ended");
+        if let Some(reason) = end.farewell() {
+            let detail = end.to_string();
+            let close = Close { reason, retry_after: 0, detail: Text::shortened(&detail) };
+            let room = usize::from(OPENING_MAX_FRAME);
+            let _ = self.pipe.write(room, |room| Ok::<_, io::Error>(self.session.close(&close, room)));
+        }
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.pipe.finish()).await;
+    }
+
+    /// Drives the session as `protocol-core` demands: input first, then output, then wait.
+    async fn run(&mut self, stop: &mut watch::Receiver<bool>) -> Result<std::convert::Infallible, End> {
+        let mut levels = self.duties.agent.store.levels();
+        loop {
+            loop {
+                let (used, event) = self.session.input(clock::now(), self.pipe.received())?;
+                if let Some(event) = event {
+                    self.duties.hear(event)?;
+                }
+                if used == 0 {
+                    break;
+                }
+                self.pipe.consume(used);
+            }
+            while self.pipe.write(OUTPUT_ROOM, |room| self.session.output(clock::now(), room))? > 0 {}
+            let now_at = *levels.borrow_and_update();
+            self.duties.speak(&mut self.session, &mut self.pipe, &now_at)?;
+            let due = self.session.timeout().map(|due| due.since(clock::now()).into());
+            tokio::select! {
+                biased;
+                moved = self.pipe.moved() => moved?,
+                _ = stop.wait_for(|stop| *stop) => return Err(End::Stopped),
+                put = put(&mut self.duties.puts) => {
+                    let (stream, number) = put?;
+                    self.session.echo(stream, number);
+                }
+                loaded = load(&mut self.duties.receiver) => loaded?,
+                _ = levels.changed() => {}
+                () = sleep(due) => {}
+            }
+        }
+    }
+}
+
+async fn sleep(wait: Option<std::time::Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A message of a local program that waits for the disk.
+struct Put {
+    stream: StreamId,
+    number: u64,
+    asked: Asked<u64>,
+}
+
+/// What the agent does for a local program, beside driving its session.
+struct Duties {
+    agent: Arc<Agent>,
+    receiving: Arc<Semaphore>,
+    /// A hello that waits for its welcome.
+    hello: Option<Hello>,
+    /// Messages on their way to the disk, in their order.
+    puts: VecDeque<Put>,
+    /// The messages from the server, for the one program that receives them.
+    receiver: Option<(Feed, OwnedSemaphorePermit)>,
+    /// The program asked how the agent is.
+    asks: bool,
+}
+
+impl Duties {
+    fn hear(&mut self, event: Event<'_>) -> Result<(), End> {
+        match event {
+            Event::Hello(hello) => self.hello = Some(hello),
+            Event::Message(message) => self.keep(&message),
+            Event::Echo(echo) => {
+                let position = self.receiver.as_mut().and_then(|(feed, _)| feed.echoed(&echo));
+                if let Some(position) = position {
+                    self.agent.store.tell(move |queues| queues.inbox.taken(position));
+                }
+            }
+            Event::Notice(Frame { tag: Information::TAG, .. }) => self.asks = true,
+            Event::Closed(_) => return Err(End::Left),
+            Event::Notice(_) | Event::Pong { .. } | Event::Welcome(_) => {}
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, message: &Message<'_>) {
+        let new = NewMessage {
+            source: (message.stream, message.number),
+            time: if message.time == 0 { clock::unix_time() } else { message.time },
+            kind: message.kind.as_str().to_owned(),
+            body: message.body.to_vec(),
+        };
+        let asked = self.agent.store.ask(move |queues| queues.outbox.put(&new));
+        self.puts.push_back(Put { stream: message.stream, number: message.number, asked });
+    }
+
+    fn speak(
+        &mut self,
+        session: &mut Session<Server>,
+        pipe: &mut Pipe<UnixStream>,
+        levels: &Levels,
+    ) -> Result<(), End> {
+        if let Some(hello) = self.hello.take() {
+            self.admit(&hello)?;
+            self.welcome(session, pipe)?;
+        }
+        if std::mem::take(&mut self.asks) {
+            let json = self.agent.status().to_string();
+            pipe.write(2048, |room| session.notice(clock::now(), &Information { json: &json }, room))?;
+        }
+        if let Some((feed, _)) = &mut self.receiver {
+            feed.send(session, pipe, levels.inbox.last, |after| {
+                self.agent.store.ask(move |queues| queues.inbox.after(after, LOAD_MESSAGES, LOAD_BYTES))
+            });
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, hello: &Hello) -> Result<(), End> {
+        let refuse = |reason, detail: &str| Err(End::Refused { reason, detail: detail.to_owned() });
+        if hello.kind != ConnectionKind::Local {
+            return refuse(CloseReason::NotServed, "this socket serves local programs only");
+        }
+        if hello.window.messages > 0 {
+            // What one program has taken another would miss.
+            let Ok(permit) = Arc::clone(&self.receiving).try_acquire_owned() else {
+                return refuse(CloseReason::Overloaded, "another program receives this agent's messages");
+            };
+            self.receiver = Some((Feed::after(0), permit));
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, session: &mut Session<Server>, pipe: &mut Pipe<UnixStream>) -> Result<(), End> {
+        let name = self.agent.name.borrow();
+        let welcome = Welcome {
+            version: session.version(),
+            // Both ends are on one machine: the kernel tells when the other is gone.
+            interval: 0,
+            timeout: 0,
+            max_frame: MAX_FRAME,
+            window: WINDOW,
+            store: StoreId(self.agent.boot.0),
+            archived: 0,
+            time: clock::unix_time(),
+            name: Text::shortened(name.as_deref().unwrap_or_default()),
+        };
+        pipe.write(usize::from(OPENING_MAX_FRAME), |room| session.welcome(clock::now(), &welcome, room))?;
+        Ok(())
+    }
+}
+
+/// Waits for the oldest message that is on its way to the disk. Dropping the future loses nothing.
+async fn put(puts: &mut VecDeque<Put>) -> Result<(StreamId, u64), QueueError> {
+    let Some(Put { stream, number, asked }) = puts.front_mut() else {
+        return std::future::pending().await;
+    };
+    let done = (*stream, *number);
+    let result = answer(asked).await;
+    puts.pop_front();
+    result.map(|_| done)
+}
+
+async fn load(receiver: &mut Option<(Feed, OwnedSemaphorePermit)>) -> Result<(), QueueError> {
+    match receiver {
+        Some((feed, _)) => feed.load().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the parts of a running agent share.
+
+use protocol_core::{message::BootId, time::Instant};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    clock,
+    config::Config,
+    facts,
+    facts::Device,
+    state::StateDirectory,
+    store::{Levels, Store},
+};
+
+/// What the parts of a running agent share.
+#[derive(Debug)]
+pub struct Agent {
+    /// The state directory.
+    pub state: StateDirectory,
+    /// The configuration.
+    pub config: Config,
+    /// The queues.
+    pub store: Store,
+    /// What the device says of itself.
+    pub device: Device,
+    /// This start of the agent.
+    pub boot: BootId,
+    /// How the connection to the server stands.
+    pub link: watch::Sender<Link>,
+    /// The device's name, once it is enrolled.
+    pub name: watch::Sender<Option<String>>,
+    /// The device may have been enrolled by another process: look at the identity again.
+    pub identity_news: Notify,
+}
+
+/// How the connection to the server stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The device is not enrolled.
+    NotEnrolled,
+    /// It is being made.
+    Connecting,
+    /// It stands.
+    Connected {
+        /// Where the server is, as the identity names it.
+        server: String,
+        /// Since when, in milliseconds since 1970; 0 if the device did not know the time.
+        since: u64,
+    },
+    /// It does not stand.
+    Waiting {
+        /// Why not.
+        reason: String,
+        /// When it is tried again.
+        next_attempt: Instant,
+    },
+}
+
+impl Agent {
+    /// How the agent is, as `holdfast-agent status --json` shows it.
+    pub fn status(&self) -> Value {
+        let mut status = describe(self.name.borrow().as_deref(), &self.store.levels().borrow());
+        status["running"] = json!(true);
+        match &*self.link.borrow() {
+            Link::NotEnrolled => {}
+            Link::Connecting => status["reason"] = json!("connecting"),
+            Link::Connected { server, since } => {
+                status["connected"] = json!(true);
+                status["server"] = json!(server);
+                status["since"] = json!(since);
+            }
+            Link::Waiting { reason, next_attempt } => {
+                status["reason"] = json!(reason);
+                let wait = next_attempt.since(clock::now()).as_micros().div_ceil(1_000_000);
+                status["next_attempt_in_seconds"] = json!(wait);
+            }
+        }
+        status
+    }
+}
+
+/// How an agent is that does not run.
+pub fn describe(name: Option<&str>, levels: &Levels) -> Value {
+    json!({
+        "name": name,
+        "enrolled": name.is_some(),
+        "running": false,
+        "connected": false,
+        "outbox": { "messages": levels.outbox.waiting(), "bytes": levels.outbox.waiting_bytes },
+        "inbox": { "messages": levels.inbox.waiting, "bytes": levels.inbox.waiting_bytes },
+        "version": facts::VERSION,
+    })
+}
