@@ -30,6 +30,22 @@ pub fn unix_time() -> u64 {
     if millis < CALENDAR_SET { 0 } else { millis }
 }
 
+/// A time in milliseconds since 1970 as people and programs read it: `2026-11-22T07:30:01.250Z`.
+pub fn rfc3339(millis: u64) -> String {
+    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
+    // The calendar repeats each 400 years (146,097 days); counted from a March 1st, leap days come last.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1_000)
+}
+
 /// The moment `wait` from now.
 pub fn after(wait: Duration) -> Instant {
     let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
@@ -104,6 +120,17 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(50), long).await.is_err());
         let never = alarm.until(None);
         assert!(tokio::time::timeout(Duration::from_millis(50), never).await.is_err());
+    }
+
+    #[test]
+    fn times_are_written_as_the_calendar_has_them() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(951_868_800_001), "2000-03-01T00:00:00.001Z");
+        assert_eq!(rfc3339(CALENDAR_SET - 1), "2019-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(CALENDAR_SET), "2020-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+        assert!(rfc3339(u64::MAX).ends_with('Z'));
     }
 
     #[test]

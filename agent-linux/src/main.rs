@@ -1,3 +1,7 @@
 //! `holdfast-agent`: holds one connection to the server, and keeps what must not be lost.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast_agent::cli::main()
+}

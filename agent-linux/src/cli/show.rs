@@ -1,0 +1,79 @@
+//! `status`.
+
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+use super::{Shared, error::CliError};
+use crate::{
+    agent::describe,
+    clock,
+    config::Config,
+    escape::Escaped,
+    identity::Identity,
+    local_client::{LocalClient, LocalError},
+    state::StateDirectory,
+    store::{Levels, Queues},
+};
+
+/// `holdfast-agent status`.
+pub(super) fn status(shared: &Shared, config: &Config) -> Result<(), CliError> {
+    let state = StateDirectory::open(&shared.state)?;
+    let status = match LocalClient::connect(&state.socket(), 0).and_then(|mut client| client.information()) {
+        Ok(json) => serde_json::from_str(&json).unwrap_or(Value::Null),
+        Err(LocalError::NotRunning) => at_rest(&state, config)?,
+        Err(error) => return Err(error.into()),
+    };
+    let mut output = io::stdout().lock();
+    if shared.json {
+        writeln!(output, "{status}")?;
+    } else {
+        for (name, value) in lines(&status) {
+            writeln!(output, "{name:<11}{}", Escaped(value.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+/// How an agent is that does not run.
+fn at_rest(state: &StateDirectory, config: &Config) -> Result<Value, CliError> {
+    let identity = Identity::read(state)?;
+    let levels = if state.file("outbox.db").exists() {
+        Queues::open(state, config)?.levels()?
+    } else {
+        Levels::default()
+    };
+    Ok(describe(identity.as_ref().map(|identity| identity.name.as_str()), &levels))
+}
+
+/// What people are told.
+fn lines(status: &Value) -> Vec<(&'static str, String)> {
+    let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+    let is = |name: &str| status[name].as_bool().unwrap_or(false);
+    let mut lines = Vec::new();
+    if is("enrolled") {
+        lines.push(("name", text("name")));
+    } else {
+        lines.push(("name", "not enrolled; enrol this device: holdfast-agent enroll hf1.…".to_owned()));
+    }
+    if !is("running") {
+        lines.push((
+            "agent",
+            "not running; start it: systemctl start holdfast-agent, or holdfast-agent run".into(),
+        ));
+    } else if is("connected") {
+        let since = status["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
+        let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+        lines.push(("connected", format!("to {}{since}", text("server"))));
+    } else {
+        let next = status["next_attempt_in_seconds"].as_u64();
+        let next = next.map(|wait| format!("; next attempt in {wait} s")).unwrap_or_default();
+        lines.push(("connected", format!("no: {}{next}", text("reason"))));
+    }
+    for (queue, what) in [("outbox", "wait for the server"), ("inbox", "wait for a local program")] {
+        let (messages, bytes) = (&status[queue]["messages"], &status[queue]["bytes"]);
+        lines.push((queue, format!("{messages} messages ({bytes} bytes) {what}")));
+    }
+    lines.push(("version", text("version")));
+    lines
+}
