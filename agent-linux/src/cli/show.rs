@@ -65,7 +65,7 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         let since = status["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
         let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
         lines.push(("connected", format!("to {}{since}", text("server"))));
-    } else {
+    } else if is("enrolled") {
         let next = status["next_attempt_in_seconds"].as_u64();
         let next = next.map(|wait| format!("; next attempt in {wait} s")).unwrap_or_default();
         lines.push(("connected", format!("no: {}{next}", text("reason"))));
