@@ -18,7 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinHandle, time};
 use tracing::{error, info};
@@ -26,9 +25,9 @@ use tracing::{error, info};
 use crate::{
     config::LogFiles,
     event::EventRow,
-    store::{self, EventFilter, EventId, MessageFilter, MessageId, MessageRow, Newest, Store, StoreError},
+    store::{MessageRow, Newest, Store, StoreError, Unlogged},
 };
-use files::{Files, Record};
+use files::Files;
 
 /// How many messages, and how many events, are taken at a time.
 const PAGE: usize = 4_096;
@@ -165,13 +164,13 @@ struct Writer {
 impl Writer {
     fn open(store: Store, directory: &Path, limits: LogFiles) -> Result<Self, LogError> {
         let files = Files::open(directory, limits)?;
-        let written = store.read_here(load_cursor)?;
+        let written = store.logged()?;
         Ok(Self { store, files, written, checkpoint_due: None })
     }
 
     /// Writes a page of lines, and syncs if it is time.
     fn step(&mut self) -> Result<Step, LogError> {
-        let page = self.store.read_here(|connection| read(connection, self.written))?;
+        let page = Page::of(&self.store.unlogged(self.written, PAGE)?, self.written);
         if !page.lines.is_empty() {
             self.adopt(&page.lines)?;
             self.files.write(&page.lines)?;
@@ -201,7 +200,7 @@ impl Writer {
         if unknown.is_empty() {
             return Ok(());
         }
-        let records = self.store.read_here(|connection| load_records(connection, unknown))?;
+        let records = self.store.log_files(unknown)?;
         let mut new = Vec::new();
         for (name, record) in records {
             if let Some(record) = self.files.adopt(&name, record)? {
@@ -209,19 +208,14 @@ impl Writer {
             }
         }
         if !new.is_empty() {
-            self.store.write_here(move |change| save_records(change.connection, &new))?;
+            self.store.keep_log_files(new)?;
         }
         Ok(())
     }
 
     /// Syncs the files, and then keeps how far they are written.
     fn checkpoint(&mut self) -> Result<(), LogError> {
-        let records = self.files.sync()?;
-        let written = self.written;
-        self.store.write_here(move |change| {
-            save_records(change.connection, &records)?;
-            save_cursor(change.connection, written)
-        })?;
+        self.store.keep_logged(self.files.sync()?, self.written)?;
         self.files.synced();
         self.checkpoint_due = None;
         Ok(())
@@ -240,32 +234,30 @@ struct Page {
     more: bool,
 }
 
-fn read(connection: &Connection, written: Newest) -> Result<Page, StoreError> {
-    let newest = store::newest_rows(connection)?;
-    let filter = MessageFilter { after: written.message, limit: PAGE, ..MessageFilter::default() };
-    let messages = store::messages_page(connection, &filter)?;
-    let filter = EventFilter { after: written.event, limit: PAGE, ..EventFilter::default() };
-    let events = store::events_page(connection, &filter)?;
-
-    // Where one kind has more behind its page, the other waits at the time of the page's end: the lines of the
-    // whole server stay in order. A page itself is always written, whatever its times are.
-    let behind_message = messages.last().filter(|last| last.id < newest.message).map(|last| last.received_at);
-    let behind_event = events.last().filter(|last| last.id < newest.event).map(|last| last.at);
-    let (until_message, until_event) = match (behind_message, behind_event) {
-        (Some(message), Some(event)) if message <= event => (None, Some(message)),
-        (Some(_), Some(event)) => (Some(event), None),
-        (message, event) => (event, message),
-    };
-    let messages =
-        messages.iter().take_while(|message| until_message.is_none_or(|until| message.received_at <= until));
-    let events = events.iter().take_while(|event| until_event.is_none_or(|until| event.at <= until));
-    let mut page = Page { lines: Lines::new(), last: written, more: false };
-    page.merge(messages, events);
-    page.more = page.last != newest;
-    Ok(page)
-}
-
 impl Page {
+    /// The lines of what is not yet written, behind `written`.
+    fn of(unlogged: &Unlogged, written: Newest) -> Self {
+        let Unlogged { messages, events, newest } = unlogged;
+        // Where one kind has more behind its page, the other waits at the time of the page's end: the lines of the
+        // whole server stay in order. A page itself is always written, whatever its times are.
+        let behind_message =
+            messages.last().filter(|last| last.id < newest.message).map(|last| last.received_at);
+        let behind_event = events.last().filter(|last| last.id < newest.event).map(|last| last.at);
+        let (until_message, until_event) = match (behind_message, behind_event) {
+            (Some(message), Some(event)) if message <= event => (None, Some(message)),
+            (Some(_), Some(event)) => (Some(event), None),
+            (message, event) => (event, message),
+        };
+        let messages = messages
+            .iter()
+            .take_while(|message| until_message.is_none_or(|until| message.received_at <= until));
+        let events = events.iter().take_while(|event| until_event.is_none_or(|until| event.at <= until));
+        let mut page = Self { lines: Lines::new(), last: written, more: false };
+        page.merge(messages, events);
+        page.more = page.last != *newest;
+        page
+    }
+
     /// Adds the lines of both in the order of their times.
     fn merge<'a>(
         &mut self,
@@ -301,48 +293,4 @@ impl Page {
     fn add(&mut self, file: String, line: &str) {
         self.lines.entry(file).or_default().push_str(line);
     }
-}
-
-fn load_cursor(connection: &Connection) -> Result<Newest, StoreError> {
-    let value = |key: &str| -> Result<i64, StoreError> {
-        let value = connection
-            .prepare_cached("SELECT value FROM meta WHERE key = ?")?
-            .query_row([key], |row| row.get(0))
-            .optional()?;
-        Ok(value.unwrap_or(0))
-    };
-    Ok(Newest { message: MessageId(value("logged-message")?), event: EventId(value("logged-event")?) })
-}
-
-fn save_cursor(connection: &Connection, written: Newest) -> Result<(), StoreError> {
-    let mut statement =
-        connection.prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)")?;
-    statement.execute(params!["logged-message", written.message])?;
-    statement.execute(params!["logged-event", written.event])?;
-    Ok(())
-}
-
-fn load_records(
-    connection: &Connection,
-    names: Vec<String>,
-) -> Result<Vec<(String, Option<Record>)>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT generation, length FROM log_files WHERE name = ?")?;
-    let mut records = Vec::with_capacity(names.len());
-    for name in names {
-        let record = statement
-            .query_row([&name], |row| Ok(Record { generation: row.get(0)?, length: row.get(1)? }))
-            .optional()?;
-        records.push((name, record));
-    }
-    Ok(records)
-}
-
-fn save_records(connection: &Connection, records: &[(String, Record)]) -> Result<(), StoreError> {
-    let mut statement = connection
-        .prepare_cached("INSERT OR REPLACE INTO log_files (name, generation, length) VALUES (?, ?, ?)")?;
-    for (name, record) in records {
-        statement.execute(params![name, record.generation, record.length])?;
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::LogError;
-use crate::config::LogFiles;
+use crate::{config::LogFiles, store::LogFileRow};
 
 /// How many files are open at a time.
 const OPEN: usize = 64;
@@ -26,18 +26,9 @@ pub(super) fn device(name: &str) -> String {
     file
 }
 
-/// What the store keeps of a file: up to where it was written and synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    /// The number that the file gets when it is put aside.
-    pub(super) generation: u64,
-    /// Its length in bytes.
-    pub(super) length: u64,
-}
-
 /// A file that is being written.
 struct Open {
-    record: Record,
+    record: LogFileRow,
     handle: Option<File>,
     /// Written since the last sync.
     dirty: bool,
@@ -80,7 +71,11 @@ impl Files {
     }
 
     /// Takes a file on, as the store knows it. `Some`: the store knows nothing of it and is to keep this first.
-    pub(super) fn adopt(&mut self, name: &str, kept: Option<Record>) -> Result<Option<Record>, LogError> {
+    pub(super) fn adopt(
+        &mut self,
+        name: &str,
+        kept: Option<LogFileRow>,
+    ) -> Result<Option<LogFileRow>, LogError> {
         let record = match kept {
             Some(record) => {
                 self.mend(name, record).map_err(|source| self.error(name, source))?;
@@ -94,7 +89,7 @@ impl Files {
     }
 
     /// Undoes that the file was put aside after the store last kept something of it.
-    fn mend(&self, name: &str, record: Record) -> io::Result<()> {
+    fn mend(&self, name: &str, record: LogFileRow) -> io::Result<()> {
         let aside = self.aside(name, record.generation);
         if !aside.exists() {
             return Ok(());
@@ -197,7 +192,7 @@ impl Files {
         self.put_aside.push((name.to_owned(), generation));
         self.open.retain(|open| open != name);
         if let Some(file) = self.files.get_mut(name) {
-            file.record = Record { generation: generation.saturating_add(1), length: 0 };
+            file.record = LogFileRow { generation: generation.saturating_add(1), length: 0 };
             file.handle = None;
             file.dirty = true;
         }
@@ -210,7 +205,7 @@ impl Files {
     }
 
     /// Syncs all that was written, and says what is to be kept of it.
-    pub(super) fn sync(&self) -> Result<Vec<(String, Record)>, LogError> {
+    pub(super) fn sync(&self) -> Result<Vec<(String, LogFileRow)>, LogError> {
         // One call for the file system, as there may be thousands of files.
         File::open(&self.directory)
             .and_then(|directory| Ok(rustix::fs::syncfs(directory)?))
@@ -244,11 +239,11 @@ impl Files {
     }
 
     /// A file that nothing is known of: at most what is there.
-    fn found(&self, name: &str) -> Record {
+    fn found(&self, name: &str) -> LogFileRow {
         let path = self.path(name);
         let length = fs::metadata(&path).map_or(0, |file| file.len());
         if length == 0 && !self.aside(name, 1).exists() {
-            return Record { generation: 1, length };
+            return LogFileRow { generation: 1, length };
         }
         let prefix = format!("{}.", path.file_name().unwrap_or_default().to_string_lossy());
         let siblings = path.parent().and_then(|directory| fs::read_dir(directory).ok());
@@ -257,7 +252,7 @@ impl Files {
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse::<u64>().ok())
             .max();
-        Record { generation: highest.unwrap_or(0).saturating_add(1), length }
+        LogFileRow { generation: highest.unwrap_or(0).saturating_add(1), length }
     }
 
     fn error(&self, name: &str, source: io::Error) -> LogError {

@@ -9,7 +9,9 @@ use std::{
 use super::*;
 use crate::{
     event::{EventKind, NewEvent},
-    store::{Archived, DeviceId, Incoming, Kind, NewSession, Outcome, Reply, SessionId, UnixMillis},
+    store::{
+        Archived, DeviceId, Incoming, Kind, MessageId, NewSession, Outcome, Reply, SessionId, UnixMillis,
+    },
 };
 
 struct Mailbox;
@@ -170,7 +172,7 @@ fn a_crash_at_any_place_around_a_rotation_is_mended() {
             for _ in 0..lost {
                 bench.send_some(1);
                 // As a step, without the sync at its end.
-                let page = writer.store.read_here(|connection| read(connection, writer.written)).unwrap();
+                let page = Page::of(&writer.store.unlogged(writer.written, PAGE).unwrap(), writer.written);
                 writer.adopt(&page.lines).unwrap();
                 writer.files.write(&page.lines).unwrap();
                 writer.written = page.last;
@@ -296,5 +298,5 @@ fn follows_the_store_until_it_is_stopped() {
     bench.runtime.block_on(logs.stop());
     assert_eq!(bench.texts(), bench.expected());
     bench.runtime.block_on(store.close());
-    assert!(matches!(store.read_here(load_cursor), Ok(Newest { message: MessageId(5), .. })));
+    assert!(matches!(store.logged(), Ok(Newest { message: MessageId(5), .. })));
 }

@@ -14,6 +14,7 @@ mod connect;
 mod devices;
 mod error;
 mod events;
+mod logged;
 mod messages;
 mod queue;
 mod reader;
@@ -50,9 +51,7 @@ pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};
 
 // For the logs, which read on their own thread.
-pub(crate) use connect::newest as newest_rows;
-pub(crate) use events::page as events_page;
-pub(crate) use messages::page as messages_page;
+pub(crate) use logged::{LogFileRow, Unlogged};
 
 use queue::{Limits, Queue, Refused};
 use reader::Readers;
