@@ -13,7 +13,7 @@ use clap::Args;
 use protocol_core::classic::{Answer, MAX_TEXT};
 
 use super::{hidden, term_password::without_line_end};
-use crate::config::CLASSIC_PORT;
+use crate::{config::CLASSIC_PORT, escape::one_line};
 
 #[cfg(test)]
 mod tests;
@@ -158,20 +158,8 @@ fn meaning(answer: &[u8]) -> String {
 fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\t' => text.push('\t'),
-                // Marks that turn the direction of writing are no control characters, but can show a false text.
-                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                    text.extend(character.escape_unicode());
-                }
-                character if character.is_control() => text.extend(character.escape_default()),
-                character => text.push(character),
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
+        text.push_str(&one_line(chunk.valid()));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
 }

@@ -31,7 +31,7 @@ fn the_port_is_optional_and_ipv6_is_understood() {
 fn nothing_a_peer_sends_steers_the_terminal() {
     for (bytes, expected) in [
         (&b"plain text"[..], "plain text"),
-        ("r\u{e9}sum\u{e9}\t\u{1f980}".as_bytes(), "r\u{e9}sum\u{e9}\t\u{1f980}"),
+        ("r\u{e9}sum\u{e9} \\ \t\u{1f980}".as_bytes(), "r\u{e9}sum\u{e9} \\ \\t\u{1f980}"),
         (b"\x1b[2J\x07\n\r\x7f", "\\u{1b}[2J\\u{7}\\n\\r\\u{7f}"),
         ("\u{9b}31m\u{202e}".as_bytes(), "\\u{9b}31m\\u{202e}"),
         (b"a\xffb", "a\\xffb"),
