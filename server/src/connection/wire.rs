@@ -164,12 +164,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if let Poll::Ready(Err(error)) = self.poll_send(context) {
             return Poll::Ready(Err(error.into()));
         }
-        // Input comes first: what the peer said counts before its silence is judged.
-        if let Poll::Ready(result) = self.poll_receive(context) {
-            return Poll::Ready(result.map(|()| Wake::Input));
-        }
+        // The mailbox before the input: a peer that talks without end is still told to go.
         if let Poll::Ready(letters) = mailbox.poll_take(context) {
             return Poll::Ready(Ok(Wake::Letters(letters)));
+        }
+        // The input before the timer: what the peer said counts before its silence is judged.
+        if let Poll::Ready(result) = self.poll_receive(context) {
+            return Poll::Ready(result.map(|()| Wake::Input));
         }
         while self.timer.as_mut().poll(context).is_ready() {
             let now = clock::now();
