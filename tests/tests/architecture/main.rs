@@ -175,16 +175,25 @@ const AGENT: Package = Package {
     ],
 };
 
-const PACKAGES: &[&Package] = &[&CORE, &SERVER, &AGENT];
+const EMBEDDED: Package = Package {
+    directory: "agent-embedded",
+    library: "agent_embedded",
+    modules: &[Module("connection", "outbox"), Module("outbox", "")],
+    common: "",
+    reserved: &[Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" }],
+};
+
+const PACKAGES: &[&Package] = &[&CORE, &SERVER, &AGENT, &EMBEDDED];
 
 /// What each package may depend on outside of its tests; for the core that is all, for the others what the workspace has itself.
 const DEPENDENCIES: &[(&str, &str)] = &[
     ("protocol-core", "cobs crc embedded-io heapless nom postcard serde serde_bytes thiserror"),
     ("server", "protocol-core"),
     ("agent-linux", "protocol-core"),
+    ("agent-embedded", "embedded-io heapless protocol-core thiserror"),
 ];
 
-const OURS: &str = "protocol-core holdfast holdfast-agent holdfast-tests xtask";
+const OURS: &str = "protocol-core holdfast holdfast-agent agent-embedded holdfast-tests xtask";
 
 fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

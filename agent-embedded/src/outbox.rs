@@ -1,0 +1,96 @@
+//! Messages on their way to the server, in RAM until they are echoed.
+
+use heapless::{Deque, Vec};
+use protocol_core::message::{Echo, Kind, Message, StreamId};
+
+/// A queue of at most `MESSAGES` messages with bodies of at most `BODY` bytes, oldest first.
+#[derive(Debug)]
+pub struct Outbox<const MESSAGES: usize, const BODY: usize> {
+    stream: StreamId,
+    /// The number of the newest message; those in the queue count down from here.
+    newest: u64,
+    waiting: Deque<Waiting<BODY>, MESSAGES>,
+}
+
+#[derive(Debug)]
+struct Waiting<const BODY: usize> {
+    time: u64,
+    kind: Vec<u8, { Kind::MAX }>,
+    body: Vec<u8, BODY>,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The queue is full.
+    #[error("as many messages wait as may; try again once one is echoed")]
+    Full,
+    /// The body is longer than the queue has room for each.
+    #[error("the body has {length} bytes, and at most {limit} fit; send less at once")]
+    TooLong {
+        /// The body's length, in bytes.
+        length: usize,
+        /// The longest that fits, in bytes.
+        limit: usize,
+    },
+}
+
+impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
+    /// An empty queue. `stream` is random, and drawn anew at each start: it tells the server that the numbers
+    /// begin at 1 again.
+    pub const fn new(stream: StreamId) -> Self {
+        Self { stream, newest: 0, waiting: Deque::new() }
+    }
+
+    /// The queue's stream.
+    pub const fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// How many messages wait for their echo.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether everything was echoed.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes a message, made at `time` (milliseconds since 1970; 0 if that is not known).
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing was taken.
+    pub fn push(&mut self, time: u64, kind: Kind<'_>, body: &[u8]) -> Result<(), Refused> {
+        let too_long = Refused::TooLong { length: body.len(), limit: BODY };
+        let body = Vec::from_slice(body).map_err(|_| too_long)?;
+        // Every kind fits: its longest is the capacity.
+        let kind = Vec::from_slice(kind.as_str().as_bytes()).unwrap_or_default();
+        self.waiting.push_back(Waiting { time, kind, body }).map_err(|_| Refused::Full)?;
+        self.newest = self.newest.saturating_add(1);
+        Ok(())
+    }
+
+    /// The message at `position`, counted from the oldest; nothing if fewer wait.
+    pub(crate) fn get(&self, position: usize) -> Option<Message<'_>> {
+        let waiting = self.waiting.iter().nth(position)?;
+        let behind = self.waiting.len().checked_sub(position)?.checked_sub(1)?;
+        let kind = core::str::from_utf8(&waiting.kind).ok().and_then(Kind::new).unwrap_or(Kind::TEXT);
+        let number = self.newest.saturating_sub(behind as u64);
+        Some(Message { stream: self.stream, number, time: waiting.time, kind, body: &waiting.body })
+    }
+
+    /// Drops what the server has on disk; gives how many messages that were.
+    pub(crate) fn echoed(&mut self, echo: Echo) -> usize {
+        if echo.stream != self.stream {
+            return 0;
+        }
+        let behind = self.newest.saturating_sub(echo.number);
+        let mut dropped = 0_usize;
+        while self.waiting.len() as u64 > behind {
+            self.waiting.pop_front();
+            dropped = dropped.saturating_add(1);
+        }
+        dropped
+    }
+}
