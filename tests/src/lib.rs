@@ -1,6 +1,6 @@
 //! Shared test tools: the real programs, the network between them, and what plays their peers.
 //!
-//! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
+//! [`simulation`] needs no programs: the sessions themselves, on a virtual clock. A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
 //! no agent would.
 
@@ -12,5 +12,6 @@ pub mod original;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod simulation;
 pub mod terminal;
 pub mod wait;
