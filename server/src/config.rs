@@ -177,7 +177,7 @@ impl Default for Limits {
             connections: 16_000,
             unknown_connections: 512,
             opening_timeout: Duration::from_secs(10),
-            classic_connections: 1_000,
+            classic_connections: 10_000,
         }
     }
 }
