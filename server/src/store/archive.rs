@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::{DeviceId, Kind, RandomId, SessionId, StoreError, UnixMillis, writer::Change};
+use super::{DeviceId, Kind, MessageId, RandomId, SessionId, StoreError, UnixMillis, writer::Change};
 use crate::event::{EventKind, NewEvent};
 
 /// `direction` of a message from a device.
@@ -19,8 +19,11 @@ pub(super) const UP: i64 = 0;
 /// `direction` of a message to a device.
 pub(super) const DOWN: i64 = 1;
 
-/// How many streams the writer remembers the highest number of; beyond it, it looks them up again.
+/// How many streams the writer remembers; beyond it, it looks them up again.
 const REMEMBERED_STREAMS: usize = 65_536;
+/// How far behind the highest number of its stream a repeat is looked for. A device repeats what had not been
+/// echoed, which is no more than its window: what is further behind comes from a storage that was turned back.
+const LOOK_BACK: usize = 1_024;
 
 /// A message from a device, to be archived.
 pub struct Incoming {
@@ -95,127 +98,47 @@ impl Reply {
     }
 }
 
-/// What has been archived of one session since its counters were last written.
+/// Where a stream stands.
 #[derive(Clone, Copy, Debug)]
-struct Tally {
-    device: DeviceId,
-    messages: i64,
-    bytes: i64,
-    last: UnixMillis,
+pub(super) struct Stream {
+    /// Its highest number; 0 if it has none.
+    pub(super) highest: i64,
+    /// The message that has it.
+    pub(super) last: MessageId,
 }
 
-/// What the writer remembers between batches.
+/// What the writer remembers of the streams from devices.
 #[derive(Default)]
-pub(super) struct Archive {
-    /// The highest archived number by device and stream.
-    highest: HashMap<(DeviceId, u64), i64>,
-    /// Counters that are not written yet: written about once a second, not with each message.
-    /// A crash loses none: see [`recount`].
-    tallies: HashMap<SessionId, Tally>,
-}
+pub(super) struct Streams(HashMap<(DeviceId, u64), Stream>);
 
-impl Archive {
-    /// Forgets the numbers: the transaction that they are from was undone.
+impl Streams {
+    /// Forgets them: the transaction that they are from was undone.
     pub(super) fn forget(&mut self) {
-        self.highest.clear();
+        self.0.clear();
     }
-
-    /// Whether there are counters to be written.
-    pub(super) fn has_tallies(&self) -> bool {
-        !self.tallies.is_empty()
-    }
-
-    /// Counts a message that has been committed.
-    pub(super) fn count(&mut self, incoming: &Incoming) {
-        let tally = self.tallies.entry(incoming.session).or_insert(Tally {
-            device: incoming.device,
-            messages: 0,
-            bytes: 0,
-            last: incoming.received_at,
-        });
-        tally.messages = tally.messages.saturating_add(1);
-        tally.bytes = tally.bytes.saturating_add(length(&incoming.body));
-        tally.last = tally.last.max(incoming.received_at);
-    }
-
-    /// Writes the counters, and up to which message they count.
-    pub(super) fn write_tallies(&self, change: &mut Change<'_>) -> Result<(), StoreError> {
-        for (session, tally) in &self.tallies {
-            add_tally(change.connection, *session, tally)?;
-        }
-        change
-            .connection
-            .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('counted', ?)")?
-            .execute([change.last_message_before()])?;
-        Ok(())
-    }
-
-    /// The counters have been committed.
-    pub(super) fn tallies_written(&mut self) {
-        self.tallies.clear();
-    }
-}
-
-fn length(body: &[u8]) -> i64 {
-    i64::try_from(body.len()).unwrap_or(i64::MAX)
-}
-
-fn add_tally(connection: &Connection, session: SessionId, tally: &Tally) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE sessions SET messages_in = messages_in + ?2, bytes_in = bytes_in + ?3,
-                last_seen = max(last_seen, ?4) WHERE id = ?1",
-        )?
-        .execute(params![session, tally.messages, tally.bytes, tally.last])?;
-    connection
-        .prepare_cached(
-            "UPDATE devices SET messages_in = messages_in + ?2, bytes_in = bytes_in + ?3,
-                last_seen = max(coalesce(last_seen, 0), ?4) WHERE id = ?1",
-        )?
-        .execute(params![tally.device, tally.messages, tally.bytes, tally.last])?;
-    Ok(())
-}
-
-/// Counts what was archived after the counters were last written, when the server died in between.
-pub(super) fn recount(connection: &Connection) -> Result<(), StoreError> {
-    let counted: Option<i64> = connection
-        .query_row("SELECT value FROM meta WHERE key = 'counted'", (), |row| row.get(0))
-        .optional()?;
-    let mut statement = connection.prepare(
-        "SELECT session, device, count(*), sum(length(body)), max(received_at) FROM messages
-            WHERE id > ? AND direction = 0 AND session IS NOT NULL GROUP BY session, device",
-    )?;
-    let mut rows = statement.query([counted.unwrap_or(0)])?;
-    while let Some(row) = rows.next()? {
-        let tally =
-            Tally { device: row.get(1)?, messages: row.get(2)?, bytes: row.get(3)?, last: row.get(4)? };
-        add_tally(connection, row.get(0)?, &tally)?;
-    }
-    connection.execute(
-        "INSERT OR REPLACE INTO meta (key, value) SELECT 'counted', coalesce(max(id), 0) FROM messages",
-        (),
-    )?;
-    Ok(())
 }
 
 /// The archiving of one batch, inside its transaction.
 pub(super) struct Batch<'a> {
-    archive: &'a mut Archive,
+    streams: &'a mut Streams,
     insert: CachedStatement<'a>,
+    /// Streams whose rows are to be written at the end of the batch: once, however many messages they got.
+    grown: Vec<(DeviceId, u64)>,
     /// Connections that met a conflict in this very batch: marked as such only when it is committed.
     conflicting: Vec<Arc<Reply>>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(connection: &'a Connection, archive: &'a mut Archive) -> Result<Self, StoreError> {
-        if archive.highest.len() > REMEMBERED_STREAMS {
-            archive.highest.clear();
+    pub(super) fn new(connection: &'a Connection, streams: &'a mut Streams) -> Result<Self, StoreError> {
+        if streams.0.len() > REMEMBERED_STREAMS {
+            streams.forget();
         }
         let insert = connection.prepare_cached(
-            "INSERT INTO messages (id, device, direction, stream, number, session, kind, time, received_at, body)
-                VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO messages
+                (id, device, direction, stream, number, previous, session, kind, time, received_at, body)
+                VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
-        Ok(Self { archive, insert, conflicting: Vec::new() })
+        Ok(Self { streams, insert, grown: Vec::new(), conflicting: Vec::new() })
     }
 
     /// Puts one message into the transaction. `None`: its connection was stopped before, there is nothing to tell.
@@ -230,17 +153,18 @@ impl<'a> Batch<'a> {
             return Ok(None);
         }
         let key = (incoming.device, incoming.stream);
-        let highest = match self.archive.highest.get(&key) {
-            Some(highest) => *highest,
-            None => highest_number(change.connection, incoming.device, UP, RandomId(incoming.stream))?,
+        let stream = match self.streams.0.get(&key) {
+            Some(stream) => *stream,
+            None => find_stream(change.connection, incoming.device, UP, RandomId(incoming.stream))?,
         };
         let outcome = match i64::try_from(incoming.number) {
-            Ok(number) if number > highest => {
-                self.insert(change, incoming, number)?;
-                self.archive.highest.insert(key, number);
+            Ok(number) if number > stream.highest => {
+                let id = self.insert(change, incoming, number, stream.last)?;
+                self.streams.0.insert(key, Stream { highest: number, last: id });
+                self.grown.push(key);
                 Outcome::New
             }
-            Ok(number) if is_repeat(change.connection, incoming, number)? => Outcome::Repeat,
+            Ok(number) if is_repeat(change.connection, incoming, number, stream)? => Outcome::Repeat,
             // Another content; or a number that was passed over, or that no store can hold.
             _ => {
                 record_conflict(change, incoming)?;
@@ -256,18 +180,33 @@ impl<'a> Batch<'a> {
         change: &mut Change<'_>,
         incoming: &Incoming,
         number: i64,
-    ) -> Result<(), StoreError> {
+        previous: MessageId,
+    ) -> Result<MessageId, StoreError> {
+        let id = change.next_message();
         self.insert.execute(params![
-            change.next_message(),
+            id,
             incoming.device,
             RandomId(incoming.stream),
             number,
+            previous,
             incoming.session,
             incoming.kind.as_str(),
             time(incoming),
             incoming.received_at,
             incoming.body.as_slice(),
         ])?;
+        Ok(id)
+    }
+
+    /// Writes where the streams stand now. To be called before the commit.
+    pub(super) fn finish(mut self, connection: &Connection) -> Result<(), StoreError> {
+        self.grown.sort_unstable();
+        self.grown.dedup();
+        for key in self.grown {
+            if let Some(stream) = self.streams.0.get(&key) {
+                keep_stream(connection, key.0, UP, RandomId(key.1), *stream)?;
+            }
+        }
         Ok(())
     }
 }
@@ -277,32 +216,66 @@ fn time(incoming: &Incoming) -> i64 {
     i64::try_from(incoming.time).unwrap_or(i64::MAX)
 }
 
-/// The highest number of a stream; 0 if it has none.
-pub(super) fn highest_number(
+/// Where a stream stands.
+pub(super) fn find_stream(
     connection: &Connection,
     device: DeviceId,
     direction: i64,
     stream: RandomId,
-) -> Result<i64, StoreError> {
-    let highest = connection
+) -> Result<Stream, StoreError> {
+    let found = connection
         .prepare_cached(
-            "SELECT max(
-                coalesce((SELECT max(number) FROM messages WHERE device = ?1 AND direction = ?2 AND stream = ?3), 0),
-                coalesce((SELECT highest FROM streams WHERE device = ?1 AND direction = ?2 AND stream = ?3), 0))",
+            "SELECT highest, last FROM streams WHERE device = ? AND direction = ? AND stream = ?",
         )?
-        .query_row(params![device, direction, stream], |row| row.get(0))?;
-    Ok(highest)
+        .query_row(params![device, direction, stream], |row| {
+            Ok(Stream { highest: row.get(0)?, last: row.get(1)? })
+        })
+        .optional()?;
+    Ok(found.unwrap_or(Stream { highest: 0, last: MessageId(0) }))
 }
 
-fn is_repeat(connection: &Connection, incoming: &Incoming, number: i64) -> Result<bool, StoreError> {
+/// Writes where a stream stands, which is never behind where it stood.
+pub(super) fn keep_stream(
+    connection: &Connection,
+    device: DeviceId,
+    direction: i64,
+    id: RandomId,
+    stream: Stream,
+) -> Result<(), StoreError> {
+    let kept = connection
+        .prepare_cached(
+            "INSERT INTO streams (device, direction, stream, highest, last) VALUES (?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET highest = excluded.highest, last = excluded.last
+                WHERE excluded.highest > highest",
+        )?
+        .execute(params![device, direction, id, stream.highest, stream.last])?;
+    if kept == 1 { Ok(()) } else { Err(StoreError::Inconsistent("a stream's numbers would go back")) }
+}
+
+/// Whether the archive has this very message under this number.
+fn is_repeat(
+    connection: &Connection,
+    incoming: &Incoming,
+    number: i64,
+    stream: Stream,
+) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT kind, time, body FROM messages WHERE device = ? AND direction = 0 AND stream = ? AND number = ?",
+        "SELECT number, previous, kind, time, body FROM messages WHERE id = ? AND direction = 0",
     )?;
-    let mut rows = statement.query(params![incoming.device, RandomId(incoming.stream), number])?;
-    let Some(row) = rows.next()? else { return Ok(false) };
-    Ok(row.get_ref(0)?.as_str() == Ok(incoming.kind.as_str())
-        && row.get::<_, i64>(1)? == time(incoming)
-        && row.get_ref(2)?.as_blob() == Ok(incoming.body.as_slice()))
+    let mut id = stream.last;
+    for _ in 0..LOOK_BACK {
+        let mut rows = statement.query([id])?;
+        let Some(row) = rows.next()? else { return Ok(false) };
+        let found: i64 = row.get(0)?;
+        if found <= number {
+            return Ok(found == number
+                && row.get_ref(2)?.as_str() == Ok(incoming.kind.as_str())
+                && row.get::<_, i64>(3)? == time(incoming)
+                && row.get_ref(4)?.as_blob() == Ok(incoming.body.as_slice()));
+        }
+        id = row.get(1)?;
+    }
+    Ok(false)
 }
 
 fn record_conflict(change: &mut Change<'_>, incoming: &Incoming) -> Result<(), StoreError> {

@@ -37,6 +37,9 @@ pub enum StoreError {
     /// Nothing was written: the disk or the database failed under the transaction that this was part of.
     #[error("the database could not be written ({0}): nothing was changed; try again")]
     Unavailable(String),
+    /// The database contradicts itself: a fault of this program, or of whoever wrote to the file.
+    #[error("the database is inconsistent: {0}")]
+    Inconsistent(&'static str),
     /// The store has been closed.
     #[error("the store is closed: the server is stopping")]
     Closed,
@@ -91,6 +94,7 @@ impl StoreError {
                 _ => Reach::Operation,
             },
             Self::Full => Reach::Full,
+            Self::Inconsistent(_) => Reach::Connection,
             _ => Reach::Operation,
         }
     }

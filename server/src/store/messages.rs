@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap}
 
 use super::{
     DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
-    archive::{DOWN, UP, highest_number},
+    archive::{DOWN, Stream, UP, find_stream, keep_stream},
+    settle::settled,
     writer::Change,
 };
 use crate::event::{EventKind, NewEvent};
@@ -180,8 +181,8 @@ impl Store {
     /// The store can't be read, or is closed.
     pub async fn highest(&self, device: DeviceId, stream: u64) -> Result<u64, StoreError> {
         self.read(move |connection| {
-            let highest = highest_number(connection, device, UP, RandomId(stream))?;
-            Ok(u64::try_from(highest).unwrap_or(0))
+            let stream = find_stream(connection, device, UP, RandomId(stream))?;
+            Ok(u64::try_from(stream.highest).unwrap_or(0))
         })
         .await
     }
@@ -281,18 +282,21 @@ fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> R
         return Err(StoreError::TooManyWaiting { waiting });
     }
     let stream = change.down_stream;
-    let number = highest_number(connection, device, DOWN, stream)?.saturating_add(1);
+    let before = find_stream(connection, device, DOWN, stream)?;
+    let number = before.highest.saturating_add(1);
     let id = change.next_message();
+    keep_stream(connection, device, DOWN, stream, Stream { highest: number, last: id })?;
     connection
         .prepare_cached(
-            "INSERT INTO messages (id, device, direction, stream, number, kind, time, received_at, expires_at, body)
-                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
+            "INSERT INTO messages (id, device, direction, stream, number, previous, kind, time, received_at, expires_at, body)
+                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)",
         )?
         .execute(params![
             id,
             device,
             stream,
             number,
+            before.last,
             message.kind.as_str(),
             change.now,
             message.expires_at,
@@ -321,18 +325,24 @@ fn waiting(
                 AND (expires_at IS NULL OR expires_at > ?3)
             ORDER BY id",
     )?;
-    let rows = statement.query_map(params![device, after, UnixMillis::now()], |row| {
-        Ok(Waiting {
+    let mut page = Page::new(limit);
+    let mut rows = statement.query(params![device, after, UnixMillis::now()])?;
+    while !page.is_full()
+        && let Some(row) = rows.next()?
+    {
+        let message = Waiting {
             id: row.get(0)?,
             stream: row.get::<_, RandomId>(1)?.0,
             number: row.get(2)?,
-            kind: row.get_ref(3)?.as_str()?.parse().unwrap_or(Kind::TEXT),
+            kind: row.get::<_, String>(3)?.parse().unwrap_or(Kind::TEXT),
             time: row.get(4)?,
             expires_at: row.get(5)?,
             body: row.get(6)?,
-        })
-    })?;
-    take_page(rows, limit, |message| message.body.len())
+        };
+        let size = message.body.len();
+        page.add(message, size);
+    }
+    Ok(page.rows)
 }
 
 fn delivered(
@@ -396,27 +406,52 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
         Some(since) => filter.after.max(last_before(connection, since)?),
         None => filter.after,
     };
-    let mut statement = connection.prepare_cached(match filter.device {
-        Some(_) => {
-            "SELECT id, device, direction, kind, received_at, time, stream, number, session,
-                expires_at, expired_at, delivered_at, body
-                FROM messages WHERE id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)
-                AND device = ?4 ORDER BY id"
-        }
-        None => {
-            "SELECT id, device, direction, kind, received_at, time, stream, number, session,
-                expires_at, expired_at, delivered_at, body
-                FROM messages WHERE id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)
-                AND ?4 IS NULL ORDER BY id"
-        }
-    })?;
+    let mut page = Page::new(filter.limit);
+    if filter.device.is_none() {
+        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND ?4 IS NULL ORDER BY id");
+        read_rows(connection, &mut page, filter, &sql, after)?;
+        return Ok(page.rows);
+    }
+    let settled = settled(connection)?;
+    if after < settled {
+        // CROSS tells SQLite to go through the device's messages in order, and not to gather them all first.
+        let sql = format!(
+            "{COLUMNS} FROM device_messages CROSS JOIN messages ON id = message
+                WHERE {CONDITION} AND device_messages.device = ?4 AND message > ?1 ORDER BY message"
+        );
+        read_rows(connection, &mut page, filter, &sql, after)?;
+    }
+    if !page.is_full() {
+        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND device = ?4 ORDER BY id");
+        read_rows(connection, &mut page, filter, &sql, after.max(settled))?;
+    }
+    Ok(page.rows)
+}
+
+const COLUMNS: &str =
+    "SELECT id, messages.device, direction, kind, received_at, time, stream, number, session,
+    expires_at, expired_at, delivered_at, body";
+const CONDITION: &str = "id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)";
+
+/// Adds the rows of a query to a page until that is full.
+fn read_rows(
+    connection: &Connection,
+    page: &mut Page<MessageRow>,
+    filter: &MessageFilter,
+    sql: &str,
+    after: MessageId,
+) -> Result<(), StoreError> {
     let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
     let direction = filter.direction.map(Direction::number);
-    let mut names = HashMap::new();
-    let rows = statement.query_map(params![after, since, direction, filter.device], |found| {
+    let mut names: HashMap<DeviceId, String> = HashMap::new();
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, since, direction, filter.device])?;
+    while !page.is_full()
+        && let Some(found) = rows.next()?
+    {
         let device: DeviceId = found.get(1)?;
         let name = match names.get(&device) {
-            Some(name) => String::clone(name),
+            Some(name) => name.clone(),
             None => {
                 let name: String = connection
                     .prepare_cached("SELECT name FROM devices WHERE id = ?")?
@@ -425,9 +460,11 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
                 name
             }
         };
-        row(found, name)
-    })?;
-    take_page(rows, filter.limit, |message| message.body.0.len())
+        let message = row(found, name)?;
+        let size = message.body.0.len();
+        page.add(message, size);
+    }
+    Ok(())
 }
 
 /// The last message that was archived before this time, found by halving: ids and times grow together. Where the
@@ -450,23 +487,26 @@ fn last_before(connection: &Connection, time: UnixMillis) -> Result<MessageId, S
     Ok(MessageId(low))
 }
 
-/// The first rows, up to a number and a size.
-fn take_page<T>(
-    rows: impl Iterator<Item = rusqlite::Result<T>>,
+/// Rows, up to a number and a size.
+struct Page<T> {
+    rows: Vec<T>,
     limit: usize,
-    size: impl Fn(&T) -> usize,
-) -> Result<Vec<T>, StoreError> {
-    let mut page = Vec::new();
-    let mut bytes = 0_usize;
-    for row in rows.take(limit) {
-        let row = row?;
-        bytes = bytes.saturating_add(size(&row));
-        page.push(row);
-        if bytes >= PAGE_BYTES {
-            break;
-        }
+    bytes: usize,
+}
+
+impl<T> Page<T> {
+    fn new(limit: usize) -> Self {
+        Self { rows: Vec::new(), limit, bytes: 0 }
     }
-    Ok(page)
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.limit || self.bytes >= PAGE_BYTES
+    }
+
+    fn add(&mut self, row: T, bytes: usize) {
+        self.rows.push(row);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
 }
 
 fn row(row: &Row<'_>, device: String) -> rusqlite::Result<MessageRow> {

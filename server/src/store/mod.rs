@@ -22,6 +22,7 @@ mod refusals;
 mod reserve;
 mod schema;
 mod sessions;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -109,7 +110,8 @@ impl Store {
         }
         let id =
             connection.query_row("SELECT value FROM meta WHERE key = 'store-id'", (), |row| row.get(0))?;
-        let (newest_sender, newest) = watch::channel(connect::newest(&connection)?);
+        let found = connect::newest(&connection)?;
+        let (newest_sender, newest) = watch::channel(found);
         let queue = Arc::new(Queue::new(LIMITS));
         let writer = Writer {
             path: path.clone(),
@@ -119,7 +121,7 @@ impl Store {
             down_stream: RandomId::draw().map_err(|error| StoreError::Unavailable(error.to_string()))?,
             reserve,
             checkpoints,
-            state: writer::State::default(),
+            state: writer::State::new(found.message),
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -262,7 +264,7 @@ fn size(incoming: &Incoming) -> usize {
 fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     schema::migrate(connection)?;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    archive::recount(&transaction)?;
+    settle::settle(&transaction, connect::newest(&transaction)?.message)?;
     sessions::close_stale(&transaction)?;
     transaction.commit()?;
     Ok(())

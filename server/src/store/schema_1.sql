@@ -59,6 +59,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_of_device ON sessions (device);
 CREATE INDEX sessions_open ON sessions (id) WHERE ended IS NULL;
 
+-- A message from a device is appended here, and changes the one row of its stream: an index by device would have
+-- each device's page of it written again with each message.
 CREATE TABLE messages (
     -- Given by the writer in the order of commits, so that a reader can go on after the last one it saw.
     id INTEGER PRIMARY KEY,
@@ -67,6 +69,8 @@ CREATE TABLE messages (
     direction INTEGER NOT NULL,
     stream INTEGER NOT NULL,
     number INTEGER NOT NULL,
+    -- The message before it in the same stream; 0: none. A repeat is found along these.
+    previous INTEGER NOT NULL,
     session INTEGER REFERENCES sessions,
     kind TEXT NOT NULL,
     -- The device's time (up) or the sender's (down); 0 if it is not known.
@@ -78,27 +82,30 @@ CREATE TABLE messages (
     body BLOB NOT NULL
 ) STRICT;
 
-CREATE UNIQUE INDEX messages_by_number ON messages (device, direction, stream, number);
-CREATE INDEX messages_of_device ON messages (device);
+CREATE UNIQUE INDEX messages_down ON messages (device, stream, number) WHERE direction = 1;
 CREATE INDEX messages_waiting ON messages (device, id)
     WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL;
 CREATE INDEX messages_expiring ON messages (expires_at)
     WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL;
 
--- The highest number of a stream is that of its rows, so that archiving a message writes nothing else.
--- It must outlive them, or a repeat would be archived as new: whoever deletes rows leaves it here.
+-- The highest number of each stream, and the message that has it. It outlives its messages, or a repeat of one
+-- that has been deleted would be archived as new.
 CREATE TABLE streams (
     device INTEGER NOT NULL,
     direction INTEGER NOT NULL,
     stream INTEGER NOT NULL,
     highest INTEGER NOT NULL,
+    last INTEGER NOT NULL,
     PRIMARY KEY (device, direction, stream)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER messages_deleted AFTER DELETE ON messages BEGIN
-    INSERT INTO streams VALUES (old.device, old.direction, old.stream, old.number)
-    ON CONFLICT DO UPDATE SET highest = max(highest, excluded.highest);
-END;
+-- The messages of each device, up to the one in meta 'settled'. Written for many messages at once; those behind
+-- it are few and are looked for one by one.
+CREATE TABLE device_messages (
+    device INTEGER NOT NULL,
+    message INTEGER NOT NULL,
+    PRIMARY KEY (device, message)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,

@@ -12,18 +12,21 @@ use tracing::{error, info};
 
 use super::{
     EventId, MessageId, Newest, RandomId, StoreError, UnixMillis,
-    archive::{Archive, Batch, Incoming, Outcome},
+    archive::{Batch, Incoming, Outcome, Streams},
     checkpoint::Checkpoints,
     connect,
     error::Reach,
     events,
     queue::{Queue, Taken},
     reserve::Reserve,
+    settle::settle,
 };
 use crate::event::{EventKind, NewEvent};
 
-/// How often counters are written while messages come.
-const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a message it is settled, and how many may wait for it: each page of each table that is changed by
+/// that is changed once for all of them.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
+const MOST_UNSETTLED: i64 = 8_192;
 /// How long after a failure the database is opened again, and how often it is looked for space.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -94,8 +97,7 @@ pub(crate) struct Change<'a> {
     pub(super) down_stream: RandomId,
     /// When the transaction began.
     pub(crate) now: UnixMillis,
-    /// What had been committed before it.
-    before: Newest,
+    /// The newest rows, its own included.
     newest: Newest,
 }
 
@@ -111,11 +113,6 @@ impl Change<'_> {
     pub(super) fn next_message(&mut self) -> MessageId {
         self.newest.message.0 = self.newest.message.0.saturating_add(1);
         self.newest.message
-    }
-
-    /// The newest message that had been committed before this transaction.
-    pub(super) fn last_message_before(&self) -> MessageId {
-        self.before.message
     }
 
     /// Runs one operation so that it alone is undone if it fails.
@@ -147,11 +144,13 @@ pub(super) struct Writer {
 /// What the writer remembers between batches.
 #[derive(Default)]
 pub(super) struct State {
-    archive: Archive,
+    streams: Streams,
     /// What became of each job of the batch at hand.
     outcomes: Vec<Option<Outcome>>,
-    /// When the counters are due; None while there are none.
-    tallies_due: Option<Instant>,
+    /// The message up to which all were settled when this was last done.
+    settled: MessageId,
+    /// When the others are to be settled; None while there are none.
+    settle_due: Option<Instant>,
     /// Events of the store's own, for the next transaction.
     notes: Vec<NewEvent>,
     /// No space is left: messages are refused until there is some.
@@ -160,20 +159,27 @@ pub(super) struct State {
     retry_at: Option<Instant>,
 }
 
+impl State {
+    /// At the start, when all messages up to this one are settled.
+    pub(super) fn new(settled: MessageId) -> Self {
+        Self { settled, ..Self::default() }
+    }
+}
+
 impl Writer {
     /// Writes until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut jobs = Vec::new();
         loop {
-            let deadline = [self.state.tallies_due, self.state.retry_at].into_iter().flatten().min();
+            let deadline = [self.state.settle_due, self.state.retry_at].into_iter().flatten().min();
             match self.queue.take(&mut jobs, deadline) {
                 Taken::Closed => break,
                 Taken::Items | Taken::Nothing => self.turn(&mut jobs),
             }
             jobs.clear();
         }
-        if self.state.archive.has_tallies() || !self.state.notes.is_empty() {
-            self.state.tallies_due = Some(Instant::now());
+        if self.state.settle_due.is_some() || !self.state.notes.is_empty() {
+            self.state.settle_due = Some(Instant::now());
             self.turn(&mut jobs);
         }
     }
@@ -205,18 +211,18 @@ impl Writer {
         let Some(connection) = &self.connection else {
             return Err(StoreError::Unavailable("it is not open".to_owned()));
         };
-        let tallies_due = self.state.tallies_due.is_some_and(|due| due <= Instant::now());
-        if jobs.is_empty() && !tallies_due && self.state.notes.is_empty() {
+        let settle_due = self.state.settle_due.is_some_and(|due| due <= Instant::now());
+        if jobs.is_empty() && !settle_due && self.state.notes.is_empty() {
             return Ok(());
         }
         let before = *self.newest.borrow();
-        match transact(connection, before, self.down_stream, jobs, &mut self.state, tallies_due) {
+        match transact(connection, before, self.down_stream, jobs, &mut self.state, settle_due) {
             Ok(newest) => {
-                self.committed(jobs, newest, tallies_due);
+                self.committed(jobs, newest, settle_due.then_some(before.message));
                 Ok(())
             }
             Err(error) => {
-                self.state.archive.forget();
+                self.state.streams.forget();
                 if !connection.is_autocommit()
                     && let Err(error) = connection.execute_batch("ROLLBACK")
                 {
@@ -227,27 +233,27 @@ impl Writer {
         }
     }
 
-    fn committed(&mut self, jobs: &mut Vec<Job>, newest: Newest, tallies_written: bool) {
+    fn committed(&mut self, jobs: &mut Vec<Job>, newest: Newest, settled: Option<MessageId>) {
         let state = &mut self.state;
         state.notes.clear();
-        if tallies_written {
-            state.archive.tallies_written();
-            state.tallies_due = None;
-        }
         for (job, outcome) in jobs.drain(..).zip(state.outcomes.drain(..)) {
             match (job, outcome) {
                 (Job::Archive(incoming), Some(outcome)) => {
-                    if outcome == Outcome::New {
-                        state.archive.count(&incoming);
-                    }
                     incoming.reply.tell(incoming.stream, incoming.number, outcome);
                 }
                 (Job::Archive(_), None) => {}
                 (Job::Operation(operation), _) => operation.finish(None),
             }
         }
-        if state.tallies_due.is_none() && state.archive.has_tallies() {
-            state.tallies_due = Instant::now().checked_add(TALLY_INTERVAL);
+        if let Some(settled) = settled {
+            state.settled = settled;
+            state.settle_due = None;
+        }
+        let unsettled = newest.message.0.saturating_sub(state.settled.0);
+        if unsettled >= MOST_UNSETTLED {
+            state.settle_due = Some(Instant::now());
+        } else if unsettled > 0 && state.settle_due.is_none() {
+            state.settle_due = Instant::now().checked_add(SETTLE_INTERVAL);
         }
         self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
     }
@@ -288,7 +294,7 @@ impl Writer {
 
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.connection = None;
-        self.state.archive.forget();
+        self.state.streams.forget();
         let connection = connect::open_writer(&self.path, &self.checkpoints)?;
         connect::rewrite_log(&connection)?;
         let newest = connect::newest(&connection)?;
@@ -328,18 +334,18 @@ fn transact(
     down_stream: RandomId,
     jobs: &mut [Job],
     state: &mut State,
-    tallies_due: bool,
+    settle_due: bool,
 ) -> Result<Newest, StoreError> {
-    let mut change = Change { connection, down_stream, now: UnixMillis::now(), before, newest: before };
+    let mut change = Change { connection, down_stream, now: UnixMillis::now(), newest: before };
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
     state.outcomes.clear();
     for note in &state.notes {
         change.event(note)?;
     }
-    if tallies_due {
-        state.archive.write_tallies(&mut change)?;
+    if settle_due {
+        settle(connection, before.message)?;
     }
-    let mut batch = Batch::new(connection, &mut state.archive)?;
+    let mut batch = Batch::new(connection, &mut state.streams)?;
     for job in jobs {
         let outcome = match job {
             Job::Archive(incoming) => batch.add(&mut change, incoming)?,
@@ -350,7 +356,7 @@ fn transact(
         };
         state.outcomes.push(outcome);
     }
-    drop(batch);
+    batch.finish(connection)?;
     connection.prepare_cached("COMMIT")?.execute(())?;
     Ok(change.newest)
 }
