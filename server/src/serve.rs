@@ -14,19 +14,21 @@ use protocol_core::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    task::{JoinHandle, JoinSet},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
+    api::{self, Addresses, Api, ApiListener, SocketError},
     config::Config,
     event::{EventKind, NewEvent},
     files,
     host::Host,
     listener::{self, classic::ClassicHost},
+    logs::{LogError, Logs},
     mailbox::Farewell,
     shutdown::Shutdown,
-    store::{Store, StoreError},
+    store::{Store, StoreError, UnixMillis},
     tls::{Acceptor, KeyError, Keys},
 };
 
@@ -53,6 +55,12 @@ pub enum ServeError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The operators' socket can't be made.
+    #[error(transparent)]
+    Api(#[from] SocketError),
+    /// The log files can't be written.
+    #[error("the log files can't be written: {0}")]
+    Logs(#[from] LogError),
     /// The keys can't be had.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -91,6 +99,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 struct RunningServer {
     host: Arc<Host>,
     classic: Option<Arc<ClassicHost>>,
+    logs: Logs,
+    /// Ends when the shutdown is asked for, and all requests are answered: also the one that asked for it.
+    api: JoinHandle<()>,
     parts: JoinSet<&'static str>,
 }
 
@@ -107,6 +118,8 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))?;
     let host = Arc::new(Host::new(config, store, &keys, addresses(config, listening)));
     let acceptor = Acceptor::new(&keys)?;
+    let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;
+    let api_listener = ApiListener::bind(&config.data)?;
 
     let mut parts = JoinSet::new();
     let part_host = Arc::clone(&host);
@@ -125,6 +138,18 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         });
         classic
     });
+    let api = Arc::new(Api {
+        host: Arc::clone(&host),
+        addresses: Addresses { listen: listening, classic: classic_listening, http: None },
+        guessed: config.advertise.is_empty(),
+        started: UnixMillis::now(),
+        shutdown: shutdown.clone(),
+    });
+    let api = tokio::spawn(async move {
+        if let Err(error) = api::serve(api_listener, api).await {
+            tracing::error!(%error, "the API failed");
+        }
+    });
     let part_host = Arc::clone(&host);
     parts.spawn(async move {
         do_chores(&part_host).await;
@@ -142,7 +167,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         pin = %host.address_book.current,
         "ready: enrol a device with `holdfast enroll --data {}`", config.data.display()
     );
-    Ok(RunningServer { host, classic, parts })
+    Ok(RunningServer { host, classic, logs, api, parts })
 }
 
 fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
@@ -159,6 +184,8 @@ impl RunningServer {
                 (format!("{part} ended"), Err(ServeError::PartEnded(part)))
             }
         };
+        // Whoever listens to this is to stop, too.
+        shutdown.request(cause.as_str());
         tracing::info!(cause, "stopping: devices are told to come back");
         self.parts.abort_all();
         let farewell = || {
@@ -170,7 +197,11 @@ impl RunningServer {
                 None => 0,
             }
         };
-        let (devices, classic) = tokio::join!(self.host.drain(farewell, DRAIN_PATIENCE), classic);
+        let devices = self.host.drain(farewell, DRAIN_PATIENCE);
+        let (devices, classic, api) = tokio::join!(devices, classic, timeout(DRAIN_PATIENCE, self.api));
+        if api.is_err() {
+            tracing::warn!("some operators' requests did not end in time");
+        }
         let left = devices + classic;
         if left > 0 {
             tracing::warn!(left, "some connections did not end in time");
@@ -179,6 +210,7 @@ impl RunningServer {
         if let Err(error) = self.host.store.record(stopped).await {
             tracing::error!(%error, "the end could not be recorded");
         }
+        self.logs.stop().await;
         // What was accepted is committed before this returns.
         self.host.store.close().await;
         tracing::info!("stopped");

@@ -149,7 +149,7 @@ impl Connections {
     async fn look(api: &Api, device: Option<DeviceId>) -> Result<Self, ApiError> {
         let last = api.host.store.last_sessions(device).await?;
         let mut classic = HashMap::new();
-        for client in api.classic_clients.all() {
+        for client in api.host.classic_clients.all() {
             let since = classic.entry(client.device).or_insert(client.since);
             *since = client.since.min(*since);
         }

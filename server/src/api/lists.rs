@@ -1,11 +1,14 @@
 //! `/sessions`, `/messages`, `/events`: pages of what is kept, and streams of what comes.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{
     Api,
@@ -20,7 +23,7 @@ use crate::{
     event::EventRow,
     store::{
         Direction, EventFilter, EventId, MessageFilter, MessageId, MessageRow, Newest, SessionFilter,
-        SessionId, SessionRow,
+        SessionId, SessionRow, UnixMillis,
     },
 };
 
@@ -176,12 +179,7 @@ pub(super) async fn events(
     answer(api, Events(filter), selection.after.unwrap_or(0), follow).await
 }
 
-async fn answer<L: List>(
-    api: &std::sync::Arc<Api>,
-    list: L,
-    after: i64,
-    follow: bool,
-) -> Result<Response, ApiError> {
+async fn answer<L: List>(api: &Arc<Api>, list: L, after: i64, follow: bool) -> Result<Response, ApiError> {
     if follow {
         return stream::follow(api, list, after).await;
     }
@@ -243,6 +241,14 @@ fn event_view(row: EventRow) -> EventView {
         session: row.session.map(|session| session.0),
         address: row.address,
         who: row.who,
-        detail: row.detail,
+        detail: row.detail.into_iter().map(with_time).collect(),
+    }
+}
+
+/// Times among the details are told as all other times are.
+fn with_time((name, value): (String, Value)) -> (String, Value) {
+    match value.as_i64().filter(|_| name.ends_with("_at")) {
+        Some(millis) => (name, Value::String(Time(UnixMillis(millis)).to_string())),
+        None => (name, value),
     }
 }

@@ -25,7 +25,7 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{classic_clients::ClassicClients, host::Host, shutdown::Shutdown, store::UnixMillis};
+use crate::{host::Host, shutdown::Shutdown, store::UnixMillis};
 use error::ApiError;
 use rights::Actor;
 pub use socket::{ApiListener, SOCKET, SocketError};
@@ -37,8 +37,6 @@ const MAX_REQUEST: usize = 512 * 1024;
 pub struct Api {
     /// What all connections share.
     pub host: Arc<Host>,
-    /// Which classic clients are there.
-    pub classic_clients: Arc<ClassicClients>,
     /// Where the server really listens.
     pub addresses: Addresses,
     /// Whether nobody has said where the server is found, so that it guessed.

@@ -38,7 +38,7 @@ pub(super) async fn status(asker: Asker) -> Result<Json<StatusView>, ApiError> {
         http: api.addresses.http.map(|address| address.to_string()),
         devices: counts.devices,
         online: api.host.registry.count() as u64,
-        classic_online: api.classic_clients.count() as u64,
+        classic_online: api.host.classic_clients.count() as u64,
         queued: counts.waiting,
     }))
 }

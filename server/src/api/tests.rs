@@ -41,7 +41,6 @@ impl Server {
         let listener = ApiListener::bind(data).unwrap();
         let api = Arc::new(Api {
             host: Arc::new(Host::new(&config, store, &keys, config.advertise.clone())),
-            classic_clients: Arc::default(),
             addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
             guessed: false,
             started: UnixMillis::now(),
@@ -248,7 +247,7 @@ async fn a_classic_client_is_present_while_it_is_connected() {
     let device = store.classic_client(address).await.unwrap();
     let session = NewSession { device: device.id, address, boot: None };
     let session = store.start_session(session).await.unwrap();
-    let clients: &Arc<ClassicClients> = &server.api.classic_clients;
+    let clients: &Arc<ClassicClients> = &server.api.host.classic_clients;
     let client = ClassicClient { device: device.id, session, address, since: UnixMillis::now() };
     let presence = clients.enter(client);
     let (_, shown) = server.get("/devices/192.0.2.7").await;

@@ -84,7 +84,7 @@ impl ApiClient {
         output: &mut Output,
         mut entry: impl FnMut(&mut Output, T) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let mut last_id = None;
+        let (mut last_id, mut connected) = (None, false);
         loop {
             let (response, _connection) = self.request(Method::GET, path, None, last_id.as_deref()).await?;
             let mut stream = EventStream::new(self.success(response).await?);

@@ -81,6 +81,7 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
             Self::NoServer { .. } | Self::Unreachable { .. } => 3,
+            Self::Answer { error, .. } if error.code == "stopping" => 3,
             Self::Answer { status: 400 | 422, .. } => 2,
             Self::Answer { status: 404, .. } => 4,
             Self::Answer { status: 401 | 403, .. } => 5,
