@@ -86,7 +86,13 @@ impl ApiClient {
     ) -> Result<(), CliError> {
         let (mut last_id, mut connected) = (None, false);
         loop {
-            let (response, _connection) = self.request(Method::GET, path, None, last_id.as_deref()).await?;
+            let request = self.request(Method::GET, path, None, last_id.as_deref()).await;
+            let (response, _connection) = request.map_err(|error| match error {
+                // It answered before: it has stopped since.
+                CliError::Unreachable { .. } if connected => CliError::NoServer { data: self.data.clone() },
+                error => error,
+            })?;
+            connected = true;
             let mut stream = EventStream::new(self.success(response).await?);
             while let Some(chunk) = stream.next_chunk().await {
                 for message in stream.take_messages(&chunk).map_err(|error| self.unreachable(&error))? {

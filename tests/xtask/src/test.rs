@@ -69,7 +69,11 @@ const STEPS: &[&Step] = &[
             quietly_done(Shell::cargo("doc --workspace --no-deps").environment("RUSTDOCFLAGS", "-D warnings"))
         },
     },
-    &Step { name: "no-std", about: "protocol-core and agent-embedded build for microcontrollers", run: no_std },
+    &Step {
+        name: "no-std",
+        about: "protocol-core and agent-embedded build for microcontrollers",
+        run: no_std,
+    },
     &Step {
         name: "probe",
         about: "protocol-core can't panic, doesn't allocate, and is small",
@@ -152,7 +156,9 @@ fn quietly_done(shell: Shell) -> Result<String> {
 
 fn no_std() -> Result<String> {
     for target in BARE_METAL {
-        Shell::cargo("check --package protocol-core --package agent-embedded --locked --target").argument(target).run()?;
+        Shell::cargo("check --package protocol-core --package agent-embedded --locked --target")
+            .argument(target)
+            .run()?;
     }
     Ok(BARE_METAL.join(", "))
 }
