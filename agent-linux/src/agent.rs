@@ -62,6 +62,7 @@ impl Agent {
     pub fn status(&self) -> Value {
         let mut status = describe(self.name.borrow().as_deref(), &self.store.levels().borrow());
         status["running"] = json!(true);
+        status["syncs"] = json!(self.store.levels().borrow().commits);
         match &*self.link.borrow() {
             Link::NotEnrolled => {}
             Link::Connecting => status["reason"] = json!("connecting"),

@@ -167,7 +167,7 @@ impl Program {
 
     async fn serve(mut self, mut stop: watch::Receiver<bool>) {
         let Err(end) = self.run(&mut stop).await;
-        tracing::debug!(%end, "a local program's connection ended");
+        tracing::trace!(%end, "a local program's connection ended");
         if let Some(reason) = end.farewell() {
             let detail = end.to_string();
             let close = Close { reason, retry_after: 0, detail: Text::shortened(&detail) };

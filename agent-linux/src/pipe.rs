@@ -74,10 +74,7 @@ impl<S: AsyncRead + AsyncWrite> Pipe<S> {
         let unsent = self.output.get(self.sent..).unwrap_or_default();
         tokio::select! {
             biased;
-            count = self.reader.read(room), if may_read => match count? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.filled += count,
-            },
+            count = self.reader.read(room), if may_read => self.filled += came(count)?,
             sent = push(&mut self.writer, unsent, self.needs_flush) => {
                 let sent = sent?;
                 self.needs_flush = sent > 0;
@@ -109,6 +106,16 @@ impl<S: AsyncRead + AsyncWrite> Pipe<S> {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
+    }
+}
+
+/// How much came, if the stream has not ended.
+fn came(count: io::Result<usize>) -> io::Result<usize> {
+    let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without a farewell");
+    match count {
+        Ok(0) => Err(ended()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(ended()),
+        count => count,
     }
 }
 
