@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, path::Path, process::ExitCode, time::Duration};
 use clap::Args;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit},
 };
 
 use super::{
@@ -32,9 +32,18 @@ pub(super) struct Stop {
 pub(super) fn serve(data: &Path, overrides: &Overrides) -> Result<ExitCode, CliError> {
     let config = Config::load(data, overrides)?;
     log::start(&config.log)?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve::run(config)).map_err(|error| CliError::failed(error.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes all the open files that the system allows: each connection is one, and the usual limit is low.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files can't be raised");
+    }
 }
 
 /// `holdfast status`.
