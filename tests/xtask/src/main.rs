@@ -47,3 +47,19 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_shows_an_example() {
+        let mut command = super::Arguments::command();
+        command.build();
+        command.clone().debug_assert();
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "cargo xtask {} --help shows no example", command.get_name());
+        }
+    }
+}
