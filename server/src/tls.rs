@@ -76,6 +76,9 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There are no keys.
+    #[error("{0}: expected the keys of a server, found none; name its data directory by --data")]
+    Missing(PathBuf),
     /// A key can't be made.
     #[error("no key could be made: {0}")]
     Generate(String),
@@ -105,21 +108,26 @@ impl Keys {
         })
     }
 
-    /// Takes the next key into use, and makes a new next one. Devices that have been online since the last
-    /// rotation know it already. It takes effect at the server's next start.
+    /// Takes the next key into use, and makes a new next one; gives both. Devices that have been online since the
+    /// last rotation know it already. It takes effect at the server's next start.
     ///
     /// # Errors
-    /// [`KeyError`] if the files can't be written.
-    pub fn rotate(directory: &Path) -> Result<(), KeyError> {
-        let keys = Self::load_or_create(directory)?;
+    /// [`KeyError`] if there are no keys, or the files can't be written.
+    pub fn rotate(directory: &Path) -> Result<Self, KeyError> {
+        if !directory.join(CURRENT_KEY).exists() {
+            return Err(KeyError::Missing(directory.to_owned()));
+        }
+        let current = Self::load_or_create(directory)?.next;
+        let next = generate()?;
         let write = |name: &str, key: &KeyPair| {
             let path = directory.join(name);
             files::replace_private(&path, key.serialize_pem().as_bytes())
                 .map_err(|source| KeyError::File { path, source })
         };
         // In this order a crash in between leaves both files with the same key: devices trust it.
-        write(CURRENT_KEY, &keys.next)?;
-        write(NEXT_KEY, &generate()?)
+        write(CURRENT_KEY, &current)?;
+        write(NEXT_KEY, &next)?;
+        Ok(Self { current, next })
     }
 
     /// The pin of the key in use.
@@ -306,5 +314,46 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pinned::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use tempfile::TempDir;
+
+    use super::{KeyError, Keys};
+
+    #[test]
+    fn keys_stay_and_are_private() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("keys");
+        let made = Keys::load_or_create(&path).unwrap();
+        let read = Keys::load_or_create(&path).unwrap();
+        assert_eq!((made.current_pin(), made.next_pin()), (read.current_pin(), read.next_pin()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(path.join("current.pem")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_rotation_takes_the_next_key() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("keys");
+        assert!(matches!(Keys::rotate(&path), Err(KeyError::Missing(_))), "nothing is made where nothing is");
+        let before = Keys::load_or_create(&path).unwrap();
+        let after = Keys::rotate(&path).unwrap();
+        assert_eq!(after.current_pin(), before.next_pin());
+        assert_ne!(after.next_pin(), before.next_pin());
+        assert_eq!(Keys::load_or_create(&path).unwrap().next_pin(), after.next_pin());
+    }
+
+    #[test]
+    fn a_damaged_key_is_never_replaced() {
+        let directory = TempDir::new().unwrap();
+        Keys::load_or_create(directory.path()).unwrap();
+        fs::write(directory.path().join("current.pem"), "damaged").unwrap();
+        assert!(matches!(Keys::load_or_create(directory.path()), Err(KeyError::Malformed { .. })));
+        assert_eq!(fs::read_to_string(directory.path().join("current.pem")).unwrap(), "damaged");
     }
 }

@@ -9,6 +9,7 @@ mod hidden;
 mod log;
 mod messages;
 mod output;
+mod rotate_key;
 mod server;
 pub mod term_password;
 #[cfg(test)]
@@ -127,6 +128,13 @@ The password is asked for on a terminal, else read from standard input. It is in
 Example:
   holdfast term-password < password-file")]
     TermPassword,
+    /// Take the server's next key into use, which its devices know already, and make another next one
+    #[command(after_help = "\
+Devices trust the key in use and the next one, so that keys change without a visit.
+
+Example:
+  holdfast rotate-key && systemctl restart holdfast")]
+    RotateKey,
     /// Print completions for a shell
     #[command(after_help = "\
 Example:
@@ -154,6 +162,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         Verb::Serve(overrides) => return server::serve(&shared.data, &overrides),
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
         Verb::TermPassword => return Ok(term_password::run(&shared.data)),
+        Verb::RotateKey => rotate_key::run(&shared.data, output),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.
             let mut script = Vec::new();

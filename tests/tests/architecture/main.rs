@@ -66,7 +66,7 @@ const SERVER: Package = Package {
     library: "holdfast_server",
     modules: &[
         Module("main", "cli"),
-        Module("cli", "serve api::SOCKET api::view config term_password"),
+        Module("cli", "serve api::SOCKET api::view config term_password tls"),
         Module("serve", "*"),
         Module(
             "listener",
