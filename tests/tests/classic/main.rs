@@ -12,6 +12,7 @@ use std::{
 };
 
 use holdfast_tests::{binaries, terminal::Terminal};
+use serde_json::{Value, json};
 use server::{Server, ask, expect, expect_close, expect_silence, until};
 
 /// A gap that no busy machine makes by chance within a text.
@@ -311,6 +312,34 @@ fn a_password_is_read_from_a_pipe_and_from_a_terminal() -> io::Result<()> {
     assert!(!is_set(data.path()));
     assert_eq!(set_on_a_terminal(["secret", "secret"])?, 0);
     assert!(is_set(data.path()));
+    Ok(())
+}
+
+#[test]
+fn operators_see_who_is_there_and_what_was_said() -> io::Result<()> {
+    let server = Server::start("2ms")?;
+    let (mut first, second) = (server.greet()?, server.greet()?);
+    ask(&mut first, b"MESG hello", b"MESG hello")?;
+    let shows = |arguments: &[&str]| -> Vec<Value> {
+        let output = server.command(arguments, b"").expect("holdfast runs");
+        assert!(output.status.success(), "{output:?}");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+    };
+    let device = || shows(&["devices", "--json"]).swap_remove(0);
+    assert_eq!(
+        (&device()["name"], &device()["kind"], &device()["online"]),
+        (&json!("127.0.0.1"), &json!("classic"), &json!(true))
+    );
+    drop(first);
+    until("the first session has ended", || server.sessions().contains(&"closed".to_owned()));
+    assert_eq!(device()["online"], true, "one connection stands");
+    drop(second);
+    until("the client is shown as gone", || device()["online"] == false);
+    let messages = shows(&["messages", "127.0.0.1", "--json"]);
+    assert_eq!(messages.len(), 1);
+    assert_eq!((&messages[0]["body"], &messages[0]["kind"]), (&json!("hello"), &json!("text")));
+    assert_eq!(shows(&["sessions", "127.0.0.1", "--json"]).len(), 2);
     Ok(())
 }
 
