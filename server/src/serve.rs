@@ -112,6 +112,12 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     let keys = Keys::load_or_create(&data.join("keys"))?;
     let listener = listen(config.listen, "--listen")?;
     let classic_listener = config.classic.map(|address| listen(address, "--classic")).transpose()?;
+    let http_listener = listener::http::bind(config.http).await.map_err(|source| ServeError::Listen {
+        address: config.http.address.unwrap_or(config.listen),
+        option: "--http",
+        source,
+    })?;
+    let http_listening = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let listening = listener.local_addr().unwrap_or(config.listen);
     let store = tokio::task::spawn_blocking(move || Store::open(&data))
         .await
@@ -138,11 +144,19 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         });
         classic
     });
+    let started = UnixMillis::now();
+    if let Some(listener) = http_listener {
+        let part_host = Arc::clone(&host);
+        parts.spawn(async move {
+            listener::http::run(part_host, listener, started).await;
+            "the metrics"
+        });
+    }
     let api = Arc::new(Api {
         host: Arc::clone(&host),
-        addresses: Addresses { listen: listening, classic: classic_listening, http: None },
+        addresses: Addresses { listen: listening, classic: classic_listening, http: http_listening },
         guessed: config.advertise.is_empty(),
-        started: UnixMillis::now(),
+        started,
         shutdown: shutdown.clone(),
     });
     let api = tokio::spawn(async move {
@@ -162,6 +176,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     tracing::info!(
         listen = %listening,
         classic = classic_listening.map(|address| address.to_string()),
+        http = http_listening.map(|address| address.to_string()),
         advertise = host.address_book.addresses.join(", "),
         data = %config.data.display(),
         pin = %host.address_book.current,

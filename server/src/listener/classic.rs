@@ -29,6 +29,7 @@ use crate::{
     clock,
     config::Config,
     event::{EventKind, NewEvent},
+    metrics::METRICS,
     shutdown::Shutdown,
     store::{
         Archived, EndReason, Incoming, Kind, NewSession, Outcome, RandomId, Reply, SessionEnd, Store,
@@ -129,6 +130,7 @@ impl ClassicHost {
     async fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let address = address.ip().to_canonical();
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            METRICS.connected("classic");
             let connection = Connection { stream, address, host: Arc::clone(self), session: None };
             tokio::spawn(async move {
                 connection.run().await;

@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     connection, enrolment,
     host::Host,
+    metrics::METRICS,
     refusal::Refusal,
     tls::{Acceptor, Protocol},
 };
@@ -56,6 +57,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             (Arc::clone(&host.connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
         let (Ok(known), Ok(unknown)) = permits else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
+            METRICS.refused("TooMany");
             tracing::warn!(%address, "refused: as many connections are open as may be");
             continue;
         };
@@ -65,6 +67,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             let Some(shaken) = Box::pin(shake_hands(&host, &acceptor, stream, address, unknown)).await else {
                 return;
             };
+            METRICS.connected(shaken.protocol.name());
             match shaken.protocol {
                 Protocol::Framed => connection::serve(&host, shaken.stream, shaken.key, address).await,
                 Protocol::Enrolment => {

@@ -12,7 +12,10 @@ use super::{
     settle::settled,
     writer::Change,
 };
-use crate::event::{EventKind, NewEvent};
+use crate::{
+    event::{EventKind, NewEvent},
+    metrics::{METRICS, Way},
+};
 
 /// How many messages may wait for one device.
 const MOST_WAITING: usize = 10_000;
@@ -364,6 +367,7 @@ fn delivered(
         .query_map(params![device, stream, first, last, change.now], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let bytes = lengths.iter().copied().fold(0, i64::saturating_add);
+    METRICS.messages(Way::Out, lengths.len() as u64, u64::try_from(bytes).unwrap_or(0));
     for (table, id) in [("sessions", session.0), ("devices", device.0)] {
         let sql = format!(
             "UPDATE {table} SET messages_out = messages_out + ?2, bytes_out = bytes_out + ?3 WHERE id = ?1"

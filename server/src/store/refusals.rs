@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Store, StoreError};
-use crate::event::NewEvent;
+use crate::{event::NewEvent, metrics::METRICS};
 
 /// The time in which refusals are counted.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -82,6 +82,8 @@ impl Store {
     ///
     /// The store can't be written, or is closed.
     pub async fn record_refusal(&self, mut event: NewEvent) -> Result<(), StoreError> {
+        let reason = event.detail.get("reason").and_then(|reason| reason.as_str());
+        METRICS.refused(reason.unwrap_or_else(|| event.kind.name()));
         match self.shared.refusals.admit(event.address, Instant::now()) {
             None => return Ok(()),
             Some(0) => {}

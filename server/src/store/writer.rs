@@ -21,7 +21,10 @@ use super::{
     reserve::Reserve,
     settle::settle,
 };
-use crate::event::{EventKind, NewEvent};
+use crate::{
+    event::{EventKind, NewEvent},
+    metrics::{METRICS, Way},
+};
 
 /// How long after a message it is settled, and how many may wait for it: each page of each table that is changed by
 /// that is changed once for all of them.
@@ -106,6 +109,7 @@ impl Change<'_> {
     pub(crate) fn event(&mut self, event: &NewEvent) -> Result<EventId, StoreError> {
         self.newest.event.0 = self.newest.event.0.saturating_add(1);
         events::insert(self.connection, self.newest.event, self.now, event)?;
+        METRICS.event(event.kind.name());
         Ok(self.newest.event)
     }
 
@@ -216,8 +220,10 @@ impl Writer {
             return Ok(());
         }
         let before = *self.newest.borrow();
+        let (started, count) = (Instant::now(), jobs.len());
         match transact(connection, before, self.down_stream, jobs, &mut self.state, settle_due) {
             Ok(newest) => {
+                METRICS.committed(count, started.elapsed());
                 self.committed(jobs, newest, settle_due.then_some(before.message));
                 Ok(())
             }
@@ -236,14 +242,22 @@ impl Writer {
     fn committed(&mut self, jobs: &mut Vec<Job>, newest: Newest, settled: Option<MessageId>) {
         let state = &mut self.state;
         state.notes.clear();
+        let (mut messages, mut bytes) = (0_u64, 0_u64);
         for (job, outcome) in jobs.drain(..).zip(state.outcomes.drain(..)) {
             match (job, outcome) {
                 (Job::Archive(incoming), Some(outcome)) => {
+                    if outcome == Outcome::New {
+                        messages = messages.saturating_add(1);
+                        bytes = bytes.saturating_add(incoming.body.len() as u64);
+                    }
                     incoming.reply.tell(incoming.stream, incoming.number, outcome);
                 }
                 (Job::Archive(_), None) => {}
                 (Job::Operation(operation), _) => operation.finish(None),
             }
+        }
+        if messages > 0 {
+            METRICS.messages(Way::In, messages, bytes);
         }
         if let Some(settled) = settled {
             state.settled = settled;
@@ -260,6 +274,7 @@ impl Writer {
 
     /// Uses the reserve for what has to be known even now: that the disk is full, and what ended.
     fn out_of_space(&mut self, jobs: &mut Vec<Job>) {
+        METRICS.store_failed();
         if !self.state.full {
             error!(database = %self.path.display(), "no space is left: messages are refused until there is some");
             self.state.full = true;
@@ -277,6 +292,7 @@ impl Writer {
 
     /// After a failed sync no connection knows what is on the disk: a new one reads it from there.
     fn reopen_and_retry(&mut self, jobs: &mut Vec<Job>, error: &StoreError) {
+        METRICS.store_failed();
         error!(database = %self.path.display(), %error, "writing failed: the database is opened again");
         self.state.notes.push(NewEvent::new(EventKind::StoreFailed).detail("error", error.to_string()));
         let result = self.reopen().and_then(|()| self.attempt(jobs));
