@@ -19,6 +19,20 @@ pub struct Frame<'a> {
     pub body: &'a [u8],
 }
 
+impl Frame<'_> {
+    /// Writes the frame to `buffer`: gives its length in bytes, or nothing if `buffer` has no room.
+    #[inline]
+    pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
+        if self.tag.is_whole_frame() {
+            return encode_whole(self.tag, buffer);
+        }
+        let (header, rest) = buffer.split_first_chunk_mut::<HEADER_LENGTH>()?;
+        rest.get_mut(..self.body.len())?.copy_from_slice(self.body);
+        encode_header(self.tag, u32::try_from(self.body.len()).ok()?, header);
+        Some(HEADER_LENGTH.saturating_add(self.body.len()))
+    }
+}
+
 /// What the start of the caller's bytes holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {

@@ -225,7 +225,7 @@ macro_rules! random_id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(#[serde(with = "postcard::fixint::le")] pub u64);
+        pub struct $name(#[serde(with = "crate::fixed")] pub u64);
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -296,7 +296,7 @@ pub struct Welcome<'a> {
     /// The highest number that the database holds of the hello's stream, 0 for none.
     pub archived: u64,
     /// The server's clock, in milliseconds since 1970.
-    #[serde(with = "postcard::fixint::le")]
+    #[serde(with = "crate::fixed")]
     pub time: u64,
     /// The name that the server knows the client by.
     #[serde(borrow)]
@@ -311,7 +311,7 @@ pub struct Message<'a> {
     /// Its place in the queue, from 1 up.
     pub number: u64,
     /// The sender's clock when the message was made, in milliseconds since 1970; 0 if it had none.
-    #[serde(with = "postcard::fixint::le")]
+    #[serde(with = "crate::fixed")]
     pub time: u64,
     /// What the body is.
     #[serde(borrow)]

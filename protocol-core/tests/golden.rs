@@ -69,6 +69,12 @@ fn each_damage(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 #[test]
 fn ping_and_pong() {
     assert_eq!(only_frame(&golden("ping")), Frame { tag: Tag::PING, body: &[] });
+    for (name, bytes) in golden_frames() {
+        let mut buffer = vec![0; bytes.len()];
+        assert_eq!(only_frame(&bytes).encode(&mut buffer), Some(bytes.len()), "{name}");
+        assert_eq!(buffer, bytes);
+        assert_eq!(only_frame(&bytes).encode(&mut buffer[1..]), None, "{name}");
+    }
     assert_eq!(only_frame(&golden("pong")), Frame { tag: Tag::PONG, body: &[] });
 }
 

@@ -109,6 +109,17 @@ proptest! {
         comes_back(&value, &encoded(&value))?;
     }
 
+    /// Numbers of eight bytes keep all their bits, those too that would be no number as an `f64`.
+    #[test]
+    fn all_bits_stay(bits in any::<u64>(), is_odd in any::<bool>()) {
+        for bits in [bits, bits | 0x7ff0_0000_0000_0000, 0x7ff0_0000_0000_0001, u64::from(is_odd), u64::MAX] {
+            let value = Echo { stream: StreamId(bits), number: 1 };
+            let bytes = encoded(&value);
+            prop_assert_eq!(&bytes[8..16], bits.to_le_bytes());
+            comes_back(&value, &bytes)?;
+        }
+    }
+
     #[test]
     fn echo(stream in any::<u64>(), number in a_number()) {
         let value = Echo { stream: StreamId(stream), number };

@@ -1,8 +1,8 @@
 //! Shared test tools: the real programs, the network between them, and what plays their peers.
 //!
-//! [`simulation`] needs no programs: the sessions themselves, on a virtual clock. A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
+//! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
-//! no agent would.
+//! no agent would. [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
 
 pub mod agent;
 pub mod api;

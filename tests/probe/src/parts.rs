@@ -8,7 +8,7 @@ use heapless::Vec;
 use protocol_core::{
     classic::{self, Classic},
     code::{CloseReason, ConnectionKind},
-    frame::{self, Decoded},
+    frame::{self, Decoded, Frame},
     invitation::Invitation,
     message::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin,
@@ -135,6 +135,7 @@ fn turn<R: Role>(session: &mut Session<R>, input: &[u8], output: &mut [u8], numb
 
 /// What a microcontroller does not need.
 fn other_messages(input: &[u8], output: &mut [u8]) {
+    show(Frame { tag: Tag::MESSAGE, body: input }.encode(output));
     show(message::decode::<Hello>(input));
     show(message::decode::<Facts<'_>>(input));
     show(message::decode::<Status<'_>>(input));
@@ -289,7 +290,7 @@ fn close(input: &[u8], number: u64) -> Close<'_> {
 }
 
 fn status(input: &[u8], number: u64) -> Status<'_> {
-    let value = number as f64;
+    let value = f64::from_bits(number);
     let mut status = Status { uptime: number as u32, readings: list(Reading { name: Kind::TEXT, value }) };
     let name = core::str::from_utf8(input).ok().and_then(Kind::new).unwrap_or(Kind::TEXT);
     show(status.readings.push(Reading { name, value }));

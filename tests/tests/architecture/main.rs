@@ -46,8 +46,9 @@ const CORE: Package = Package {
         Module("tag", ""),
         Module("time", ""),
         Module("raw", ""),
+        Module("fixed", ""),
     ],
-    common: "raw",
+    common: "fixed raw",
     reserved: &[
         Reserved {
             names: "postcard",

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod codec;
 mod dist;
 mod probe;
 mod setup;
@@ -29,6 +30,7 @@ enum Command {
     Test(test::Arguments),
     Dist(dist::Arguments),
     Probe(probe::Arguments),
+    Codec(codec::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Codec(arguments) => codec::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell};
 use crate::steps::{self, Step};
-use crate::{dist, probe, setup};
+use crate::{codec, dist, probe, setup};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -79,6 +79,7 @@ const STEPS: &[&Step] = &[
         about: "protocol-core can't panic, doesn't allocate, and is small",
         run: probe::step,
     },
+    &Step { name: "codec", about: "the codec takes few instructions", run: codec::step },
     &Step {
         name: "binaries",
         about: "the server and the agent, for the end-to-end tests",

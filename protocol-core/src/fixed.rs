@@ -1,0 +1,38 @@
+//! Numbers of eight bytes, little-endian: for those that are random or large, where a number of varying length
+//! would only be longer.
+//!
+//! A `u64` is of varying length in postcard, and an array of eight bytes is eight steps. But an `f64` is eight
+//! bytes as they are, in one step: so the number travels as the bits of one. Bits they stay: nothing computes with
+//! them.
+
+use core::fmt;
+
+use serde::{
+    Deserializer, Serializer,
+    de::{Error, Visitor},
+};
+
+#[inline]
+pub(crate) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(f64::from_bits(*number))
+}
+
+#[inline]
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_f64(Bits)
+}
+
+struct Bits;
+
+impl Visitor<'_> for Bits {
+    type Value = u64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("eight bytes")
+    }
+
+    #[inline]
+    fn visit_f64<E: Error>(self, bits: f64) -> Result<u64, E> {
+        Ok(bits.to_bits())
+    }
+}
