@@ -142,7 +142,7 @@ fn run_each() -> Result {
         };
         expect(agent("--version"), true, concat!("holdfast-agent ", env!("CARGO_PKG_VERSION")))?;
         let state = target().join("dist").join("no-state");
-        expect(agent("enroll hf1.nonsense --state").argument(&state), false, "hf1.")?;
+        expect(agent("enroll hf1.nonsense --state").argument(&state), false, "invitation")?;
         must_not_exist(&state)?;
     }
     Ok(())
