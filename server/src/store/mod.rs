@@ -83,8 +83,8 @@ struct Shared {
     newest: watch::Receiver<Newest>,
     refusals: refusals::Refusals,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Held as long as the store is open.
-    _lock: File,
+    /// Keeps other servers out as long as the store is open.
+    lock: Mutex<Option<File>>,
 }
 
 impl Store {
@@ -128,9 +128,9 @@ impl Store {
             .spawn(move || writer.run())
             .map_err(|source| StoreError::File { path: path.clone(), source })?;
         let readers = Arc::new(Readers::new(&path));
-        let writer = Mutex::new(Some(writer));
+        let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(Some(lock)));
         let refusals = refusals::Refusals::default();
-        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, refusals, writer, _lock: lock }) })
+        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, refusals, writer, lock }) })
     }
 
     /// The random number that this database was given when it was made; a copy or a backup has the same.
@@ -246,6 +246,7 @@ impl Shared {
         {
             warn!("the store's writer had ended by a panic");
         }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

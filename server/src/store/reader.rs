@@ -43,6 +43,9 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        if self.turns.is_closed() {
+            return Err(StoreError::Closed);
+        }
         let idle = self.lock().pop();
         let connection = match idle {
             Some(connection) => connection,

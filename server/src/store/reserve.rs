@@ -1,8 +1,9 @@
 //! Some space kept back, so that a full disk can still be recorded.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
 };
 
@@ -51,7 +52,8 @@ impl Reserve {
 
     fn fill(&self) -> io::Result<()> {
         let fill = || {
-            let mut file = File::create(&self.path)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
             // Written, not only declared: what is declared may turn out not to be there.
             for _ in 0..SIZE / BLOCK.len() {
                 file.write_all(&BLOCK)?;

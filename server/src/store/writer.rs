@@ -240,6 +240,8 @@ impl Writer {
     }
 
     fn committed(&mut self, jobs: &mut Vec<Job>, newest: Newest, settled: Option<MessageId>) {
+        // First, so that whoever is answered finds it.
+        self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
         let state = &mut self.state;
         state.notes.clear();
         let (mut messages, mut bytes) = (0_u64, 0_u64);
@@ -269,7 +271,6 @@ impl Writer {
         } else if unsettled > 0 && state.settle_due.is_none() {
             state.settle_due = Instant::now().checked_add(SETTLE_INTERVAL);
         }
-        self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
     }
 
     /// Uses the reserve for what has to be known even now: that the disk is full, and what ended.

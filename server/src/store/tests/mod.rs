@@ -1,10 +1,16 @@
-//! The store as its callers see it.
+//! The store as its callers see it. Here the tools that these tests share.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
+
+mod archive;
+mod devices;
+mod down;
+mod faults;
+mod sessions;
 
 use super::*;
 
@@ -113,44 +119,29 @@ async fn bodies(store: &Store) -> Vec<String> {
     rows.into_iter().map(|row| String::from_utf8(row.body.0).unwrap()).collect()
 }
 
-#[tokio::test]
-async fn messages_are_archived_once_and_repeats_known() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    let pi = device(&store, "pi-7", 1).await;
-    let connected = connect(&store, pi).await;
-    for number in 1..=3 {
-        connected.send(5, number, &format!("text {number}")).await;
+/// All messages, oldest first, read in pages of this size.
+async fn pages(store: &Store, filter: MessageFilter) -> Vec<MessageRow> {
+    let (mut all, mut after) = (Vec::new(), MessageId(0));
+    loop {
+        let page = store.messages(MessageFilter { after, ..filter }).await.unwrap();
+        assert!(page.len() <= filter.limit);
+        let Some(last) = page.last() else { return all };
+        assert!(page.is_sorted_by_key(|message| message.id) && last.id > after);
+        after = last.id;
+        all.extend(page);
     }
-    assert_eq!(connected.mailbox.take(3), [1, 2, 3].map(|number| (number, Outcome::New)));
-    connected.send(5, 2, "text 2").await;
-    connected.send(5, 4, "text 4").await;
-    assert_eq!(connected.mailbox.take(2), [(2, Outcome::Repeat), (4, Outcome::New)]);
-    assert_eq!(bodies(&store).await, ["text 1", "text 2", "text 3", "text 4"]);
-    assert_eq!(store.highest(pi, 5).await.unwrap(), 4);
-    assert_eq!(store.highest(pi, 6).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn after_a_conflict_nothing_more_of_the_connection_is_archived() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    let pi = device(&store, "pi-7", 1).await;
-    let old = connect(&store, pi).await;
-    old.send(5, 1, "as it was").await;
-    old.mailbox.take(1);
-    // A connection that has all this on its way before the first answer.
-    let restored = connect(&store, pi).await;
-    restored.send(5, 1, "another").await;
-    restored.send(5, 2, "behind it").await;
-    restored.send(8, 1, "in another stream").await;
-    // One that is not concerned, behind it in the queue.
-    old.send(5, 2, "mine").await;
-    assert_eq!(old.mailbox.take(1), [(2, Outcome::New)]);
-    assert_eq!(restored.mailbox.take(1), [(1, Outcome::Conflict)]);
-    assert_eq!(bodies(&store).await, ["as it was", "mine"]);
-    let event = store.events(EventFilter::default()).await.unwrap().pop().unwrap();
-    assert_eq!(event.kind, "message-conflict");
-    assert_eq!((event.device.as_deref(), event.address.as_deref()), (Some("pi-7"), Some("192.0.2.7")));
-    assert_eq!(event.detail["number"], 1);
+async fn event_kinds(store: &Store) -> Vec<String> {
+    let events = store.events(EventFilter::default()).await.unwrap();
+    events.into_iter().map(|event| event.kind).collect()
+}
+
+/// The data directory as a kill -9 would leave it now.
+fn as_after_a_crash(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["holdfast.db", "holdfast.db-wal"] {
+        std::fs::copy(directory.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
 }
