@@ -108,19 +108,18 @@ async fn only_so_many_may_wait() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let pi = device(&store, "pi-7", 1).await;
-    let all: Vec<_> = (0..10_000)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.enqueue(pi, message("x")).await.unwrap() })
-        })
-        .collect();
-    for queued in all {
-        queued.await.unwrap();
-    }
+    let first = store.enqueue(pi, message("x")).await.unwrap();
+    let many = "WITH RECURSIVE more (n) AS (VALUES (2) UNION ALL SELECT n + 1 FROM more WHERE n < 10000)
+        INSERT INTO messages (id, device, direction, stream, number, previous, kind, time, received_at, body)
+            SELECT 1000 + n, ?1, 1, ?2, n, 0, 'text', 0, 0, x'' FROM more";
+    let stream = RandomId(!first.stream);
+    store
+        .write(move |change| Ok(change.connection.execute(many, rusqlite::params![pi, stream])?))
+        .await
+        .unwrap();
     let refused = store.enqueue(pi, message("x")).await;
     assert!(matches!(refused, Err(StoreError::TooManyWaiting { waiting: 10_000 })), "{refused:?}");
-    let (connected, first) =
-        (connect(&store, pi).await, &store.waiting(pi, MessageId(0), 1).await.unwrap()[0]);
+    let connected = connect(&store, pi).await;
     store.delivered(pi, connected.session, first.stream, 1, 1).await.unwrap();
     store.enqueue(pi, message("x")).await.unwrap();
 }
