@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod codec;
 mod dist;
@@ -31,6 +32,7 @@ enum Command {
     Dist(dist::Arguments),
     Probe(probe::Arguments),
     Codec(codec::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Codec(arguments) => codec::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,8 +102,16 @@ impl Shell {
     ///
     /// # Errors
     /// It could not be started, or did not end with success.
-    pub(crate) fn run(mut self) -> Result {
+    pub(crate) fn run(self) -> Result {
         println!("$ {self}");
+        self.run_alone()
+    }
+
+    /// As [`Shell::run`], without a word of ours: its standard output may be for another program.
+    ///
+    /// # Errors
+    /// It could not be started, or did not end with success.
+    pub(crate) fn run_alone(mut self) -> Result {
         let status = self.command.status().map_err(|source| self.not_started(source))?;
         if status.success() { Ok(()) } else { Err(Error::Failed { command: self.to_string(), status }) }
     }

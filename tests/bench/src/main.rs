@@ -1,0 +1,51 @@
+//! The load, the peers and the report of `cargo xtask bench`; `docs/benchmarks.md` says what is measured.
+//!
+//! `run` starts the others as processes of their own: `holdfast serve`, the peers beside which it is measured, and
+//! for each measurement a `load`.
+
+#![forbid(unsafe_code)]
+
+mod device;
+mod dialogue;
+mod echo;
+mod error;
+mod load;
+mod process;
+mod report;
+mod rows;
+mod run;
+mod servers;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The load, the peers and the report of `cargo xtask bench`.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Load(load::Arguments),
+    Echo(echo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Echo(arguments) => echo::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A whole run: each row's servers side by side, measured in turn, several rounds.
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    error::{Error, Result},
+    load::{Idle, Measured},
+    process,
+    report::{Report, Result as RowResult},
+    rows::{Measure, ROWS, Row},
+    servers::{Place, Running},
+};
+
+/// Measure a release build of the server beside its peers
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// What is measured; without a name, everything. The start of a name is enough
+    rows: Vec<String>,
+    /// How often each pair is measured
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each measurement takes, in seconds
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Print one JSON object in place of the table
+    #[arg(long)]
+    json: bool,
+    /// The server that is measured [default: the `holdfast` beside this program]
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// List what can be measured, and end
+    #[arg(long)]
+    list: bool,
+}
+
+/// `holdfast-bench run`.
+///
+/// # Errors
+/// Something can't be started or measured.
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    if arguments.list {
+        ROWS.iter().for_each(|row| println!("{:<12} {}", row.name, row.title));
+        return Ok(());
+    }
+    let rows = chosen(&arguments.rows)?;
+    let place = place(arguments)?;
+    let files = process::allow_open_files();
+    let mut report = Report::new();
+    for row in rows {
+        if row.connections as u64 + 100 > files {
+            return Err(Error::Told(format!(
+                "{}: {} connections need more than the {files} open files that are allowed (ulimit -Hn)",
+                row.name, row.connections
+            )));
+        }
+        let result = measure(row, &place, arguments)?;
+        if !arguments.json {
+            result.print();
+        }
+        report.rows.push(result);
+    }
+    // What the servers wrote is of no use to anyone.
+    let _ = fs::remove_dir_all(&place.directory);
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        report.print_aims();
+    }
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
+    let is_chosen = |row: &&Row| names.is_empty() || names.iter().any(|name| row.name.starts_with(name));
+    let rows: Vec<_> = ROWS.iter().filter(is_chosen).collect();
+    if rows.is_empty() {
+        return Err(Error::Told(format!("nothing is called {}; --list names all", names.join(" or "))));
+    }
+    Ok(rows)
+}
+
+fn place(arguments: &Arguments) -> Result<Place> {
+    let here = env::current_exe()?;
+    let binaries = here.parent().unwrap_or(&here);
+    let target = binaries.parent().unwrap_or(binaries).join("bench");
+    fs::create_dir_all(&target).map_err(Error::file(&target))?;
+    Ok(Place {
+        holdfast: arguments.server.clone().unwrap_or_else(|| binaries.join("holdfast")),
+        keys: target.join("keys.pem"),
+        directory: target.join("run"),
+    })
+}
+
+fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<RowResult> {
+    eprintln!("measuring {}: {}", row.name, row.title);
+    match row.measure {
+        Measure::Echoes { in_flight, payload } => {
+            let servers = row
+                .servers
+                .iter()
+                .map(|server| Running::start(*server, place, row.connections, payload))
+                .collect::<Result<Vec<_>>>()?;
+            let size = [
+                ("--connections", row.connections.to_string()),
+                ("--in-flight", in_flight.to_string()),
+                ("--payload", payload.to_string()),
+                ("--seconds", arguments.seconds.to_string()),
+            ];
+            let mut measured: Vec<Vec<Measured>> = vec![Vec::new(); servers.len()];
+            for round in 0..arguments.rounds {
+                let mut turns: Vec<_> = servers.iter().zip(&mut measured).collect();
+                // Whoever comes first gets the machine in the state of whoever came last: in turn.
+                if round % 2 == 1 {
+                    turns.reverse();
+                }
+                for (server, measured) in turns {
+                    let result: Measured = load(server.load(place)?, &size)?;
+                    eprintln!("  {:<26}{:>9.0}/s", server.server.name(), result.rate);
+                    measured.push(result);
+                }
+            }
+            Ok(RowResult::of_echoes(row, &measured))
+        }
+        Measure::Memory => {
+            let mut measured = Vec::new();
+            for server in row.servers {
+                let server = Running::start(*server, place, row.connections, 16)?;
+                let size = [("--connections", row.connections.to_string()), ("--seconds", "0".to_owned())];
+                let idle: Idle = load(server.load(place)?, &size)?;
+                eprintln!("  {:<26}{:>9.0} bytes", server.server.name(), idle.memory);
+                measured.push(idle);
+            }
+            Ok(RowResult::of_memory(row, &measured))
+        }
+    }
+}
+
+/// Runs a load of this size, and reads what it measured.
+fn load<T: DeserializeOwned>(mut command: Command, size: &[(&str, String)]) -> Result<T> {
+    for (option, value) in size {
+        command.arg(option).arg(value);
+    }
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(Error::Told(format!("the load ended with {}: {command:?}", output.status)));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

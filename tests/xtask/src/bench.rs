@@ -1,0 +1,66 @@
+//! `cargo xtask bench`: figures, each beside its floor or its peer in the same run. Never a part of the tests.
+
+use crate::codec;
+use crate::shell::{Error, Result, Shell, target};
+
+/// Measure a release build of the server beside its peers: echoes a second, CPU, latency, memory
+///
+/// It takes some minutes, and wants a machine that does nothing else. `docs/benchmarks.md` says what is measured, and what came.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench                 everything
+  cargo xtask bench echo --rounds 9 the rows whose names begin with `echo`, each nine times
+  cargo xtask bench --list          the names of the rows
+  cargo xtask bench codec           the instructions of the codec alone, as `cargo xtask codec`")]
+pub(crate) struct Arguments {
+    /// What is measured, by the names that --list shows, or how they begin; without one, everything
+    rows: Vec<String>,
+    /// List what can be measured
+    #[arg(long)]
+    list: bool,
+    /// How often each pair is measured
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<u32>,
+    /// How long each measurement takes
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Print one JSON object in place of the tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// `cargo xtask bench`.
+///
+/// # Errors
+/// A build failed, or something could not be measured.
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    let (codec, rows): (Vec<_>, Vec<_>) = arguments.rows.iter().partition(|row| *row == "codec");
+    if !codec.is_empty() || arguments.rows.is_empty() && !arguments.json && !arguments.list {
+        codec::step()?;
+    }
+    if !codec.is_empty() && rows.is_empty() {
+        return Ok(());
+    }
+    let build = Shell::cargo("build --quiet --release --locked --package holdfast --package holdfast-bench");
+    match build.output()? {
+        (true, _) => {}
+        (false, text) => return Err(Error::Told(format!("the release build failed:\n{text}"))),
+    }
+    let mut bench = Shell::new(target().join("release").join("holdfast-bench"), "run");
+    if arguments.list {
+        bench = bench.arguments("--list");
+    }
+    if arguments.json {
+        bench = bench.arguments("--json");
+    }
+    if let Some(rounds) = arguments.rounds {
+        bench = bench.argument(format!("--rounds={rounds}"));
+    }
+    if let Some(seconds) = arguments.seconds {
+        bench = bench.argument(format!("--seconds={seconds}"));
+    }
+    for row in rows {
+        bench = bench.argument(row);
+    }
+    bench.run_alone()
+}
