@@ -283,7 +283,7 @@ impl Peer {
         let mut room = [0; 64];
         while let length @ 1.. = self.session.output(clock::now(), &mut room).expect("a device that answers")
         {
-            self.write(&room[..length].to_vec());
+            self.write(&room[..length]);
         }
     }
 
