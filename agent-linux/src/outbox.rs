@@ -55,7 +55,7 @@ pub struct Marks {
     pub echoed: u64,
     /// The newest message; 0 for none.
     pub last: u64,
-    /// The size of the messages after `echoed`, in bytes.
+    /// The size of the messages after `echoed`, in bytes; at most that, while an echo is not written down.
     pub waiting_bytes: u64,
     /// The size of the messages up to `echoed` that are kept, in bytes.
     pub kept_bytes: u64,
@@ -243,7 +243,11 @@ impl Outbox {
             // Another process may have written, or the directory been restored: what it says holds.
             self.echoed = self.echoed.min(self.marks.last);
         }
-        Ok(Marks { echoed: self.marks.echoed.max(self.echoed), ..self.marks })
+        let mut marks = Marks { echoed: self.marks.echoed.max(self.echoed), ..self.marks };
+        if marks.waiting() == 0 {
+            marks.waiting_bytes = 0;
+        }
+        Ok(marks)
     }
 
     /// Makes all of this safe that was asked for since the last commit. Only then may anybody be told.
