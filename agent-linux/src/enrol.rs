@@ -99,6 +99,7 @@ fn advice(reason: CloseReason) -> &'static str {
         CloseReason::TokenUnknown => {
             "the server does not know this line: ask for a new one (holdfast enroll)"
         }
+        CloseReason::NameTaken => "ask for a line with another name (holdfast enroll --name)",
         CloseReason::NoCommonVersion => "update the older of agent and server",
         CloseReason::Overloaded => "try again later",
         _ => "ask the server's operator",
