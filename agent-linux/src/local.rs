@@ -135,6 +135,7 @@ impl End {
             Self::Refused { reason, .. } => Some(*reason),
             Self::Protocol(error) => Some(error.reason()),
             Self::Lost(_) => Some(CloseReason::Silent),
+            Self::Queue(QueueError::Conflict) => Some(CloseReason::Conflict),
             Self::Queue(QueueError::TooLarge { .. }) => Some(CloseReason::ProtocolError),
             Self::Queue(_) | Self::Send(_) => Some(CloseReason::Overloaded),
             Self::Left | Self::Broken(_) => None,
@@ -260,6 +261,7 @@ impl Duties {
     fn keep(&mut self, message: &Message<'_>) {
         let new = NewMessage {
             source: (message.stream, message.number),
+            is_named: false,
             time: if message.time == 0 { clock::unix_time() } else { message.time },
             kind: message.kind.as_str().to_owned(),
             body: message.body.to_vec(),

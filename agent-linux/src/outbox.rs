@@ -87,6 +87,8 @@ pub struct NewMessage {
     /// The stream and the number that the local program gave it. While the message is kept, these
     /// name it: given again, they are the same message.
     pub source: (StreamId, u64),
+    /// The source alone decides: the same again is the same message, whatever it says.
+    pub is_named: bool,
     /// The time it was made at, in milliseconds since 1970; 0 for unknown.
     pub time: u64,
     /// What the body is.
@@ -119,7 +121,7 @@ impl Outbox {
     /// Puts a message behind all others. It is safe after the next [`Outbox::commit`]. Gives its position.
     ///
     /// # Errors
-    /// [`QueueError::TooLarge`], [`QueueError::Full`], or of the database.
+    /// [`QueueError::TooLarge`], [`QueueError::Full`], [`QueueError::Conflict`], or of the database.
     pub fn put(&mut self, message: &NewMessage) -> Result<u64, QueueError> {
         let limit = max_body(&message.kind);
         if message.body.len() > limit {
@@ -127,12 +129,8 @@ impl Outbox {
         }
         self.begin()?;
         let (source, source_number) = (to_sql(message.source.0.0), to_sql(message.source.1));
-        let known = self.database.with(|connection| {
-            let sql = "SELECT position FROM message WHERE source = ?1 AND source_number = ?2";
-            connection.query_row(sql, params![source, source_number], |row| row.get(0)).optional()
-        })?;
-        if let Some(position) = known {
-            return Ok(from_sql(position));
+        if let Some((position, is_equal)) = self.known(message)? {
+            return if is_equal || message.is_named { Ok(position) } else { Err(QueueError::Conflict) };
         }
         let size = (message.kind.len() + message.body.len()) as u64 + OVERHEAD;
         let (messages, bytes) = (self.marks.waiting(), self.marks.waiting_bytes);
@@ -154,6 +152,17 @@ impl Outbox {
         self.marks.last = position;
         self.marks.waiting_bytes += size;
         Ok(position)
+    }
+
+    /// The position of the message of this source, if it is kept, and whether it says the same.
+    fn known(&mut self, message: &NewMessage) -> Result<Option<(u64, bool)>, QueueError> {
+        let values =
+            params![to_sql(message.source.0.0), to_sql(message.source.1), message.kind, message.body];
+        self.database.with(|connection| {
+            let sql = "SELECT position, kind = ?3 AND body = ?4 FROM message WHERE source = ?1 AND source_number = ?2";
+            let found = connection.query_row(sql, values, |row| Ok((from_sql(row.get(0)?), row.get(1)?)));
+            found.optional()
+        })
     }
 
     /// Notes that the server has all messages up to `position`. It is written down with what is written

@@ -83,6 +83,11 @@ pub enum QueueError {
         /// Bytes that wait.
         bytes: u64,
     },
+    /// Another message has the same stream and number.
+    #[error(
+        "another message of this stream and number is kept already; draw a new stream at random for each queue, and count its numbers up"
+    )]
+    Conflict,
     /// The message does not fit a frame.
     #[error("the message's body has {length} bytes, and a message takes {limit}; send it in parts")]
     TooLarge {

@@ -212,7 +212,8 @@ mod tests {
     use crate::outbox::NewMessage;
 
     fn message(number: u64) -> NewMessage {
-        NewMessage { source: (StreamId(1), number), time: 0, kind: "text".into(), body: b"hello".to_vec() }
+        let (source, body) = ((StreamId(1), number), b"hello".to_vec());
+        NewMessage { source, is_named: false, time: 0, kind: "text".into(), body }
     }
 
     fn store() -> (tempfile::TempDir, Store, JoinHandle<()>) {

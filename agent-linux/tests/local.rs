@@ -38,7 +38,7 @@ fn the_same_id_is_the_same_message_with_and_without_an_agent() {
     device.run();
     device.must(&["send", "--id", "a", "one"]);
     device.must(&["send", "--id", "b", "two"]);
-    device.must(&["send", "--id", "b", "two"]);
+    device.must(&["send", "--id", "b", "whatever it says"]);
     let (mut peer, _) = server.open(0);
     assert_eq!(peer.take(2), [b"one", b"two"]);
     device.must(&["send", "--id", "b", "two"]);
@@ -163,7 +163,9 @@ fn many_programs_share_syncs() {
                 for number in 1..=MESSAGES {
                     let source = (StreamId(program), number);
                     let body = format!("{program}.{number}").into_bytes();
-                    client.send(&NewMessage { source, time: 0, kind: "text".into(), body }).unwrap();
+                    client
+                        .send(&NewMessage { source, is_named: false, time: 0, kind: "text".into(), body })
+                        .unwrap();
                 }
             });
         }

@@ -45,6 +45,7 @@ pub(super) fn send(shared: &Shared, config: &Config, send: &Send) -> Result<(), 
     let state = StateDirectory::open(&shared.state)?;
     let message = NewMessage {
         source: (source(send.id.as_deref())?, 1),
+        is_named: send.id.is_some(),
         time: clock::unix_time(),
         kind: send.kind.clone(),
         body: read_body(send)?,

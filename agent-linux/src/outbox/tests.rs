@@ -11,7 +11,8 @@ fn open(root: &tempfile::TempDir, limits: Limits) -> Outbox {
 
 fn message(number: u64) -> NewMessage {
     let body = format!("body {number}").into_bytes();
-    NewMessage { source: (StreamId(u64::MAX), number), time: u64::MAX, kind: "text".into(), body }
+    let source = (StreamId(u64::MAX), number);
+    NewMessage { source, is_named: false, time: u64::MAX, kind: "text".into(), body }
 }
 
 fn put(outbox: &mut Outbox, numbers: std::ops::RangeInclusive<u64>) {
@@ -59,6 +60,17 @@ fn the_same_source_is_the_same_message_also_when_it_is_echoed() {
     outbox.commit().unwrap();
     assert_eq!(outbox.put(&message(2)).unwrap(), 2, "kept, so known");
     assert_eq!(outbox.put(&message(1)).unwrap(), 3, "no longer kept, so new");
+}
+
+#[test]
+fn the_same_source_with_another_text_is_a_conflict_unless_it_is_a_name() {
+    let root = tempfile::tempdir().unwrap();
+    let mut outbox = open(&root, Limits::default());
+    put(&mut outbox, 1..=1);
+    let other = NewMessage { body: b"other".to_vec(), ..message(1) };
+    assert_eq!(outbox.put(&other), Err(QueueError::Conflict));
+    assert_eq!(outbox.put(&NewMessage { is_named: true, ..other }), Ok(1));
+    assert_eq!(outbox.put(&NewMessage { time: 0, ..message(1) }), Ok(1), "the time may be another");
 }
 
 #[test]
