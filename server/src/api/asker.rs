@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request},
     http::{StatusCode, request::Parts},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     Api,
@@ -54,6 +55,24 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
         let Json(body) = Json::from_request(request, api).await?;
         Ok(Self(body))
+    }
+}
+
+/// No body, or one that says nothing: `{}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+impl FromRequest<Arc<Api>> for Nothing {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, api).await?;
+        match body.is_empty() {
+            true => Ok(Self {}),
+            false => serde_json::from_slice(&body)
+                .map_err(|error| ApiError::bad_request(format!("expected no body, or {{}}: {error}"))),
+        }
     }
 }
 

@@ -9,12 +9,11 @@ use std::{
 use axum::{Json, extract::Path, http::StatusCode};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol_core::code::CloseReason;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Api,
-    asker::{Asker, Body},
+    asker::{Asker, Body, Nothing},
     error::ApiError,
     rights::{Action, Object},
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer},
@@ -30,11 +29,6 @@ const FRAME_OVERHEAD: usize = 96;
 
 /// The longest time that a message may wait: what is meant to be kept longer has no end.
 const LONGEST_WAIT: u64 = 10 * 365 * 86_400;
-
-/// A request that says nothing.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 /// `GET /devices`
 pub(super) async fn list(asker: Asker) -> Result<Json<Page<DeviceView>>, ApiError> {
@@ -104,7 +98,7 @@ pub(super) fn expiry(seconds: u64) -> Result<UnixMillis, ApiError> {
 pub(super) async fn ping(
     asker: Asker,
     Path(name): Path<String>,
-    Body(Nothing {}): Body<Nothing>,
+    _: Nothing,
 ) -> Result<Json<PingAnswer>, ApiError> {
     let api = asker.may(Action::Ping, Object::Device(&name))?;
     let row = find(api, &name).await?;
@@ -123,7 +117,7 @@ pub(super) async fn ping(
 pub(super) async fn revoke(
     asker: Asker,
     Path(name): Path<String>,
-    Body(Nothing {}): Body<Nothing>,
+    _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;
     let device = api.host.store.revoke(&name, &asker.name()).await?;

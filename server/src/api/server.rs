@@ -5,8 +5,8 @@ use std::process;
 use axum::{Json, http::StatusCode};
 
 use super::{
-    asker::{Asker, Body},
-    devices::{Nothing, expiry},
+    asker::{Asker, Body, Nothing},
+    devices::expiry,
     error::ApiError,
     rights::{Action, Object},
     view::{StatusView, StopAnswer, TokenAnswer, TokenRequest},
@@ -83,10 +83,7 @@ pub(super) async fn make_token(
 }
 
 /// `POST /stop`
-pub(super) async fn stop(
-    asker: Asker,
-    Body(Nothing {}): Body<Nothing>,
-) -> Result<(StatusCode, Json<StopAnswer>), ApiError> {
+pub(super) async fn stop(asker: Asker, _: Nothing) -> Result<(StatusCode, Json<StopAnswer>), ApiError> {
     let api = asker.may(Action::Stop, Object::Server)?;
     api.shutdown.request(format!("holdfast stop, by {}", asker.name()));
     Ok((StatusCode::ACCEPTED, Json(StopAnswer { pid: process::id() })))

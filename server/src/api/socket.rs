@@ -93,7 +93,7 @@ impl ApiListener {
             Err(error) => return Err(failed(error)),
         }
         // The data directory is closed to others, so nobody gets in before the mode is set.
-        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listener = UnixListener::bind(&path).map_err(|error| failed(with_hint(error)))?;
         let file = SocketFile(path.clone());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), file })
@@ -110,6 +110,17 @@ impl ApiListener {
         let (stream, _) = self.listener.accept().await?;
         let actor = Actor { uid: stream.peer_cred()?.uid() };
         Ok((Patient::new(stream, WRITE_PATIENCE, place), actor))
+    }
+}
+
+/// A path that no socket can have is told as what it is: the kernel's limit is 107 bytes.
+fn with_hint(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => io::Error::new(
+            error.kind(),
+            "its path is too long for a socket: choose a --data with a shorter one",
+        ),
+        _ => error,
     }
 }
 

@@ -229,8 +229,9 @@ async fn messages_are_kept_for_a_device_that_is_offline() {
 async fn a_revoked_device_gets_nothing() {
     let server = Server::start();
     server.enrol("a").await;
-    for _ in 0..2 {
-        let (status, answer) = server.post("/devices/a/revoke", json!({})).await;
+    assert_eq!(server.post("/devices/a/revoke", json!({ "why": "lost" })).await.0, 400);
+    for body in [json!({}), Value::Null] {
+        let (status, answer) = server.post("/devices/a/revoke", body).await;
         assert_eq!((status, &answer["was_online"]), (200, &json!(false)));
     }
     assert_eq!(code(&server.post("/devices/a/messages", json!({ "body": "x" })).await), (403, "revoked"));

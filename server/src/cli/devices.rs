@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     api_client::{ApiClient, encoded, with_query},
     error::CliError,
-    output::{Cell, Output, Style, Table, ago, exact_and_ago, or_dash, round_trip, size},
+    output::{Cell, Output, Style, Table, ago, details, exact_and_ago, or_dash, round_trip, size},
 };
 use crate::{
     api::view::{DeviceView, Page, PingAnswer, RevokeAnswer, SessionView, Time},
@@ -119,7 +119,10 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         ("received", Some(format!("{} messages, {}", device.messages_in, size(device.bytes_in)))),
         ("sent", Some(format!("{} messages, {}", device.messages_out, size(device.bytes_out)))),
         ("queued", Some(format!("{} messages", device.queued))),
-        ("status", device.status.map(|status| status.to_string())),
+        (
+            "status",
+            device.status.map(|status| status.as_object().map_or_else(|| status.to_string(), details)),
+        ),
         ("status of", exactly(device.status_at)),
     ])?;
     Ok(())
