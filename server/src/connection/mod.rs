@@ -11,8 +11,8 @@ mod tests;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
-    message::{Hello, Pin},
-    session::{Event, Lost, OUTPUT_ROOM, Server, Session},
+    message::{self, Hello, Pin},
+    session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, Server, Session},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -37,8 +37,9 @@ use crate::{
 /// How long a peer has to take the farewell.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Serves one connection of the peer that holds `key`, to its end.
-pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr)
+/// Serves one connection of the peer that holds `key`, to its end. `unknown`, its place among those of whom it is
+/// not known whose they are, is given up as soon as that is known.
+pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr, unknown: impl Send)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -46,6 +47,7 @@ where
     let mut session = Session::server(clock::now(), opening::patience(host));
     // Opening takes a large future, and is soon over: an idle connection should not keep it.
     let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address)).await;
+    drop(unknown);
     let end = match opened {
         Ok(Opened { device, place, hello }) => {
             let online = Arc::clone(place.online());
@@ -60,7 +62,7 @@ where
             refused.end
         }
     };
-    Box::pin(say_farewell(&mut wire, &mut session, &end)).await;
+    Box::pin(say_farewell(&mut wire, &end)).await;
 }
 
 /// A connection whose session is open.
@@ -180,13 +182,12 @@ async fn record_end(host: &Host, device: &Device, place: &Online, end: &End) {
     }
 }
 
-async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<S>,
-    session: &mut Session<Server>,
-    end: &End,
-) {
+/// Without the session: that of a lost peer has ended, and its last word may still reach whoever was only held up.
+async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, end: &End) {
     if let Some(farewell) = end.farewell() {
-        let _: Result<usize, Infallible> = wire.write(256, |room| Ok(session.close(&farewell.close(), room)));
+        let room = usize::from(OPENING_MAX_FRAME);
+        // Every farewell fits.
+        let _ = wire.write(room, |room| message::encode(&farewell.close(), OPENING_MAX_FRAME, room));
     }
     wire.finish(FAREWELL_PATIENCE).await;
 }

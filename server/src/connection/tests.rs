@@ -81,7 +81,8 @@ impl Peer {
     async fn connect(host: &Arc<Host>, key: Pin, hello: &Hello) -> Self {
         let (stream, server_stream) = duplex(64 * 1024);
         let host = Arc::clone(host);
-        let server = tokio::spawn(async move { super::serve(&host, server_stream, key, address()).await });
+        let server =
+            tokio::spawn(async move { super::serve(&host, server_stream, key, address(), ()).await });
         let mut peer = Self { session: Session::client(4096), stream, input: Vec::new(), server };
         let mut buffer = [0; 256];
         let patience = protocol_core::time::Duration::from_secs(20);
@@ -302,6 +303,6 @@ async fn an_idle_connection_costs_little() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
     let (_, stream) = duplex(64);
-    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address()));
+    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address(), ()));
     assert!(size <= 1_600, "the future of a connection takes {size} bytes");
 }

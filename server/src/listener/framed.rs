@@ -6,7 +6,7 @@ use protocol_core::code::CloseReason;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -64,14 +64,17 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
         let (host, acceptor) = (Arc::clone(&host), acceptor.clone());
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
-            let Some(shaken) = Box::pin(shake_hands(&host, &acceptor, stream, address, unknown)).await else {
+            let Some(shaken) = Box::pin(shake_hands(&host, &acceptor, stream, address)).await else {
                 return;
             };
             METRICS.connected(shaken.protocol.name());
             match shaken.protocol {
-                Protocol::Framed => connection::serve(&host, shaken.stream, shaken.key, address).await,
+                Protocol::Framed => {
+                    connection::serve(&host, shaken.stream, shaken.key, address, unknown).await
+                }
                 Protocol::Enrolment => {
                     Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address)).await;
+                    drop(unknown);
                 }
             }
             drop(known);
@@ -90,7 +93,6 @@ async fn shake_hands(
     acceptor: &Acceptor,
     stream: TcpStream,
     address: SocketAddr,
-    _unknown: OwnedSemaphorePermit,
 ) -> Option<Shaken> {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%address, %error, "the connection could not be prepared");
