@@ -33,7 +33,17 @@ fn directory() -> &'static Path {
             Some(profile) => profile,
         };
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
+        let mut build = Command::new(cargo);
+        // What cargo tells the program that it runs would make the build scripts of dependencies run again.
+        let told = env::vars_os().map(|(name, _)| name).filter(|name| {
+            name.to_str().is_some_and(|name| {
+                ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start))
+            })
+        });
+        told.for_each(|name| {
+            build.env_remove(name);
+        });
+        let built = build
             .args(["build", "--quiet", "--workspace", "--bins", "--locked", "--profile", profile])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()

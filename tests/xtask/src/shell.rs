@@ -77,7 +77,14 @@ impl Shell {
 
     /// The `cargo` that runs this command.
     pub(crate) fn cargo(arguments: &str) -> Self {
-        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+        let mut shell = Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
+        // What cargo told this program would make the build scripts of dependencies run again.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_of_this_package) {
+                shell.command.env_remove(name);
+            }
+        }
+        shell
     }
 
     /// More arguments, separated by spaces.
@@ -154,6 +161,11 @@ impl Shell {
     fn not_started(&self, source: std::io::Error) -> Error {
         Error::Start { command: self.to_string(), source }
     }
+}
+
+/// Whether cargo sets this variable for the programs of a package that it runs.
+fn is_of_this_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 impl fmt::Display for Shell {
