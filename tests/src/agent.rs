@@ -111,7 +111,8 @@ impl Agent {
     /// It can't be started.
     pub fn run(&mut self) -> io::Result<()> {
         let log = self.directory.path().join("agent.log");
-        self.process = Some(Process::start(&binaries::agent(), self.arguments(&["run"]), &log)?);
+        let arguments = self.commands().arguments(&["run"]);
+        self.process = Some(Process::start(&binaries::agent(), &arguments, &log)?);
         Ok(())
     }
 
@@ -148,13 +149,9 @@ impl Agent {
         self.process = None;
     }
 
-    /// The arguments of `holdfast-agent` for this agent.
-    pub fn arguments(&self, arguments: &[&str]) -> Vec<String> {
-        let mut all: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let config = self.directory.path().join("agent.toml");
-        all.extend(["--state".to_owned(), self.state().display().to_string()]);
-        all.extend(["--config".to_owned(), config.display().to_string()]);
-        all
+    /// The command line for it.
+    pub fn commands(&self) -> Commands {
+        Commands { state: self.state(), config: self.directory.path().join("agent.toml") }
     }
 
     /// Runs `holdfast-agent` for it with these arguments.
@@ -162,7 +159,7 @@ impl Agent {
     /// # Errors
     /// It can't be run, or takes longer than `patience`.
     pub fn command(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
-        process::run(&binaries::agent(), self.arguments(arguments), patience)
+        self.commands().run(arguments, patience)
     }
 
     /// Runs `holdfast-agent` for it, which succeeds, and gives what it prints.
@@ -197,6 +194,35 @@ impl Agent {
             message["body"].as_str().unwrap_or_default().to_owned()
         };
         printed.lines().map(body).collect()
+    }
+}
+
+/// The command line of `holdfast-agent` for one agent, whether it runs or not.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    state: PathBuf,
+    config: PathBuf,
+}
+
+impl Commands {
+    /// The agent's state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Runs it with these arguments.
+    ///
+    /// # Errors
+    /// It can't be run, or takes longer than `patience`.
+    pub fn run(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
+        process::run(&binaries::agent(), self.arguments(arguments), patience)
+    }
+
+    fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+        let mut all: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        all.extend(["--state".to_owned(), self.state.display().to_string()]);
+        all.extend(["--config".to_owned(), self.config.display().to_string()]);
+        all
     }
 }
 

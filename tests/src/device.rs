@@ -1,9 +1,13 @@
-//! A device that says what no agent would: TLS, and bytes of the test's own choice inside of it.
+//! A device that says what no agent would: TLS, and bytes of the test's own choice inside of it. And a local
+//! program of an agent, which speaks the same protocol without TLS.
 
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,7 +15,7 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::{self, Decoded, MAX_FRAME},
     invitation::{Invitation, PREFIX},
-    message::{self, Body, BootId, Close, Enrol, Hello, Kind, Message, StreamId, Text, Window},
+    message::{self, Body, BootId, Close, Echo, Enrol, Hello, Kind, Message, StreamId, Text, Window},
     tag::Tag,
 };
 use rustls::{
@@ -113,11 +117,40 @@ pub struct Closed {
     pub detail: String,
 }
 
-/// A connection of a device.
+/// A connection of a device, or of a local program.
 #[derive(Debug)]
-pub struct Device {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+pub struct Device<S = Tls> {
+    stream: S,
     input: Vec<u8>,
+}
+
+/// TLS over TCP.
+pub type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+impl Device<UnixStream> {
+    /// Opens a session of a local program with the agent that has this state directory. It only sends.
+    ///
+    /// # Errors
+    /// The agent does not run, or does not answer within `patience`; nor may it take longer later.
+    pub fn local(state: &Path, stream: StreamId, patience: Duration) -> io::Result<Self> {
+        let socket = UnixStream::connect(state.join("agent.sock"))?;
+        socket.set_read_timeout(Some(patience))?;
+        socket.set_write_timeout(Some(patience))?;
+        let mut program = Self { stream: socket, input: Vec::new() };
+        let kind = ConnectionKind::Local;
+        let window = Window { messages: 0, bytes: 0 };
+        program.write(b"PING")?;
+        program.send(&Hello { kind, stream, window, ..hello() })?;
+        loop {
+            match program.receive()? {
+                Some(Received { tag: Tag::WELCOME, .. }) => return Ok(program),
+                Some(Received { tag: Tag::CLOSE, .. }) | None => {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                Some(_) => {}
+            }
+        }
+    }
 }
 
 impl Device {
@@ -151,7 +184,9 @@ impl Device {
         device.expect(Tag::WELCOME)?;
         Ok(device)
     }
+}
 
+impl<S: Read + Write> Device<S> {
     /// Sends these bytes as they are.
     ///
     /// # Errors
@@ -173,9 +208,26 @@ impl Device {
     ///
     /// # Errors
     /// The connection has ended.
-    pub fn send_text(&mut self, number: u64, text: &str) -> io::Result<()> {
-        let (stream, body) = (STREAM, text.as_bytes());
-        self.send(&Message { stream, number, time: 0, kind: Kind::TEXT, body })
+    pub fn send_text(&mut self, stream: StreamId, number: u64, text: &str) -> io::Result<()> {
+        self.send(&Message { stream, number, time: 0, kind: Kind::TEXT, body: text.as_bytes() })
+    }
+
+    /// Waits until a message is echoed, and all before it.
+    ///
+    /// # Errors
+    /// The connection ends before, or nothing comes.
+    pub fn echoed(&mut self, number: u64) -> io::Result<()> {
+        loop {
+            let received = self.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            if received.tag == Tag::ECHO {
+                let echo: Echo = message::decode(&received.body).map_err(io::Error::other)?;
+                if echo.number >= number {
+                    return Ok(());
+                }
+            } else if received.tag == Tag::CLOSE {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
     }
 
     /// The next frame; nothing at the end of the connection.
@@ -238,22 +290,6 @@ impl Device {
                 return Ok(Closed { reason, retry_after, detail: detail.as_str().to_owned() });
             }
         }
-    }
-
-    /// Answers every `PING` and reads on, until the connection ends or `done` says so of a frame that came.
-    ///
-    /// # Errors
-    /// Nothing comes.
-    pub fn live_until(&mut self, mut done: impl FnMut(&Received) -> bool) -> io::Result<Option<Received>> {
-        while let Some(received) = self.receive()? {
-            if received.tag == Tag::PING {
-                self.write(b"PONG")?;
-            }
-            if done(&received) {
-                return Ok(Some(received));
-            }
-        }
-        Ok(None)
     }
 }
 

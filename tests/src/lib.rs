@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod binaries;
+pub mod chaos;
 pub mod device;
 pub mod original;
 pub mod process;
