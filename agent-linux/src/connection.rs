@@ -305,7 +305,7 @@ fn first_to_send(store: &Store, archived: u64) -> u64 {
     if archived < marks.echoed {
         let from = archived.max(marks.first.saturating_sub(1));
         tracing::warn!(
-            messages = marks.echoed - from,
+            messages = marks.echoed.saturating_sub(from),
             "the server has lost messages that it had: sending those that are kept again"
         );
         return from;

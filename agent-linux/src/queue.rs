@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol_core::message::{Kind, Message, StreamId};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, config::DbConfig};
 
 /// What a message costs of a queue's bytes beside its kind and body.
 pub const OVERHEAD: u64 = 64;
@@ -119,6 +119,9 @@ pub enum QueueError {
     Stopping,
 }
 
+/// How long to wait for other processes that write: many may, and disks are slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The version of what the databases hold.
 const SCHEMA_VERSION: i64 = 1;
 
@@ -213,7 +216,9 @@ fn connect(path: &Path, schema: &'static str) -> Result<Connection, QueueError> 
 
 fn prepare(path: &Path, schema: &str) -> rusqlite::Result<(i64, Connection)> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
+    // Else each `send` without an agent would pay for one, while all others wait.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let version =
         |connection: &Connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     if version(&connection)? > SCHEMA_VERSION {

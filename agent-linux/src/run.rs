@@ -27,6 +27,9 @@ use crate::{
 /// A session that was open for this long was stable: the next attempt after it comes soon.
 const STABLE: Duration = Duration::from_secs(5);
 
+/// The longest wait that a server may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a damaged identity is left alone before it is read again.
 const DAMAGED_WAIT: Duration = Duration::from_secs(60);
 
@@ -250,7 +253,7 @@ impl Attempt {
             Self::Unusable(_) | Self::NoTls(_) => Some(DAMAGED_WAIT),
             Self::Ended(End::Enrolled, _) => Some(Duration::ZERO),
             Self::Ended(End::Closed { reason, retry_after, .. }, _) => {
-                let asked = Duration::from_secs(u64::from(*retry_after));
+                let asked = Duration::from_secs(u64::from(*retry_after)).min(LONGEST_WAIT);
                 let is_refused =
                     matches!(reason, CloseReason::Clone | CloseReason::Revoked | CloseReason::UnknownKey);
                 let asked = if is_refused && asked.is_zero() { refused_wait } else { asked };
@@ -264,7 +267,8 @@ impl Attempt {
     fn tell(&self, agent: &Agent, wait: Option<Duration>, before: Option<&str>) {
         let reason = self.to_string();
         let seconds = wait.map(|wait| wait.as_secs_f64());
-        if before == Some(&reason) {
+        let was_open = matches!(self, Self::Ended(_, Some(_)));
+        if before == Some(&reason) && !was_open {
             tracing::debug!(reason, retry_in_seconds = seconds, "still not connected");
         } else {
             tracing::warn!(reason, retry_in_seconds = seconds, "not connected");

@@ -29,6 +29,19 @@ fn a_server_that_accepts_and_never_answers_is_given_up() {
 }
 
 #[test]
+fn an_address_that_leads_nowhere_is_passed_over() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    let path = device.state().join("identity.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let address = server.address();
+    let all = format!("\"nowhere.invalid:1\", \"127.0.0.1:1\", \"no address\", \"{address}\"");
+    fs::write(&path, text.replace(&format!("\"{address}\""), &all)).unwrap();
+    device.run();
+    server.open(0);
+}
+
+#[test]
 fn a_lost_echo_brings_the_same_message_again() {
     let server = TestServer::start();
     let mut device = Device::enrolled(&server);
