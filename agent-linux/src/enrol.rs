@@ -37,7 +37,7 @@ pub enum EnrolError {
     )]
     NoInvitation,
     /// The line is damaged.
-    #[error("the line {}… is damaged: {0}", invitation::PREFIX)]
+    #[error("the line hf1.… is damaged: {0}")]
     Damaged(#[from] InvitationError),
     /// The device has an identity.
     #[error("this device is enrolled as {name}; to give it a new identity, say --again")]
