@@ -366,6 +366,9 @@ fn delivered(
     let lengths: Vec<i64> = statement
         .query_map(params![device, stream, first, last, change.now], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    if lengths.is_empty() {
+        return Ok(());
+    }
     let bytes = lengths.iter().copied().fold(0, i64::saturating_add);
     METRICS.messages(Way::Out, lengths.len() as u64, u64::try_from(bytes).unwrap_or(0));
     for (table, id) in [("sessions", session.0), ("devices", device.0)] {
