@@ -179,8 +179,7 @@ impl Writer {
                 self.checkpoint_due = Instant::now().checked_add(CHECKPOINT_INTERVAL);
             }
         }
-        // Files that were put aside are deleted only after a sync: don't let many of them gather.
-        if self.files.has_put_aside() || self.checkpoint_due.is_some_and(|due| due <= Instant::now()) {
+        if self.files.want_sync() || self.checkpoint_due.is_some_and(|due| due <= Instant::now()) {
             self.checkpoint()?;
         }
         Ok(Step { more: page.more, checkpoint_due: self.checkpoint_due })
@@ -254,7 +253,7 @@ impl Page {
         let events = events.iter().take_while(|event| until_event.is_none_or(|until| event.at <= until));
         let mut page = Self { lines: Lines::new(), last: written, more: false };
         page.merge(messages, events);
-        page.more = page.last != *newest;
+        page.more = page.last.message < newest.message || page.last.event < newest.event;
         page
     }
 

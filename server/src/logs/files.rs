@@ -17,6 +17,13 @@ use crate::{config::LogFiles, store::LogFileRow};
 /// How many files are open at a time.
 const OPEN: usize = 64;
 
+/// How many bytes are written before they are synced. A sync of many would hold up those of the database.
+const UNSYNCED: u64 = 4 * 1024 * 1024;
+
+/// Up to how many files are synced one by one; more are by one call for the whole file system, which waits for
+/// everything that others have written there, too.
+const ONE_BY_ONE: usize = 256;
+
 /// The name of a device's file. Of an IPv6 address, which has colons, they become underscores.
 pub(super) fn device(name: &str) -> String {
     let safe =
@@ -46,6 +53,8 @@ pub(super) struct Files {
     open: VecDeque<String>,
     /// Files that were put aside since the last sync.
     put_aside: Vec<(String, u64)>,
+    /// Bytes written since the last sync.
+    unsynced: u64,
 }
 
 impl Files {
@@ -62,6 +71,7 @@ impl Files {
             files: HashMap::new(),
             open: VecDeque::new(),
             put_aside: Vec::new(),
+            unsynced: 0,
         })
     }
 
@@ -116,6 +126,7 @@ impl Files {
             if let Some(file) = self.files.get_mut(name) {
                 file.record.length = file.record.length.saturating_add(length(text.as_bytes()));
                 file.dirty = true;
+                self.unsynced = self.unsynced.saturating_add(length(text.as_bytes()));
             }
         }
         Ok(())
@@ -199,23 +210,47 @@ impl Files {
         Ok(())
     }
 
-    /// Whether files have been put aside since the last sync.
-    pub(super) fn has_put_aside(&self) -> bool {
-        !self.put_aside.is_empty()
+    /// Whether a sync should not wait: much has been written since the last, or files were put aside, of which older
+    /// ones can be deleted only then.
+    pub(super) fn want_sync(&self) -> bool {
+        self.unsynced >= UNSYNCED || !self.put_aside.is_empty()
     }
 
     /// Syncs all that was written, and says what is to be kept of it.
     pub(super) fn sync(&self) -> Result<Vec<(String, LogFileRow)>, LogError> {
-        // One call for the file system, as there may be thousands of files.
-        File::open(&self.directory)
-            .and_then(|directory| Ok(rustix::fs::syncfs(directory)?))
-            .map_err(|source| LogError::File { path: self.directory.clone(), source })?;
-        let dirty = self.files.iter().filter(|(_, file)| file.dirty);
-        Ok(dirty.map(|(name, file)| (name.clone(), file.record)).collect())
+        let dirty: Vec<_> = self.files.iter().filter(|(_, file)| file.dirty).collect();
+        if dirty.len() > ONE_BY_ONE {
+            self.directory_and(|directory| Ok(rustix::fs::syncfs(directory)?))?;
+        } else {
+            for (name, file) in &dirty {
+                let synced = match &file.handle {
+                    Some(handle) => handle.sync_data(),
+                    None => sync(&self.path(name)),
+                };
+                synced.map_err(|source| self.error(name, source))?;
+            }
+            for (name, generation) in &self.put_aside {
+                sync(&self.aside(name, *generation)).map_err(|source| self.error(name, source))?;
+            }
+            // The names of files, of which some may be new.
+            self.directory_and(File::sync_all)?;
+        }
+        Ok(dirty.into_iter().map(|(name, file)| (name.clone(), file.record)).collect())
+    }
+
+    /// Does this with both directories.
+    fn directory_and(&self, work: impl Fn(&File) -> io::Result<()>) -> Result<(), LogError> {
+        for path in [self.directory.clone(), self.directory.join("devices")] {
+            File::open(&path)
+                .and_then(|directory| work(&directory))
+                .map_err(|source| LogError::File { path, source })?;
+        }
+        Ok(())
     }
 
     /// What [`Files::sync`] said is kept: files that are too many are deleted, and those that rest forgotten.
     pub(super) fn synced(&mut self) {
+        self.unsynced = 0;
         for (name, generation) in std::mem::take(&mut self.put_aside) {
             let keep = u64::try_from(self.limits.keep).unwrap_or(u64::MAX);
             let mut surplus = generation.saturating_sub(keep);
@@ -262,6 +297,15 @@ impl Files {
 
 fn length(text: &[u8]) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+/// Syncs a file that is not open; one that somebody has deleted needs none.
+fn sync(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes a file; false if there was none.
