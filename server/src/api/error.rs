@@ -44,6 +44,13 @@ impl ApiError {
             .hint("`holdfast devices` shows all that there are")
     }
 
+    /// As many streams are open as may be.
+    pub(super) fn too_many_streams(limit: usize) -> Self {
+        let message = format!("{limit} streams are open, and no more may be");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", message)
+            .hint("end some that are not read")
+    }
+
     /// The server is on its way down.
     pub(super) fn stopping() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping")

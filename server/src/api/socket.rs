@@ -24,7 +24,7 @@ use crate::patience::Patient;
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "api.sock";
 
-/// How many connections may be open at a time; more wait to be accepted.
+/// How many connections may be open at a time; more wait to be accepted. Streams take only some of them.
 const CONNECTIONS: usize = 256;
 
 /// How long a client may take nothing of what it asked for. One that follows a stream takes it up where it was.
@@ -57,6 +57,7 @@ pub enum SocketError {
 pub struct ApiListener {
     listener: UnixListener,
     places: Arc<Semaphore>,
+    patience: Duration,
     file: SocketFile,
 }
 
@@ -96,7 +97,14 @@ impl ApiListener {
         let listener = UnixListener::bind(&path).map_err(|error| failed(with_hint(error)))?;
         let file = SocketFile(path.clone());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), file })
+        Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), patience: WRITE_PATIENCE, file })
+    }
+
+    /// A client may take nothing for so long; 30 seconds if nobody says.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Where it listens.
@@ -109,7 +117,7 @@ impl ApiListener {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _) = self.listener.accept().await?;
         let actor = Actor { uid: stream.peer_cred()?.uid() };
-        Ok((Patient::new(stream, WRITE_PATIENCE, place), actor))
+        Ok((Patient::new(stream, self.patience, place), actor))
     }
 }
 
