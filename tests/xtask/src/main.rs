@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod codec;
+mod demo;
 mod dist;
 mod probe;
 mod setup;
@@ -26,6 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Setup(setup::Arguments),
     Check(check::Arguments),
     Test(test::Arguments),
@@ -37,6 +39,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

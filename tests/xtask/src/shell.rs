@@ -123,6 +123,15 @@ impl Shell {
         if status.success() { Ok(()) } else { Err(Error::Failed { command: self.to_string(), status }) }
     }
 
+    /// Becomes it: what is typed, and each signal, is for it alone.
+    ///
+    /// # Errors
+    /// It could not be started; else this does not return.
+    pub(crate) fn become_it(mut self) -> Result {
+        let source = std::os::unix::process::CommandExt::exec(&mut self.command);
+        Err(self.not_started(source))
+    }
+
     /// Runs it, hands each line of its standard output to `each` as it comes, and prints it.
     ///
     /// # Errors

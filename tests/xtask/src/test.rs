@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell};
 use crate::steps::{self, Step};
-use crate::{codec, dist, probe, setup};
+use crate::{codec, demo, dist, probe, setup};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -90,6 +90,7 @@ const STEPS: &[&Step] = &[
         about: "all tests on this machine, those in the documentation too",
         run: || cargo_test(Shell::cargo("test --workspace")),
     },
+    &Step { name: "demo", about: "the demonstration shows what it says", run: demo::step },
     &Step {
         name: "release",
         about: "the server and the agent as they are installed",
