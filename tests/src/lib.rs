@@ -9,6 +9,7 @@ pub mod api;
 pub mod binaries;
 pub mod chaos;
 pub mod device;
+pub mod fuzz_targets;
 pub mod original;
 pub mod process;
 pub mod proxy;
