@@ -169,6 +169,11 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         do_chores(&part_host).await;
         "the housekeeping"
     });
+    let store = host.store.clone();
+    parts.spawn(async move {
+        store.ended().await;
+        "the store"
+    });
 
     host.store
         .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))

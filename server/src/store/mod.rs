@@ -81,6 +81,8 @@ struct Shared {
     queue: Arc<Queue<Job>>,
     readers: Arc<Readers>,
     newest: watch::Receiver<Newest>,
+    /// Its sender lives as long as the writer.
+    writing: watch::Receiver<()>,
     refusals: refusals::Refusals,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Keeps other servers out as long as the store is open.
@@ -112,12 +114,14 @@ impl Store {
             connection.query_row("SELECT value FROM meta WHERE key = 'store-id'", (), |row| row.get(0))?;
         let found = connect::newest(&connection)?;
         let (newest_sender, newest) = watch::channel(found);
+        let (writing_sender, writing) = watch::channel(());
         let queue = Arc::new(Queue::new(LIMITS));
         let writer = Writer {
             path: path.clone(),
             queue: Arc::clone(&queue),
             connection: Some(connection),
             newest: newest_sender,
+            _writing: writing_sender,
             down_stream: RandomId::draw().map_err(|error| StoreError::Unavailable(error.to_string()))?,
             reserve,
             checkpoints,
@@ -130,7 +134,7 @@ impl Store {
         let readers = Arc::new(Readers::new(&path));
         let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(Some(lock)));
         let refusals = refusals::Refusals::default();
-        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, refusals, writer, lock }) })
+        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, writing, refusals, writer, lock }) })
     }
 
     /// The random number that this database was given when it was made; a copy or a backup has the same.
@@ -174,6 +178,13 @@ impl Store {
     /// when the store is closed.
     pub fn newest(&self) -> watch::Receiver<Newest> {
         self.shared.newest.clone()
+    }
+
+    /// Waits until the store writes no more: it was closed, or its thread has died, which the server can't outlive.
+    pub async fn ended(&self) {
+        let mut writing = self.shared.writing.clone();
+        // Nothing is ever sent: the change is that the sender goes.
+        while writing.changed().await.is_ok() {}
     }
 
     /// Commits what waits and closes the database; later calls on any clone fail with [`StoreError::Closed`].

@@ -139,6 +139,7 @@ pub(super) struct Writer {
     /// None after a failure, until it could be opened again.
     pub(super) connection: Option<Connection>,
     pub(super) newest: watch::Sender<Newest>,
+    pub(super) _writing: watch::Sender<()>,
     pub(super) down_stream: RandomId,
     pub(super) reserve: Reserve,
     pub(super) checkpoints: Checkpoints,

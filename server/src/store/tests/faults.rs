@@ -184,6 +184,21 @@ async fn a_closed_store_says_so() {
     assert!(matches!(store.devices().await, Err(StoreError::Closed)));
     newest.borrow_and_update();
     assert!(newest.changed().await.is_err());
+    store.ended().await;
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let pi = device(&store, "pi-7", 1).await;
+    let connected = connect(&store, pi).await;
+    let panicking = store.write(|_| -> Result<(), StoreError> { panic!("a fault of this test's making") });
+    let (result, ()) = tokio::join!(panicking, store.ended());
+    assert!(matches!(result, Err(StoreError::Closed)));
+    assert!(store.archive(connected.message(5, 1, "x")).await.is_err());
+    store.close().await;
+    assert!(bodies(&Store::open(directory.path()).unwrap()).await.is_empty());
 }
 
 #[tokio::test]
