@@ -12,9 +12,9 @@ pub fn holdfast() -> PathBuf {
     directory().join("holdfast")
 }
 
-/// `holdfast-agent`.
+/// `holdfast-agent`: the one that `HOLDFAST_AGENT` names, which may be for another machine in an emulator, else ours.
 pub fn agent() -> PathBuf {
-    directory().join("holdfast-agent")
+    env::var_os("HOLDFAST_AGENT").map_or_else(|| directory().join("holdfast-agent"), PathBuf::from)
 }
 
 /// Where the programs are, built once for each run of a test program: they are never older than the tests.

@@ -1,5 +1,7 @@
 //! `cargo xtask dist`: what is shipped to devices, static binaries of the agent in `target/dist/`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::setup;
@@ -128,24 +130,36 @@ fn measure() -> Result<String> {
     if too_large.is_empty() { Ok(sizes.join(", ")) } else { Err(Error::Told(too_large.join("; "))) }
 }
 
-/// Runs each under qemu-user: it must start, know its version, and refuse a bad enrolment line in words.
+/// Runs each under qemu-user: it must know its version, refuse a bad enrolment line in words, and do its work with a
+/// real server.
 fn run_each() -> Result {
     for board in BOARDS {
-        let (architecture, processor) = board.emulator;
-        let Some(emulator) = setup::qemu(architecture) else {
-            return Err(Error::Told(format!(
-                "qemu-{architecture} is missing; `cargo xtask setup` installs it"
-            )));
-        };
-        let agent = |arguments: &str| {
-            Shell::new(&emulator, &format!("-cpu {processor}")).argument(shipped(board)).arguments(arguments)
-        };
-        expect(agent("--version"), true, concat!("holdfast-agent ", env!("CARGO_PKG_VERSION")))?;
+        let agent = emulated(board)?;
+        expect(Shell::new(&agent, "--version"), true, concat!("holdfast-agent ", env!("CARGO_PKG_VERSION")))?;
         let state = target().join("dist").join("no-state");
-        expect(agent("enroll hf1.nonsense --state").argument(&state), false, "invitation")?;
+        expect(Shell::new(&agent, "enroll hf1.nonsense --state").argument(&state), false, "invitation")?;
         must_not_exist(&state)?;
+        // --workspace: with the features that `cargo test --workspace` has built it with.
+        Shell::cargo("test --workspace --test shipped").environment("HOLDFAST_AGENT", agent).run()?;
     }
     Ok(())
+}
+
+/// Makes a program that runs the binary for `board` in its emulator, and gives its path.
+fn emulated(board: &Board) -> Result<PathBuf> {
+    let (architecture, processor) = board.emulator;
+    let Some(emulator) = setup::qemu(architecture) else {
+        return Err(Error::Told(format!("qemu-{architecture} is missing; `cargo xtask setup` installs it")));
+    };
+    let directory = target().join("emulated");
+    std::fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
+    let path = directory.join(format!("holdfast-agent-{}", board.name));
+    let script =
+        format!("#!/bin/sh\nexec {emulator} -cpu {processor} '{}' \"$@\"\n", shipped(board).display());
+    std::fs::write(&path, script).map_err(Error::file(&path))?;
+    let executable = Permissions::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).map_err(Error::file(&path))?;
+    Ok(path)
 }
 
 /// Runs `shell`, which must succeed or fail as `success` says, without a panic, and say `words`.

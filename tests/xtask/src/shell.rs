@@ -72,19 +72,18 @@ impl Shell {
     pub(crate) fn new(name: impl AsRef<OsStr>, arguments: &str) -> Self {
         let mut command = Command::new(name);
         command.args(arguments.split_ascii_whitespace()).current_dir(root()).stdin(Stdio::null());
+        // What cargo told this program would make the build scripts of dependencies run again.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_of_this_package) {
+                command.env_remove(name);
+            }
+        }
         Self { command }
     }
 
     /// The `cargo` that runs this command.
     pub(crate) fn cargo(arguments: &str) -> Self {
-        let mut shell = Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
-        // What cargo told this program would make the build scripts of dependencies run again.
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(is_of_this_package) {
-                shell.command.env_remove(name);
-            }
-        }
-        shell
+        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
     }
 
     /// More arguments, separated by spaces.
