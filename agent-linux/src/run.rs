@@ -140,6 +140,10 @@ async fn keep_connected(agent: &Agent, mut stop: watch::Receiver<bool>) -> Resul
         if matches!(attempt, Attempt::Ended(End::Stopped, _)) {
             return Ok(());
         }
+        if let Attempt::Ended(End::Queue(error @ QueueError::Stopping), _) = attempt {
+            // Nothing is kept any longer: better to be started again.
+            return Err(error.into());
+        }
         if matches!(attempt, Attempt::Ended(End::Closed { reason: CloseReason::Conflict, .. }, _)) {
             change_stream(agent).await;
         }
