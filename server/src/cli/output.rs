@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::{api::view::Time, escape::Escaped, span};
 
@@ -214,10 +214,20 @@ pub(super) fn details(detail: &serde_json::Map<String, Value>) -> String {
             Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => {
                 format!("{name}={text}")
             }
+            Value::Number(number) => format!("{name}={}", figure(number)),
             other => format!("{name}={other}"),
         })
         .collect();
     parts.join(" ")
+}
+
+/// A number for people: at most two digits behind the point, and no point where nothing stands behind it.
+fn figure(number: &Number) -> String {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        Some(value) if value.fract() == 0.0 => format!("{value:.0}"),
+        Some(value) => format!("{value:.2}"),
+        None => number.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -249,5 +259,7 @@ mod tests {
     fn details_on_one_line() {
         let detail = json!({ "reason": "lost", "text": "no answer", "count": 3 });
         assert_eq!(details(detail.as_object().unwrap()), "count=3 reason=lost text=\"no answer\"");
+        let readings = json!({ "free": 42_553_028_608.0, "load": 17.486_328 });
+        assert_eq!(details(readings.as_object().unwrap()), "free=42553028608 load=17.49");
     }
 }
