@@ -282,7 +282,9 @@ impl Duties {
         }
         if std::mem::take(&mut self.asks) {
             let json = self.agent.status().to_string();
-            pipe.write(2048, |room| session.notice(clock::now(), &Information { json: &json }, room))?;
+            pipe.write(usize::from(MAX_FRAME), |room| {
+                session.notice(clock::now(), &Information { json: &json }, room)
+            })?;
         }
         if let Some((feed, _)) = &mut self.receiver {
             feed.send(session, pipe, levels.inbox.last, |after| {

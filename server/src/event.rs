@@ -59,8 +59,6 @@ event_kinds! {
     MessageExpired = "message-expired",
     /// An operator made an enrolment token.
     TokenCreated = "token-created",
-    /// A device had more echoed than this store holds: the store was restored from a backup.
-    StoreRestored = "store-restored",
     /// Writing to the store failed; it was opened anew.
     StoreFailed = "store-failed",
     /// No space was left for the store.
@@ -146,7 +144,7 @@ impl NewEvent {
     }
 }
 
-/// An event as it is kept, and as `holdfast events --json` shows it.
+/// An event as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EventRow {
     /// Its number: later events have greater ones.

@@ -6,6 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use protocol_core::message;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -51,9 +52,7 @@ impl UnixMillis {
     pub const fn plus(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
-}
 
-impl UnixMillis {
     /// The time as RFC 3339 has it, in UTC with milliseconds: `2026-11-22T01:02:03.456Z`.
     pub fn rfc_3339(self) -> String {
         let Ok(timestamp) = jiff::Timestamp::from_millisecond(self.0) else {
@@ -197,7 +196,7 @@ pub struct Kind {
 
 impl Kind {
     /// The longest kind, in bytes.
-    pub const MAX: usize = 32;
+    pub const MAX: usize = message::Kind::MAX;
 
     /// Plain text, of people and of classic clients.
     pub const TEXT: Self = {
@@ -218,10 +217,9 @@ impl FromStr for Kind {
     type Err = InvalidKind;
 
     fn from_str(text: &str) -> Result<Self, InvalidKind> {
-        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
         let mut bytes = [0; Self::MAX];
         match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(room), Ok(length)) if length > 0 && text.bytes().all(known) => {
+            (Some(room), Ok(length)) if message::Kind::new(text).is_some() => {
                 room.copy_from_slice(text.as_bytes());
                 Ok(Self { bytes, length })
             }

@@ -231,7 +231,7 @@ impl Acceptor {
     }
 }
 
-/// ring, with P-256 alone: what a microcontroller's TLS can do too.
+/// ring, with P-256 first: what a microcontroller's TLS can do too.
 fn p256_provider() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.kx_groups = vec![ring::kx_group::SECP256R1, ring::kx_group::X25519];

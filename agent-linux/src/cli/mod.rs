@@ -47,7 +47,7 @@ struct Arguments {
 #[command(next_help_heading = "Options of all commands")]
 struct Shared {
     /// The directory of what the agent must not forget
-    #[arg(long, global = true, env = "HOLDFAST_STATE", default_value = DEFAULT_STATE, value_name = "DIR")]
+    #[arg(long, global = true, env = "HOLDFAST_STATE", hide_env_values = true, default_value = DEFAULT_STATE, value_name = "DIR")]
     state: PathBuf,
     /// The configuration; it must be there if it is named [default: /etc/holdfast/agent.toml]
     #[arg(long, global = true, value_name = "FILE")]

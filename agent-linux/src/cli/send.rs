@@ -30,7 +30,8 @@ pub(super) struct Send {
     /// What the message is: 1 to 32 of a-z, 0-9, `.`, `_` and `-`
     #[arg(long, default_value = "text", value_parser = kind)]
     kind: String,
-    /// A name for the message: the same name again is the same message, and is not sent twice
+    /// A name for the message: the same name again is the same message, and is not sent twice (as long as the
+    /// outbox keeps it: 1,000 messages after its echo, unless configured)
     #[arg(long)]
     id: Option<String>,
 }

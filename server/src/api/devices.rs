@@ -73,8 +73,9 @@ fn checked(api: &Api, request: SendRequest) -> Result<NewMessage, ApiError> {
     let limit = usize::from(api.host.limits.max_frame).saturating_sub(FRAME_OVERHEAD);
     if body.len() > limit {
         let message = format!("expected a message of at most {limit} bytes, found {}", body.len());
-        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
-            .hint("send it in parts, or raise limits.max-frame on both sides"));
+        return Err(
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message).hint("send it in parts")
+        );
     }
     let kind = match request.kind {
         Some(kind) => kind.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{
-    api_client::{ApiClient, encoded, with_query},
+    api_client::{ApiClient, encoded},
     error::CliError,
     output::{Cell, Output, Style, Table, ago, details, exact_and_ago, or_dash, round_trip, size},
 };
@@ -55,7 +55,7 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
             Cell::plain(device.queued),
         ]);
     }
-    if items.is_empty() && !output.json {
+    if items.is_empty() {
         eprintln!("No device is registered. `holdfast enroll` prints the line that adds one.");
         return Ok(());
     }
@@ -138,8 +138,7 @@ pub(super) async fn sessions(
     let mut table = Table::new(&headings);
     let now = Time::now();
     let query: Vec<_> = device.map(|device| ("device", device.to_owned())).into_iter().collect();
-    let path = with_query("/api/v1/sessions", &[]);
-    api.each(&path, &query, |session: SessionView| {
+    api.each("/api/v1/sessions", &query, |session: SessionView| {
         if output.json {
             return Ok(output.json_line(&session)?);
         }

@@ -52,7 +52,7 @@ pub struct Facts {
     pub ssh_host_keys: Vec<String>,
 }
 
-/// A device as it is kept, and as `holdfast devices --json` shows it. Sums are over all sessions, the open ones
+/// A device as it is kept. Sums are over all sessions, the open ones
 /// included; of connected time, over those that have ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceRow {

@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// A message as it is kept, and as `holdfast messages --json` shows it.
+/// A message as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRow {
     /// Its id: later messages have greater ones.

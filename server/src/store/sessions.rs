@@ -103,7 +103,7 @@ pub struct SessionEnd {
     pub text: Option<String>,
 }
 
-/// A session as it is kept, and as `holdfast sessions --json` shows it.
+/// A session as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
     /// Its number: later sessions have greater ones.

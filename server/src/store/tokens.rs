@@ -95,19 +95,6 @@ pub enum EnrolmentRefusal {
     KeyRevoked,
 }
 
-impl EnrolmentRefusal {
-    /// The refusal in one word, for the event.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::UnknownToken => "unknown-token",
-            Self::Expired => "token-expired",
-            Self::UsedUp => "token-used-up",
-            Self::NameTaken(_) => "name-taken",
-            Self::KeyRevoked => "key-revoked",
-        }
-    }
-}
-
 impl Store {
     /// Keeps a token, with its event.
     ///
