@@ -265,13 +265,19 @@ fn calls_run_to_the_right() {
 }
 
 #[test]
-fn every_module_has_a_rule() {
+fn every_module_has_a_rule_and_every_rule_a_module() {
     for package in PACKAGES {
-        for module in source::modules(root(), package.directory).expect("the sources can be read") {
-            let directory = package.directory;
+        let modules = source::modules(root(), package.directory).expect("the sources can be read");
+        for module in &modules {
+            let has_rule = rule(package, module).is_some();
+            assert!(has_rule, "{}: module `{module}` has no line in the table: add one", package.directory);
+        }
+        for Module(name, _) in package.modules {
+            let exists = modules.iter().any(|module| module == name);
             assert!(
-                rule(package, &module).is_some(),
-                "{directory}: module `{module}` has no line in the table: add one"
+                exists,
+                "{}: the table has a line for `{name}`, which is no module: take it out",
+                package.directory
             );
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::setup::BARE_METAL;
-use crate::shell::{Error, Result, Shell};
+use crate::shell::{Error, Result, Shell, target};
 use crate::steps::{self, Step};
 use crate::{codec, demo, dist, probe, setup};
 
@@ -33,7 +33,10 @@ pub(crate) struct Arguments {
 pub(crate) const FORMAT: Step = Step {
     name: "format",
     about: "the sources are as rustfmt writes them",
-    run: || quietly_done(Shell::cargo("fmt --all --check")),
+    run: || {
+        Shell::cargo("fmt --all --check").run()?;
+        quietly_done(Shell::cargo("fmt --check --manifest-path").argument(FUZZ))
+    },
 };
 
 pub(crate) const LINTS: Step = Step {
@@ -48,6 +51,9 @@ pub(crate) const UNIT_TESTS: Step = Step {
     run: || cargo_test(Shell::cargo("test --workspace --lib --bins")),
 };
 
+/// A workspace of its own, because only nightly builds it with sanitisers.
+const FUZZ: &str = "tests/fuzz/Cargo.toml";
+
 /// What `cargo xtask test` runs, in this order.
 const STEPS: &[&Step] = &[
     &Step {
@@ -57,6 +63,15 @@ const STEPS: &[&Step] = &[
     },
     &FORMAT,
     &LINTS,
+    &Step {
+        name: "fuzz",
+        about: "the fuzz targets build, and clippy has nothing to say of them; `tests` replays their corpus",
+        run: || {
+            let clippy = Shell::cargo("clippy --all-targets --locked --manifest-path").argument(FUZZ);
+            let clippy = clippy.argument("--target-dir").argument(target().join("fuzz"));
+            quietly_done(clippy.arguments("-- -D warnings"))
+        },
+    },
     &Step {
         name: "dependencies",
         about: "licences, sources and duplicates of dependencies, by deny.toml",
