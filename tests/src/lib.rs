@@ -8,6 +8,7 @@ pub mod agent;
 pub mod api;
 pub mod binaries;
 pub mod chaos;
+pub mod demo;
 pub mod device;
 pub mod fuzz_targets;
 pub mod original;

@@ -105,7 +105,7 @@ impl Server {
         let mut process = Process::start(&binaries::holdfast(), &arguments, &log)?;
         let ready = wait::find(PATIENCE, || {
             let printed = process.printed();
-            let listen = printed.get(printed_before..).unwrap_or_default().lines().find_map(listening);
+            let listen = printed.get(printed_before..).unwrap_or_default().lines().find_map(|line| listening(line, "listen"));
             listen.or_else(|| process.ended().map(|_| self.listen))
         });
         assert!(
@@ -273,10 +273,10 @@ impl Server {
     }
 }
 
-/// Where the server listens, if this is the line of its log that says so.
-fn listening(line: &str) -> Option<SocketAddr> {
+/// Where the server listens for what (`listen`, `classic`), if this is the line of its log that says so.
+pub(crate) fn listening(line: &str, what: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
     let is_ready = fields["message"].as_str().is_some_and(|message| message.starts_with("ready"));
-    fields["listen"].as_str().filter(|_| is_ready)?.parse().ok()
+    fields[what].as_str().filter(|_| is_ready)?.parse().ok()
 }

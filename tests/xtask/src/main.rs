@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chaos;
 mod check;
 mod codec;
 mod demo;
@@ -31,6 +32,7 @@ enum Command {
     Setup(setup::Arguments),
     Check(check::Arguments),
     Test(test::Arguments),
+    Chaos(chaos::Arguments),
     Dist(dist::Arguments),
     Probe(probe::Arguments),
     Codec(codec::Arguments),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Codec(arguments) => codec::run(&arguments),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 use crate::steps::{self, Step};
-use crate::{codec, demo, dist, probe, setup};
+use crate::{chaos, codec, demo, dist, probe, setup};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -106,6 +106,11 @@ const STEPS: &[&Step] = &[
         run: || cargo_test(Shell::cargo("test --workspace")),
     },
     &Step { name: "demo", about: "the demonstration shows what it says", run: demo::step },
+    &Step {
+        name: "chaos",
+        about: "a short time of everything breaking at random",
+        run: || chaos::step(20, 1),
+    },
     &Step {
         name: "release",
         about: "the server and the agent as they are installed",

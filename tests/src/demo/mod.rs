@@ -1,0 +1,163 @@
+//! The demo: a server and two agents on this machine, messages both ways, and what to try next.
+
+mod parts;
+mod screen;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use parts::{Agent, Parts, Server};
+use screen::{Live, bold, dim};
+
+/// The devices of the demo.
+const DEVICES: [&str; 2] = ["garden", "garage"];
+
+/// What is said: by the devices, and to them.
+const SAID: [(&str, &str); 3] =
+    [("garden", "the gate is open"), ("garage", "temperature 21.5"), ("garden", "the gate is closed again")];
+const TOLD: [(&str, &str); 2] = [("garden", "water the roses"), ("garage", "switch off the light")];
+
+/// Where the demo finds and keeps what.
+#[derive(Debug)]
+pub struct Places {
+    /// The directory of `holdfast` and `holdfast-agent`.
+    pub programs: PathBuf,
+    /// The directory of all that the demo writes; what an earlier one left there is removed.
+    pub demo: PathBuf,
+}
+
+/// Shows the demo, and stays until a signal comes; `once`: checks what it shows instead, and ends.
+///
+/// # Errors
+/// What does not work, in words for whoever sees Holdfast for the first time.
+pub fn run(places: &Places, once: bool) -> io::Result<()> {
+    let _lock = take_place(&places.demo)?;
+    let signals = parts::Signals::watch()?;
+    println!("{}\n", bold("Holdfast: one server, two devices, on this machine"));
+
+    let parts = Parts { places };
+    let server = parts.start_server()?;
+    let mut agents = Vec::new();
+    for name in DEVICES {
+        agents.push(parts.enrol(&server, name)?);
+    }
+    println!("  devices   {} enrolled, each by one line; running, and online", DEVICES.join(" and "));
+    talk(&server, &agents)?;
+
+    let data = shown(&server.data);
+    println!("\n{}", dim(&format!("$ holdfast devices --data {data}")));
+    print!("{}", server.tell(&["devices"])?);
+    println!("\n{}", dim(&format!("$ holdfast messages --data {data}")));
+    print!("{}", server.tell(&["messages"])?);
+    println!();
+    if once {
+        check(&server, &agents)?;
+        end(server, agents)?;
+        println!("the demo works");
+        return Ok(());
+    }
+    invite_to_try(places, &server, &agents);
+    let mut live = Live::default();
+    while !signals.came_within(std::time::Duration::from_secs(1)) {
+        live.show(&server.tell(&["devices"])?)?;
+    }
+    println!("\nending everything…");
+    end(server, agents)?;
+    println!("all has ended; {} may be removed", shown(&places.demo));
+    Ok(())
+}
+
+/// Makes sure that this demo is the only one, and that it starts from nothing.
+fn take_place(demo: &Path) -> io::Result<fs::File> {
+    fs::create_dir_all(demo)?;
+    let lock = fs::File::create(demo.join("lock"))?;
+    if lock.try_lock().is_err() {
+        return Err(io::Error::other(format!(
+            "another demo runs in {}: end it by Ctrl-C in its terminal first",
+            shown(demo)
+        )));
+    }
+    for entry in fs::read_dir(demo)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if !path.ends_with("lock") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(lock)
+}
+
+/// Sends messages both ways, and waits until each is where it belongs.
+fn talk(server: &Server, agents: &[Agent]) -> io::Result<()> {
+    let agent = |name: &str| agents.iter().find(|agent| agent.name == name);
+    for (name, text) in SAID {
+        if let Some(agent) = agent(name) {
+            agent.tell(&["send", text])?;
+            println!("  message   {name} {} server   {text:?}", dim("→"));
+        }
+    }
+    for (name, text) in TOLD {
+        server.tell(&["send", name, text])?;
+        println!("  message   server {} {name}   {text:?}", dim("→"));
+    }
+    server.wait_all_through(SAID.len() + TOLD.len())
+}
+
+/// Checks what was shown.
+fn check(server: &Server, agents: &[Agent]) -> io::Result<()> {
+    let expect = |what: &str, holds: bool| match holds {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("expected {what}"))),
+    };
+    let devices = server.tell(&["devices", "--json"])?;
+    let online = devices.lines().filter(|line| line.contains("\"online\":true")).count();
+    expect(&format!("two devices online, found {devices}"), online == DEVICES.len())?;
+    let messages = server.tell(&["messages"])?;
+    for (_, text) in SAID.iter().chain(&TOLD) {
+        let times = messages.matches(text).count();
+        expect(&format!("{text:?} once, found it {times} times in {messages}"), times == 1)?;
+    }
+    for agent in agents {
+        let received = agent.tell(&["receive"])?;
+        let told: Vec<_> =
+            TOLD.iter().filter(|(name, _)| *name == agent.name).map(|(_, text)| *text).collect();
+        expect(&format!("{told:?} at {}, found {received:?}", agent.name), received.lines().eq(told))?;
+    }
+    Ok(())
+}
+
+fn end(server: Server, agents: Vec<Agent>) -> io::Result<()> {
+    agents.into_iter().try_for_each(Agent::end)?;
+    server.end()
+}
+
+fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) {
+    let program = |name: &str| shown(&places.programs.join(name));
+    let (holdfast, holdfast_agent) = (program("holdfast"), program("holdfast-agent"));
+    let garden = agents.iter().find(|agent| agent.name == DEVICES[0]);
+    let state = garden.map(|agent| shown(&agent.state)).unwrap_or_default();
+    println!("{}\n", bold("Try next, in another terminal, from this folder:"));
+    println!("  export HOLDFAST_DATA={} HOLDFAST_STATE={state}", shown(&server.data));
+    for verb in ["messages --follow", "events --follow", "send garden 'good night'", "ping garage"] {
+        println!("  {holdfast} {verb}");
+    }
+    for verb in ["send 'someone is at the door'", "receive"] {
+        println!("  {holdfast_agent} {verb}");
+    }
+    if let Some(garden) = garden {
+        println!("  kill -STOP {}   {}", garden.id(), dim("# garden hangs: offline within 40 s; -CONT: online again"));
+    }
+    if let Some(classic) = server.classic {
+        println!("  {holdfast} client {classic}   {}", dim("# the original protocol"));
+    }
+    println!("\n{}", bold("The devices now (Ctrl-C ends everything):"));
+}
+
+/// A path as a person writes it: relative to where they are, if it is below.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+}

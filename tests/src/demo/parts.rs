@@ -1,0 +1,222 @@
+//! The processes of the demo: started, asked and ended.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Places, shown};
+use crate::{
+    process::Process,
+    server::listening,
+    wait::{self, PATIENCE},
+};
+
+/// The server's own default ports.
+const DEVICES_PORT: u16 = 55223;
+const CLASSIC_PORT: u16 = 55222;
+const HTTP_PORT: u16 = 55280;
+
+/// Waits for Ctrl-C and its relatives.
+pub(super) struct Signals(mpsc::Receiver<()>);
+
+impl Signals {
+    /// From now on they no longer end this process.
+    pub(super) fn watch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let signals =
+            runtime.block_on(async { kinds.map(signal).into_iter().collect::<io::Result<Vec<_>>>() })?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            runtime.block_on(async {
+                let mut waiting = tokio::task::JoinSet::new();
+                for mut signal in signals {
+                    waiting.spawn(async move { signal.recv().await });
+                }
+                waiting.join_next().await;
+            });
+            // Whoever no longer waits has ended already.
+            let _ = sender.send(());
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Whether one has come, or comes within this time.
+    pub(super) fn came_within(&self, patience: Duration) -> bool {
+        !matches!(self.0.recv_timeout(patience), Err(mpsc::RecvTimeoutError::Timeout))
+    }
+}
+
+/// Starts the parts.
+pub(super) struct Parts<'a> {
+    pub(super) places: &'a Places,
+}
+
+/// The demo's server.
+pub(super) struct Server {
+    program: PathBuf,
+    pub(super) data: PathBuf,
+    /// Where it speaks the original protocol.
+    pub(super) classic: Option<SocketAddr>,
+    process: Process,
+}
+
+/// A device of the demo.
+pub(super) struct Agent {
+    program: PathBuf,
+    pub(super) name: &'static str,
+    pub(super) state: PathBuf,
+    process: Process,
+}
+
+impl Parts<'_> {
+    /// Starts the server, on its defaults as far as they are free, and for this machine only.
+    pub(super) fn start_server(&self) -> io::Result<Server> {
+        let Places { programs, demo } = self.places;
+        let (program, data, log) = (programs.join("holdfast"), demo.join("server"), demo.join("server.log"));
+        // What is configured on this machine is not meant for a demo.
+        let config = demo.join("server.toml");
+        fs::write(&config, "# The demo uses the defaults.\n")?;
+        let ports = [("--listen", DEVICES_PORT), ("--classic", CLASSIC_PORT), ("--http", HTTP_PORT)];
+        let mut arguments: Vec<String> = vec!["serve".into(), "--log-format".into(), "json".into()];
+        for (option, path) in [("--data", &data), ("--config", &config)] {
+            arguments.extend([option.to_owned(), shown(path)]);
+        }
+        for (option, port) in ports {
+            arguments.extend([option.to_owned(), format!("127.0.0.1:{}", free_or_any(port))]);
+        }
+        let mut process = Process::start(&program, &arguments, &log)?;
+        let address = wait::find(PATIENCE, || match process.ended() {
+            Some(_) => Some(None),
+            None => process.printed().lines().find_map(|line| listening(line, "listen")).map(Some),
+        });
+        let Some(Some(address)) = address else {
+            return Err(io::Error::other(format!(
+                "the server did not start; it said:\n{}",
+                process.printed()
+            )));
+        };
+        println!("  server    runs on {address}, with its data in {}", shown(&data));
+        let classic = process.printed().lines().find_map(|line| listening(line, "classic"));
+        Ok(Server { program, data, classic, process })
+    }
+
+    /// Makes a device known, and starts it.
+    pub(super) fn enrol(&self, server: &Server, name: &'static str) -> io::Result<Agent> {
+        let Places { programs, demo } = self.places;
+        let (program, state) = (programs.join("holdfast-agent"), demo.join(name));
+        let printed = server.tell(&["enroll", "--name", name])?;
+        let line = printed.split_whitespace().last().unwrap_or_default().to_owned();
+        let config = demo.join(format!("{name}.toml"));
+        fs::write(&config, "# The demo uses the defaults.\n")?;
+        let options = ["--state".to_owned(), shown(&state), "--config".to_owned(), shown(&config)];
+        let with =
+            |verb: &[&str]| [verb.iter().map(|word| (*word).to_owned()).collect(), options.to_vec()].concat();
+        tell(&program, &with(&["enroll", &line]))?;
+        let log = demo.join(format!("{name}.log"));
+        let process = Process::start(&program, with(&["run"]), &log)?;
+        let online = format!("\"name\":\"{name}\",");
+        let is_online = || {
+            let devices = server.tell(&["devices", "--json"]).unwrap_or_default();
+            devices
+                .lines()
+                .any(|line| line.contains(&online) && line.contains("\"online\":true"))
+                .then_some(())
+        };
+        if wait::find(PATIENCE, is_online).is_none() {
+            return Err(io::Error::other(format!(
+                "{name} does not come online; it said:\n{}",
+                process.printed()
+            )));
+        }
+        Ok(Agent { program, name, state, process })
+    }
+}
+
+impl Server {
+    /// Runs `holdfast`, and gives what it prints.
+    pub(super) fn tell(&self, arguments: &[&str]) -> io::Result<String> {
+        tell(&self.program, &[arguments, &["--data", &shown(&self.data)]].concat())
+    }
+
+    /// Waits until so many messages are where they belong.
+    pub(super) fn wait_all_through(&self, count: usize) -> io::Result<()> {
+        let through = || {
+            let messages = self.tell(&["messages", "--json"]).ok()?;
+            let waits = messages.contains("\"state\":\"waiting\"");
+            (messages.lines().count() >= count && !waits).then_some(())
+        };
+        wait::find(PATIENCE, through).ok_or_else(|| io::Error::other("the messages did not get through"))
+    }
+
+    /// Ends it.
+    pub(super) fn end(self) -> io::Result<()> {
+        end(self.process, "the server")
+    }
+}
+
+impl Agent {
+    /// Runs `holdfast-agent` for this device, and gives what it prints.
+    pub(super) fn tell(&self, arguments: &[&str]) -> io::Result<String> {
+        tell(&self.program, &[arguments, &["--state", &shown(&self.state)]].concat())
+    }
+
+    /// The number of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it.
+    pub(super) fn end(self) -> io::Result<()> {
+        end(self.process, self.name)
+    }
+}
+
+/// Asks a process to end, and waits until it has; one that the visitor has stopped or killed is no trouble.
+fn end(mut process: Process, name: &str) -> io::Result<()> {
+    if process.ended().is_some() {
+        return Ok(());
+    }
+    process.signal(rustix::process::Signal::TERM);
+    process.signal(rustix::process::Signal::CONT);
+    match wait::find(PATIENCE, || process.ended()) {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            Err(io::Error::other(format!("{name} ended with {status}; it said:\n{}", process.printed())))
+        }
+        None => Err(io::Error::other(format!("{name} did not end, and was killed"))),
+    }
+}
+
+/// Runs a program, which succeeds, and gives what it prints.
+fn tell(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<String> {
+    let output = Command::new(program).args(arguments).output().map_err(|error| {
+        io::Error::other(format!("{}: {error}; start the demo by `cargo xtask demo`", program.display()))
+    })?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(io::Error::other(format!(
+            "{} failed: {}",
+            program.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
+    }
+}
+
+/// This port, or 0 for any if it is taken; and then it is said.
+fn free_or_any(port: u16) -> u16 {
+    if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        return port;
+    }
+    println!("  note      port {port} is taken by another program: the demo uses another port in its place");
+    0
+}
