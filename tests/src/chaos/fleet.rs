@@ -1,6 +1,6 @@
 //! The server, its devices and the network between them, and what can be done to them.
 
-use std::{io, sync::atomic::AtomicBool};
+use std::{fs, io, path::PathBuf, sync::atomic::AtomicBool};
 
 use rustix::process::Signal;
 
@@ -119,6 +119,19 @@ impl Fleet {
             self.truth.server_is(true);
         }
         Ok(())
+    }
+
+    /// Puts the logs of all programs where they stay. Gives the directory.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub(super) fn keep_logs(&self) -> io::Result<PathBuf> {
+        let directory = tempfile::Builder::new().prefix("holdfast-chaos-").tempdir()?.keep();
+        fs::write(directory.join("server.log"), self.server.log())?;
+        for Member { agent, .. } in &self.members {
+            fs::write(directory.join(format!("{}.log", agent.name())), agent.log())?;
+        }
+        Ok(directory)
     }
 
     fn set_network(&mut self, index: usize, network: Network) {

@@ -8,9 +8,10 @@ mod traffic;
 use std::{
     collections::BTreeMap,
     fmt, io,
+    path::PathBuf,
     sync::atomic::AtomicBool,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fleet::{Fleet, StopAtEnd};
@@ -46,6 +47,8 @@ pub struct Report {
     seen: Seen,
     /// Every promise that was broken; none if all held.
     pub broken: Vec<String>,
+    /// Where the logs of all programs were put aside, if a promise was broken.
+    logs: Option<PathBuf>,
 }
 
 /// Breaks everything as planned, and looks whether all held.
@@ -89,6 +92,7 @@ pub fn run(plan: Plan) -> io::Result<Report> {
         let sessions = shut_down(&mut fleet, &mut broken)?;
         let seen = truth.seen();
         broken.extend(seen.violations.iter().cloned());
+        let logs = if broken.is_empty() { None } else { Some(fleet.keep_logs()?) };
         let sum = |count: fn(&Ordered) -> usize| ordered.iter().map(|one| count(one) as u64).sum();
         Ok(Report {
             plan,
@@ -99,6 +103,7 @@ pub fn run(plan: Plan) -> io::Result<Report> {
             sessions,
             seen,
             broken,
+            logs,
         })
     })
 }
@@ -218,6 +223,15 @@ impl fmt::Display for Report {
         )?;
         for broken in &self.broken {
             writeln!(f, "BROKEN: {broken}")?;
+        }
+        if let Some(logs) = &self.logs {
+            let first = seen.first_violation.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let first = first.map_or(0, |at| at.as_secs());
+            writeln!(
+                f,
+                "the logs are in {} (presence was first wrong at {first} s since 1970)",
+                logs.display()
+            )?;
         }
         if self.broken.is_empty() {
             writeln!(f, "none lost, none twice, no ghost")?;

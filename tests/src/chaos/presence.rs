@@ -6,18 +6,18 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{api::Api, server::BOUND};
 
 /// What a busy machine may add to a bound.
-pub(super) const SLACK: Duration = Duration::from_secs(4);
+pub(super) const SLACK: Duration = Duration::from_secs(3);
 
 /// When a device that could be online is back at the latest: it may first have to notice that its connection is dead
-/// (the bound), finish an attempt that hangs (three seconds, its configuration), and wait as a draining server asked
-/// (two seconds and a fifth), or as its own backoff does (half a second).
-pub(super) const BACK: Duration = Duration::from_secs(8);
+/// (the bound, two seconds), or to give up an attempt that hangs (three seconds, by its configuration); and then waits
+/// as its backoff says (half a second), or as a server asked that drained (two seconds and a fifth).
+pub(super) const BACK: Duration = Duration::from_secs(5);
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_millis(100);
@@ -51,6 +51,8 @@ pub(super) struct Seen {
     pub(super) longest_absence: Duration,
     /// What may not be.
     pub(super) violations: Vec<String>,
+    /// When something was first seen.
+    pub(super) first_violation: Option<SystemTime>,
 }
 
 /// What is known, shared by who breaks things and who looks.
@@ -124,6 +126,9 @@ pub(super) fn watch(api: &Api, names: &[String], truth: &Truth, stop: &AtomicBoo
                     }
                 }
             }
+        }
+        if now.seen.first_violation.is_none() && !now.seen.violations.is_empty() {
+            now.seen.first_violation = Some(SystemTime::now());
         }
         let enough = now.seen.violations.len() >= 20;
         drop(now);

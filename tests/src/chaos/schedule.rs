@@ -8,7 +8,10 @@ use crate::proxy::{Break, Network};
 const STORM: Duration = Duration::from_secs(10);
 
 /// So long there are none between two storms: all must come right again.
-const CALM: Duration = Duration::from_secs(8);
+const CALM: Duration = Duration::from_secs(9);
+
+/// The place of the server among all that can be broken.
+const SERVER: usize = 0;
 
 /// What is broken, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl Kind {
     /// What can't be broken in two ways at once: the server, an agent's process, an agent's network.
     fn place(self) -> usize {
         match self {
-            Self::ServerKilled | Self::ServerStopped | Self::ServerFrozen => 0,
+            Self::ServerKilled | Self::ServerStopped | Self::ServerFrozen => SERVER,
             Self::AgentKilled(agent) | Self::AgentFrozen(agent) => 1 + 2 * agent,
             Self::Network(agent, _) | Self::Broken(agent, _) => 2 + 2 * agent,
         }
@@ -78,20 +81,21 @@ pub(super) fn schedule(seed: u64, length: Duration, agents: usize) -> Vec<Fault>
     let mut free_from = vec![Duration::ZERO; 1 + 2 * agents];
     let mut at = Duration::ZERO;
     loop {
-        at += Duration::from_millis(random.between(50, 350));
-        let storm_start = (STORM + CALM) * (at.as_secs_f64() / (STORM + CALM).as_secs_f64()) as u32;
-        if at >= storm_start + STORM {
-            at = storm_start + STORM + CALM;
+        at += Duration::from_millis(random.between(30, 220));
+        let into_cycle = Duration::from_millis((at.as_millis() % (STORM + CALM).as_millis()) as u64);
+        if into_cycle >= STORM {
+            at += STORM + CALM - into_cycle;
+            continue;
         }
         if at >= length {
             return faults;
         }
         let kind = random_kind(&mut random, agents);
-        let storm_end = (storm_start + STORM).min(length);
-        // Most are short; some are longer than it takes to be noticed.
+        let storm_end = (at - into_cycle + STORM).min(length);
+        // Most are short; some of the devices' are longer than it takes to be noticed.
         let lasting = match random.between(0, 3) {
-            0 => random.between(2_500, 6_500),
-            _ => random.between(50, 1_500),
+            0 if kind.place() != SERVER => random.between(2_500, 6_500),
+            _ => random.between(50, 1_000),
         };
         let until = if kind.lasts() { (at + Duration::from_millis(lasting)).min(storm_end) } else { at };
         if let Some(free_from) = free_from.get_mut(kind.place())

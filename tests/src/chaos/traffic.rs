@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -70,7 +71,7 @@ pub(super) fn send_up(name: &str, commands: &Commands, seed: u64, stop: &AtomicB
 }
 
 /// What was under way at the end: sent until it is acknowledged.
-pub(super) fn finish(name: &str, commands: &Commands, seed: u64, sent: &mut Sent) -> std::io::Result<()> {
+pub(super) fn finish(name: &str, commands: &Commands, seed: u64, sent: &mut Sent) -> io::Result<()> {
     let stream = StreamId(Random(seed).next());
     let last = sent.by_socket + BATCH;
     let mut program = Device::local(commands.state(), stream, Duration::from_secs(30))?;
@@ -114,6 +115,9 @@ pub(super) fn send_down(api: &Api, names: &[String], seed: u64, stop: &AtomicBoo
         let text = format!("order {number} to {name}");
         match api.post(&format!("/devices/{name}/messages"), &json!({ "body": text })) {
             Ok(_) => ordered.certain.push(text),
+            // Nobody was there to hear it.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
             Err(_) => ordered.uncertain.push(text),
         }
     }
