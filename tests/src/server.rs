@@ -105,7 +105,11 @@ impl Server {
         let mut process = Process::start(&binaries::holdfast(), &arguments, &log)?;
         let ready = wait::find(PATIENCE, || {
             let printed = process.printed();
-            let listen = printed.get(printed_before..).unwrap_or_default().lines().find_map(|line| listening(line, "listen"));
+            let listen = printed
+                .get(printed_before..)
+                .unwrap_or_default()
+                .lines()
+                .find_map(|line| listening(line, "listen"));
             listen.or_else(|| process.ended().map(|_| self.listen))
         });
         assert!(

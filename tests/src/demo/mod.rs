@@ -148,7 +148,11 @@ fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) {
         println!("  {holdfast_agent} {verb}");
     }
     if let Some(garden) = garden {
-        println!("  kill -STOP {}   {}", garden.id(), dim("# garden hangs: offline within 40 s; -CONT: online again"));
+        println!(
+            "  kill -STOP {}   {}",
+            garden.id(),
+            dim("# garden hangs: offline within 40 s; -CONT: online again")
+        );
     }
     if let Some(classic) = server.classic {
         println!("  {holdfast} client {classic}   {}", dim("# the original protocol"));
