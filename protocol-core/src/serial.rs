@@ -103,6 +103,8 @@ pub struct Link<'b> {
     resend_at: Instant,
 }
 
+const _: () = assert!(size_of::<Link<'_>>() <= 160, "a link is small beside its buffers");
+
 impl<'b> Link<'b> {
     /// A link that is down. `receive` holds the largest packet that this end takes, [`MIN_RECEIVE_BUFFER`]
     /// or more; `send` holds what is sent at once.

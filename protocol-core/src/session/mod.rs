@@ -120,6 +120,7 @@ pub struct Session<R> {
 }
 
 const _: () = assert!(size_of::<Session<Server>>() <= 256, "a session is at most 256 bytes");
+const _: () = assert!(size_of::<Event<'_>>() <= 128, "an event is moved about, and is small");
 const _: () = assert!(HEADER_LENGTH + Echo::MAX_LENGTH <= OUTPUT_ROOM, "every output fits its room");
 const _: () = assert!(
     HEADER_LENGTH + longest(&[Hello::MAX_LENGTH, Welcome::MAX_LENGTH, Close::MAX_LENGTH])
