@@ -25,9 +25,6 @@ pub(crate) struct Arguments {
     /// Where it listens
     #[arg(long)]
     listen: SocketAddr,
-    /// Echo message by message, each of so many bytes, in place of whatever one read gave
-    #[arg(long)]
-    message: Option<usize>,
 }
 
 /// Echoes until it is killed.
@@ -35,32 +32,25 @@ pub(crate) struct Arguments {
 /// # Errors
 /// It can't listen.
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    tokio::runtime::Runtime::new()?.block_on(serve(arguments))
+    tokio::runtime::Runtime::new()?.block_on(serve(arguments.listen))
 }
 
-async fn serve(arguments: &Arguments) -> Result {
+async fn serve(address: SocketAddr) -> Result {
     let acceptor = acceptor()?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(arguments.listen)?;
+    socket.bind(address)?;
     let listener = socket.listen(4_096)?;
     println!("ready");
     std::io::stdout().flush()?;
-    let message = arguments.message;
     loop {
         let (stream, _) = listener.accept().await?;
-        let acceptor = acceptor.clone();
         // A connection that fails has ended: there is nobody to be told.
-        tokio::spawn(async move {
-            match message {
-                Some(size) => echo_messages(acceptor, stream, size).await,
-                None => echo_reads(acceptor, stream).await,
-            }
-        });
+        tokio::spawn(echo(acceptor.clone(), stream));
     }
 }
 
-async fn echo_reads(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<()> {
+async fn echo(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = Box::pin(acceptor.accept(stream)).await?;
     let mut buffer = [0; 2_048];
@@ -68,17 +58,6 @@ async fn echo_reads(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result
         let length = stream.read(&mut buffer).await?;
         let Some(read @ [_, ..]) = buffer.get(..length) else { return Ok(()) };
         stream.write_all(read).await?;
-        stream.flush().await?;
-    }
-}
-
-async fn echo_messages(acceptor: TlsAcceptor, stream: TcpStream, size: usize) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = Box::pin(acceptor.accept(stream)).await?;
-    let mut message = vec![0; size];
-    loop {
-        stream.read_exact(&mut message).await?;
-        stream.write_all(&message).await?;
         stream.flush().await?;
     }
 }

@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// How many messages each keeps in flight
     #[arg(long, default_value_t = 1)]
     in_flight: usize,
+    /// Messages that may go at the same time go in one write, not in one each
+    #[arg(long)]
+    together: bool,
     /// How many bytes each message carries
     #[arg(long, default_value_t = 16)]
     payload: usize,
@@ -132,7 +135,8 @@ async fn measure_echoes(arguments: &Arguments) -> Result<Measured> {
     let end = begin + Duration::from_secs_f64(arguments.seconds);
     let mut talks = JoinSet::new();
     for connection in connections {
-        talks.spawn(connection.talk(arguments.in_flight, begin, end));
+        let talk = Talk { in_flight: arguments.in_flight, together: arguments.together, begin, end };
+        talks.spawn(connection.talk(talk));
     }
     sleep_until(begin.into()).await;
     let before = process::usage(arguments.process)?;
@@ -243,17 +247,16 @@ impl Connection {
     /// One message, and its echo.
     async fn say_once(&mut self) -> Result {
         let now = Instant::now();
-        let talk = Talk { in_flight: 1, begin: now, end: now };
-        match &mut self.stream {
-            Stream::Plain(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await?,
-            Stream::Secure(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await?,
-        };
-        Ok(())
+        let talk = Talk { in_flight: 1, together: false, begin: now, end: now };
+        self.have(talk).await.map(drop)
     }
 
-    /// Talks until `end`: gives the times, in microseconds, of the echoes that came after `begin`.
-    async fn talk(mut self, in_flight: usize, begin: Instant, end: Instant) -> Result<Vec<u32>> {
-        let talk = Talk { in_flight, begin, end };
+    /// Talks to the end: gives the times, in microseconds, of the echoes that were measured.
+    async fn talk(mut self, talk: Talk) -> Result<Vec<u32>> {
+        self.have(talk).await
+    }
+
+    async fn have(&mut self, talk: Talk) -> Result<Vec<u32>> {
         match &mut self.stream {
             Stream::Plain(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await,
             Stream::Secure(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await,
@@ -261,9 +264,12 @@ impl Connection {
     }
 }
 
-/// A conversation: as many messages are sent as were echoed, in one write.
+/// A conversation: as many messages are sent as were echoed.
 struct Talk {
     in_flight: usize,
+    /// They go in one write, not in one each.
+    together: bool,
+    /// Echoes are measured that come between these two.
     begin: Instant,
     end: Instant,
 }
@@ -279,13 +285,12 @@ impl Talk {
             for _ in 0..room {
                 dialogue.send(&mut output)?;
                 sent.push_back(now);
+                if !self.together {
+                    write(stream, &mut output).await?;
+                }
             }
             dialogue.answer(&mut output)?;
-            if !output.is_empty() {
-                stream.write_all(&output).await?;
-                stream.flush().await?;
-                output.clear();
-            }
+            write(stream, &mut output).await?;
             if stream.read_buf(input).await? == 0 {
                 return Err(Error::talk("the server has ended it"));
             }
@@ -301,4 +306,13 @@ impl Talk {
             }
         }
     }
+}
+
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, output: &mut Vec<u8>) -> Result {
+    if !output.is_empty() {
+        stream.write_all(output).await?;
+        stream.flush().await?;
+        output.clear();
+    }
+    Ok(())
 }

@@ -20,8 +20,9 @@ pub(crate) struct Row {
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Measure {
-    /// Echoes, with so many messages in flight on each connection, of so many bytes.
-    Echoes { in_flight: usize, payload: usize },
+    /// Echoes, with so many messages in flight on each connection, of so many bytes; those that may go at the
+    /// same time go in one write, or in one each.
+    Echoes { in_flight: usize, together: bool, payload: usize },
     /// Memory of idle connections.
     Memory,
 }
@@ -42,7 +43,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "echo-1",
         title: "1 connection, 1 in flight, 16 bytes",
-        measure: Measure::Echoes { in_flight: 1, payload: 16 },
+        measure: Measure::Echoes { in_flight: 1, together: false, payload: 16 },
         connections: 1,
         servers: ECHO,
         aim: None,
@@ -50,7 +51,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "echo-64",
         title: "64 connections, 1 in flight, 16 bytes",
-        measure: Measure::Echoes { in_flight: 1, payload: 16 },
+        measure: Measure::Echoes { in_flight: 1, together: false, payload: 16 },
         connections: 64,
         servers: ECHO,
         aim: Some(Aim::OfPeer(0.8)),
@@ -58,7 +59,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "echo-64-1k",
         title: "64 connections, 1 in flight, 1 KiB",
-        measure: Measure::Echoes { in_flight: 1, payload: 1_024 },
+        measure: Measure::Echoes { in_flight: 1, together: false, payload: 1_024 },
         connections: 64,
         servers: ECHO,
         aim: None,
@@ -66,15 +67,23 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "echo-64x16",
         title: "64 connections, 16 in flight, 16 bytes",
-        measure: Measure::Echoes { in_flight: 16, payload: 16 },
+        measure: Measure::Echoes { in_flight: 16, together: false, payload: 16 },
         connections: 64,
-        servers: &[Server::Holdfast, Server::BareEcho, Server::MessageEcho],
+        servers: ECHO,
         aim: Some(Aim::OfPeer(0.5)),
+    },
+    Row {
+        name: "echo-64x16-together",
+        title: "64 connections, 16 in flight in one write, 16 bytes",
+        measure: Measure::Echoes { in_flight: 16, together: true, payload: 16 },
+        connections: 64,
+        servers: ECHO,
+        aim: None,
     },
     Row {
         name: "echo-1000",
         title: "1,000 connections, 1 in flight, 16 bytes",
-        measure: Measure::Echoes { in_flight: 1, payload: 16 },
+        measure: Measure::Echoes { in_flight: 1, together: false, payload: 16 },
         connections: 1_000,
         servers: ECHO,
         aim: None,
@@ -82,7 +91,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "classic-64",
         title: "classic, 64 connections, 1 in flight, 16 bytes",
-        measure: Measure::Echoes { in_flight: 1, payload: 16 },
+        measure: Measure::Echoes { in_flight: 1, together: false, payload: 16 },
         connections: 64,
         servers: &[Server::Classic, Server::Original],
         aim: Some(Aim::OfPeer(3.0)),

@@ -76,7 +76,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
-    let is_chosen = |row: &&Row| names.is_empty() || names.iter().any(|name| row.name.starts_with(name));
+    let is_one = |name: &String| ROWS.iter().any(|row| row.name == name);
+    let is_meant = |row: &Row, name: &String| row.name == name || !is_one(name) && row.name.starts_with(name);
+    let is_chosen = |row: &&Row| names.is_empty() || names.iter().any(|name| is_meant(row, name));
     let rows: Vec<_> = ROWS.iter().filter(is_chosen).collect();
     if rows.is_empty() {
         return Err(Error::Told(format!("nothing is called {}; --list names all", names.join(" or "))));
@@ -99,11 +101,11 @@ fn place(arguments: &Arguments) -> Result<Place> {
 fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<RowResult> {
     eprintln!("measuring {}: {}", row.name, row.title);
     match row.measure {
-        Measure::Echoes { in_flight, payload } => {
+        Measure::Echoes { in_flight, together, payload } => {
             let servers = row
                 .servers
                 .iter()
-                .map(|server| Running::start(*server, place, row.connections, payload))
+                .map(|server| Running::start(*server, place, row.connections))
                 .collect::<Result<Vec<_>>>()?;
             let size = [
                 ("--connections", row.connections.to_string()),
@@ -119,7 +121,11 @@ fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<Ro
                     turns.reverse();
                 }
                 for (server, measured) in turns {
-                    let result: Measured = load(server.load(place)?, &size)?;
+                    let mut command = server.load(place)?;
+                    if together {
+                        command.arg("--together");
+                    }
+                    let result: Measured = load(command, &size)?;
                     eprintln!("  {:<26}{:>9.0}/s", server.server.name(), result.rate);
                     measured.push(result);
                 }
@@ -129,7 +135,7 @@ fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<Ro
         Measure::Memory => {
             let mut measured = Vec::new();
             for server in row.servers {
-                let server = Running::start(*server, place, row.connections, 16)?;
+                let server = Running::start(*server, place, row.connections)?;
                 let size = [("--connections", row.connections.to_string()), ("--seconds", "0".to_owned())];
                 let idle: Idle = load(server.load(place)?, &size)?;
                 eprintln!("  {:<26}{:>9.0} bytes", server.server.name(), idle.memory);

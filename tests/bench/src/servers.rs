@@ -28,8 +28,6 @@ pub(crate) enum Server {
     Classic,
     /// The bare TLS echo: each read is written back as a whole.
     BareEcho,
-    /// The bare TLS echo, message by message: each is read and written back by itself.
-    MessageEcho,
     /// The stand-in for the original server.
     Original,
 }
@@ -41,7 +39,6 @@ impl Server {
             Self::Holdfast => "holdfast",
             Self::Classic => "holdfast, classic",
             Self::BareEcho => "bare TLS echo",
-            Self::MessageEcho => "bare TLS echo by message",
             Self::Original => "original (Python)",
         }
     }
@@ -49,7 +46,7 @@ impl Server {
     const fn speaks(self) -> Speak {
         match self {
             Self::Holdfast => Speak::Framed,
-            Self::BareEcho | Self::MessageEcho => Speak::Bare,
+            Self::BareEcho => Speak::Bare,
             Self::Classic | Self::Original => Speak::Classic,
         }
     }
@@ -73,11 +70,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it for at most `devices` connections, with messages of `payload` bytes.
+    /// Starts it for at most `devices` connections.
     ///
     /// # Errors
     /// It can't be prepared or started.
-    pub(crate) fn start(server: Server, place: &Place, devices: usize, payload: usize) -> Result<Self> {
+    pub(crate) fn start(server: Server, place: &Place, devices: usize) -> Result<Self> {
         let directory = place.directory.join(server.name().replace([' ', ',', '(', ')'], "-"));
         // Nothing of an earlier run is left; if it can't go, what follows says so.
         let _ = fs::remove_dir_all(&directory);
@@ -89,12 +86,9 @@ impl Running {
                 ready = "ready:";
                 holdfast(server, place, &directory, address, devices)?
             }
-            Server::BareEcho | Server::MessageEcho => {
+            Server::BareEcho => {
                 let mut command = Command::new(env::current_exe()?);
                 command.args(["echo", "--listen", &address.to_string()]);
-                if server == Server::MessageEcho {
-                    command.args(["--message", &payload.to_string()]);
-                }
                 command
             }
             Server::Original => {
