@@ -227,7 +227,7 @@ impl Acceptor {
             .and_then(|certificate| ParsedCertificate::try_from(certificate).ok())
             .map(|certificate| Pin(Sha256::digest(certificate.subject_public_key_info()).into()))
             .ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-        Ok((Stream { inner }, Peer { key, protocol }))
+        Ok((Stream { inner: Box::new(inner) }, Peer { key, protocol }))
     }
 }
 
@@ -286,7 +286,8 @@ impl ClientCertVerifier for AnyKey {
 /// The bytes inside a TLS connection.
 #[derive(Debug)]
 pub struct Stream {
-    inner: TlsStream<TcpStream>,
+    /// Boxed, as it is large: a future that hands it on has a place for it at each step.
+    inner: Box<TlsStream<TcpStream>>,
 }
 
 impl AsyncRead for Stream {
