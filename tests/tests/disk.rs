@@ -18,8 +18,9 @@ fn in_namespace(test: &str) -> io::Result<bool> {
         command.args(["--user", "--map-root-user"]);
     }
     command.arg("--mount").arg(env::current_exe()?).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let status = command.status()?;
-    assert!(status.success(), "the test failed in its namespace, or none could be made: {status}");
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the test failed in its namespace, or none could be made: {said}");
     Ok(false)
 }
 

@@ -89,6 +89,8 @@ pub fn run(plan: Plan) -> io::Result<Report> {
         }
         let mut broken = come_right(&fleet, &names, &sent);
         broken.extend(account(&fleet, &names, &sent, &ordered));
+        // From here on nobody is there to be shown.
+        truth.server_is(false);
         let sessions = shut_down(&mut fleet, &mut broken)?;
         let seen = truth.seen();
         broken.extend(seen.violations.iter().cloned());
@@ -130,6 +132,10 @@ fn break_all(
         } else if let Some(fault) = begins.next() {
             fleet.begin(fault);
             *counts.entry(fault.kind.name()).or_default() += 1;
+            let total: u64 = counts.values().sum();
+            if total.is_multiple_of(50) {
+                println!("{:>5} s: {total} faults, so far", start.elapsed().as_secs());
+            }
             ends.push((fault.until, fault));
         } else {
             return Ok(counts);

@@ -4,7 +4,8 @@ mod parts;
 mod screen;
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -35,7 +36,7 @@ pub struct Places {
 pub fn run(places: &Places, once: bool) -> io::Result<()> {
     let _lock = take_place(&places.demo)?;
     let signals = parts::Signals::watch()?;
-    println!("{}\n", bold("Holdfast: one server, two devices, on this machine"));
+    writeln!(io::stdout(), "{}\n", bold("Holdfast: one server, two devices, on this machine"))?;
 
     let parts = Parts { places };
     let server = parts.start_server()?;
@@ -43,29 +44,34 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     for name in DEVICES {
         agents.push(parts.enrol(&server, name)?);
     }
-    println!("  devices   {} enrolled, each by one line; running, and online", DEVICES.join(" and "));
+    writeln!(
+        io::stdout(),
+        "  devices   {} enrolled, each by one line; running, and online",
+        DEVICES.join(" and ")
+    )?;
     talk(&server, &agents)?;
 
     let data = shown(&server.data);
-    println!("\n{}", dim(&format!("$ holdfast devices --data {data}")));
-    print!("{}", server.tell(&["devices"])?);
-    println!("\n{}", dim(&format!("$ holdfast messages --data {data}")));
-    print!("{}", server.tell(&["messages"])?);
-    println!();
+    writeln!(io::stdout(), "\n{}", dim(&format!("$ holdfast devices --data {data}")))?;
+    write!(io::stdout(), "{}", server.tell(&["devices"])?)?;
+    writeln!(io::stdout(), "\n{}", dim(&format!("$ holdfast messages --data {data}")))?;
+    write!(io::stdout(), "{}", server.tell(&["messages"])?)?;
+    writeln!(io::stdout())?;
     if once {
         check(&server, &agents)?;
         end(server, agents)?;
-        println!("the demo works");
+        writeln!(io::stdout(), "the demo works")?;
         return Ok(());
     }
-    invite_to_try(places, &server, &agents);
+    invite_to_try(places, &server, &agents)?;
     let mut live = Live::default();
     while !signals.came_within(std::time::Duration::from_secs(1)) {
-        live.show(&server.tell(&["devices"])?)?;
+        // Whoever tries `holdfast stop` sees what then comes of it.
+        live.show(&server.tell(&["devices"]).unwrap_or_else(|error| format!("{error}\n")))?;
     }
-    println!("\nending everything…");
+    writeln!(io::stdout(), "\nending everything…")?;
     end(server, agents)?;
-    println!("all has ended; {} may be removed", shown(&places.demo));
+    writeln!(io::stdout(), "all has ended; {} may be removed", shown(&places.demo))?;
     Ok(())
 }
 
@@ -96,12 +102,12 @@ fn talk(server: &Server, agents: &[Agent]) -> io::Result<()> {
     for (name, text) in SAID {
         if let Some(agent) = agent(name) {
             agent.tell(&["send", text])?;
-            println!("  message   {name} {} server   {text:?}", dim("→"));
+            writeln!(io::stdout(), "  message   {name} {} server   {text:?}", dim("→"))?;
         }
     }
     for (name, text) in TOLD {
         server.tell(&["send", name, text])?;
-        println!("  message   server {} {name}   {text:?}", dim("→"));
+        writeln!(io::stdout(), "  message   server {} {name}   {text:?}", dim("→"))?;
     }
     server.wait_all_through(SAID.len() + TOLD.len())
 }
@@ -134,18 +140,18 @@ fn end(server: Server, agents: Vec<Agent>) -> io::Result<()> {
     server.end()
 }
 
-fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) {
+fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) -> io::Result<()> {
     let program = |name: &str| shown(&places.programs.join(name));
     let (holdfast, holdfast_agent) = (program("holdfast"), program("holdfast-agent"));
     let garden = agents.iter().find(|agent| agent.name == DEVICES[0]);
     let state = garden.map(|agent| shown(&agent.state)).unwrap_or_default();
-    println!("{}\n", bold("Try next, in another terminal, from this folder:"));
-    println!("  export HOLDFAST_DATA={} HOLDFAST_STATE={state}", shown(&server.data));
+    writeln!(io::stdout(), "{}\n", bold("Try next, in another terminal, from this folder:"))?;
+    writeln!(io::stdout(), "  export HOLDFAST_DATA={} HOLDFAST_STATE={state}", shown(&server.data))?;
     for verb in ["messages --follow", "events --follow", "send garden 'good night'", "ping garage"] {
-        println!("  {holdfast} {verb}");
+        writeln!(io::stdout(), "  {holdfast} {verb}")?;
     }
     for verb in ["send 'someone is at the door'", "receive"] {
-        println!("  {holdfast_agent} {verb}");
+        writeln!(io::stdout(), "  {holdfast_agent} {verb}")?;
     }
     if let Some(garden) = garden {
         println!(
@@ -155,9 +161,9 @@ fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) {
         );
     }
     if let Some(classic) = server.classic {
-        println!("  {holdfast} client {classic}   {}", dim("# the original protocol"));
+        writeln!(io::stdout(), "  {holdfast} client {classic}   {}", dim("# the original protocol"))?;
     }
-    println!("\n{}", bold("The devices now (Ctrl-C ends everything):"));
+    writeln!(io::stdout(), "\n{}", bold("The devices now (Ctrl-C ends everything):"))
 }
 
 /// A path as a person writes it: relative to where they are, if it is below.

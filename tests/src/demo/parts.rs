@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
+    io::{self, Write},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
@@ -92,7 +93,7 @@ impl Parts<'_> {
             arguments.extend([option.to_owned(), shown(path)]);
         }
         for (option, port) in ports {
-            arguments.extend([option.to_owned(), format!("127.0.0.1:{}", free_or_any(port))]);
+            arguments.extend([option.to_owned(), format!("127.0.0.1:{}", free_or_any(port)?)]);
         }
         let mut process = Process::start(&program, &arguments, &log)?;
         let address = wait::find(PATIENCE, || match process.ended() {
@@ -105,7 +106,7 @@ impl Parts<'_> {
                 process.printed()
             )));
         };
-        println!("  server    runs on {address}, with its data in {}", shown(&data));
+        writeln!(io::stdout(), "  server    runs on {address}, with its data in {}", shown(&data))?;
         let classic = process.printed().lines().find_map(|line| listening(line, "classic"));
         Ok(Server { program, data, classic, process })
     }
@@ -213,10 +214,13 @@ fn tell(program: &Path, arguments: &[impl AsRef<OsStr>]) -> io::Result<String> {
 }
 
 /// This port, or 0 for any if it is taken; and then it is said.
-fn free_or_any(port: u16) -> u16 {
+fn free_or_any(port: u16) -> io::Result<u16> {
     if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-        return port;
+        return Ok(port);
     }
-    println!("  note      port {port} is taken by another program: the demo uses another port in its place");
-    0
+    writeln!(
+        io::stdout(),
+        "  note      port {port} is taken by another program: the demo uses another port in its place"
+    )?;
+    Ok(0)
 }

@@ -120,14 +120,21 @@ const STEPS: &[&Step] = &[
 ];
 
 /// What `--slow` adds.
-const SLOW_STEPS: &[&Step] = &[&Step {
-    name: "slow-tests",
-    about: "all tests with bigger counts, and those that are ignored for their length",
-    run: || {
-        let tests = Shell::cargo("test --workspace --lib --bins --tests -- --include-ignored");
-        cargo_test(tests.environment("HOLDFAST_SLOW", "1").environment("PROPTEST_CASES", "10000"))
+const SLOW_STEPS: &[&Step] = &[
+    &Step {
+        name: "slow-tests",
+        about: "all tests with bigger counts, and those that are ignored for their length",
+        run: || {
+            let tests = Shell::cargo("test --workspace --lib --bins --tests -- --include-ignored");
+            cargo_test(tests.environment("HOLDFAST_SLOW", "1").environment("PROPTEST_CASES", "10000"))
+        },
     },
-}];
+    &Step {
+        name: "slow-chaos",
+        about: "a long time of everything breaking at random",
+        run: || chaos::step(300, 2),
+    },
+];
 
 /// What `--advisories` adds.
 const ADVISORIES: &Step = &Step {
