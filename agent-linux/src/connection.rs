@@ -42,7 +42,7 @@ pub enum End {
     #[error("the device was enrolled anew")]
     Enrolled,
     /// The server ended it.
-    #[error("the server closed the connection: {detail} ({reason:?})")]
+    #[error("the server closed the connection: {detail} ({reason})")]
     Closed {
         /// Why.
         reason: CloseReason,

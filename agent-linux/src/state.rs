@@ -1,9 +1,9 @@
 //! The state directory, and who may use it.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -42,19 +42,13 @@ pub enum StateError {
 }
 
 impl StateDirectory {
-    /// Opens the directory, and makes it if need be. If others may look into it, they no longer may.
+    /// Opens the directory, and makes it, for its owner alone, if need be. One that is there is left as it is: it may
+    /// be meant for others too, such as /tmp. What is in it is for its owner alone.
     ///
     /// # Errors
     /// [`StateError::File`].
     pub fn make(path: &Path) -> Result<Self, StateError> {
-        let make = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
-                fs::set_permissions(path, Permissions::from_mode(0o700))?;
-            }
-            Ok(())
-        };
-        make().map_err(file_error(path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(file_error(path))?;
         Ok(Self { path: path.to_owned() })
     }
 
@@ -166,6 +160,8 @@ fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     #[test]
@@ -173,10 +169,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("deep/state");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        fs::create_dir_all(&path).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         let state = StateDirectory::make(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
+        fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+        StateDirectory::make(root.path()).unwrap();
+        assert_eq!(mode(root.path()), 0o755, "one that is there is left as it is");
         state.write("file", "text").unwrap();
         assert_eq!(mode(&state.file("file")), 0o600);
         assert_eq!(state.read("file").unwrap().as_deref(), Some("text"));

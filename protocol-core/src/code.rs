@@ -1,11 +1,13 @@
 //! Codes that may grow: plain numbers on the wire, names in the code.
 //!
-//! A reader carries a number it does not know as `Other`, so that an older peer survives a newer one's codes.
+//! They are shown by a name of lower-case words and hyphens. A reader carries a number it does not know as `Other`, so that an older peer survives a newer one's codes.
+
+use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! codes {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $code:ident = $number:literal,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $code:ident = $number:literal $word:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {
@@ -32,6 +34,15 @@ macro_rules! codes {
             }
         }
 
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$code => formatter.write_str($word),)*
+                    Self::Other(number) => write!(formatter, "code-{number}"),
+                }
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 u16::from(*self).serialize(serializer)
@@ -50,13 +61,13 @@ codes! {
     /// What a connection is for (`docs/protocol.md`, Kinds of connection).
     ConnectionKind {
         /// A device's one connection for presence and messages: the newest replaces an older one.
-        Control = 1,
+        Control = 1 "control",
         /// A task's own connection for bulk data.
-        Data = 2,
+        Data = 2 "data",
         /// Carries the session of a device that is wired to the one that holds the key.
-        Gateway = 3,
+        Gateway = 3 "gateway",
         /// A local program's, over a Unix socket.
-        Local = 4,
+        Local = 4 "local",
     }
 }
 
@@ -64,36 +75,36 @@ codes! {
     /// Why a connection ends (`docs/protocol.md`, Reasons).
     CloseReason {
         /// The sender is done.
-        Finished = 0,
+        Finished = 0 "finished",
         /// The server stops for now: come back after the time given.
-        Draining = 1,
+        Draining = 1 "draining",
         /// A newer connection of the same device took this one's place.
-        Replaced = 2,
+        Replaced = 2 "replaced",
         /// Another live device holds the same identity.
-        Clone = 3,
+        Clone = 3 "clone",
         /// The key is not registered: enrol first.
-        UnknownKey = 4,
+        UnknownKey = 4 "unknown-key",
         /// The key was registered and is revoked.
-        Revoked = 5,
+        Revoked = 5 "revoked",
         /// The versions of the two peers do not overlap.
-        NoCommonVersion = 6,
+        NoCommonVersion = 6 "no-common-version",
         /// The peer broke the protocol.
-        ProtocolError = 7,
+        ProtocolError = 7 "protocol-error",
         /// A message's number was archived before with other content.
-        Conflict = 8,
+        Conflict = 8 "conflict",
         /// The server has no room for this now: come back after the time given.
-        Overloaded = 9,
+        Overloaded = 9 "overloaded",
         /// The token is not known.
-        TokenUnknown = 10,
+        TokenUnknown = 10 "token-unknown",
         /// The token is past its time.
-        TokenExpired = 11,
+        TokenExpired = 11 "token-expired",
         /// The token was used as often as it may be.
-        TokenUsedUp = 12,
+        TokenUsedUp = 12 "token-used-up",
         /// The peer was silent for too long.
-        Silent = 13,
+        Silent = 13 "silent",
         /// This kind of connection is not served here.
-        NotServed = 14,
+        NotServed = 14 "not-served",
         /// The name that the token gives is another device's.
-        NameTaken = 15,
+        NameTaken = 15 "name-taken",
     }
 }

@@ -7,13 +7,13 @@ use std::{
     path::Path,
 };
 
-/// Makes a directory, and those above it, that only its owner may enter; tightens one that is there.
+/// Makes a directory, and those above it, that only its owner may enter. One that is there is left as it is: it may be
+/// meant for others too, such as /tmp.
 ///
 /// # Errors
 /// What the system said.
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o700))
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Puts a file that only its owner may read in the place of `path`: after a crash the old one is there or

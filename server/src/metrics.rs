@@ -203,7 +203,7 @@ mod tests {
     fn figures_are_rendered_for_prometheus() {
         let metrics = Metrics::new();
         metrics.connected("control");
-        metrics.refused("UnknownKey");
+        metrics.refused("unknown-key");
         metrics.messages(Way::In, 3, 48);
         metrics.event("device-connected");
         metrics.committed(64, Duration::from_millis(2));
@@ -211,7 +211,7 @@ mod tests {
         let text = metrics.render(Snapshot { online: 7, ..Snapshot::default() });
         for line in [
             "holdfast_connections_total{kind=\"control\"} 1",
-            "holdfast_refusals_total{reason=\"UnknownKey\"} 1",
+            "holdfast_refusals_total{reason=\"unknown-key\"} 1",
             "holdfast_messages_total{direction=\"in\"} 3",
             "holdfast_message_bytes_total{direction=\"in\"} 48",
             "holdfast_events_total{kind=\"device-connected\"} 1",

@@ -36,10 +36,10 @@ impl Refusal {
     /// Writes it down. The store leaves out most of a storm.
     pub async fn record(&self, store: &Store) {
         let device = self.device.as_ref().map(|device| device.name.as_str());
-        tracing::info!(address = %self.address, reason = ?self.reason, detail = self.detail, device, "refused");
+        tracing::info!(address = %self.address, reason = %self.reason, detail = self.detail, device, "refused");
         let mut event = NewEvent::new(self.event)
             .address(self.address.ip())
-            .detail("reason", format!("{:?}", self.reason))
+            .detail("reason", self.reason.to_string())
             .detail("text", self.detail.as_str());
         if let Some(key) = self.key {
             event = event.detail("key", key.to_string());

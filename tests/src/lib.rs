@@ -4,6 +4,8 @@
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
 //! no agent would. [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
 
+#![forbid(unsafe_code)]
+
 pub mod agent;
 pub mod api;
 pub mod binaries;

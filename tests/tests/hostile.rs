@@ -72,14 +72,14 @@ fn strangers_and_the_revoked_are_told_so() -> io::Result<()> {
     let closed = say(&scene.server, &Key::new(), &hello)?;
     assert_eq!(closed.reason, CloseReason::UnknownKey, "{closed:?}");
     assert!(closed.detail.contains("holdfast enroll"), "{closed:?}");
-    scene.server.wait_event("connection-refused", |event| reason(event) == "UnknownKey");
+    scene.server.wait_event("connection-refused", |event| reason(event) == "unknown-key");
 
     let key = scene.key("lost")?;
     let mut device = Device::online(scene.server.address(), &key)?;
     scene.server.tell(&["revoke", "lost"]);
     assert_eq!(device.farewell()?.reason, CloseReason::Revoked);
     assert_eq!(say(&scene.server, &key, &hello)?.reason, CloseReason::Revoked);
-    let refused = scene.server.wait_event("connection-refused", |event| reason(event) == "Revoked");
+    let refused = scene.server.wait_event("connection-refused", |event| reason(event) == "revoked");
     assert_eq!(refused["device"], "lost", "{refused:#}");
     assert_eq!(refused["address"], "127.0.0.1", "{refused:#}");
     scene.server.wait_event("device-revoked", |event| event["device"] == "lost");
@@ -223,7 +223,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
     let elsewhere = Server::configured("", Some(server.address()))?;
     let closed = Key::new().enrol(&elsewhere.invite(&[]))?;
     assert_eq!(closed.tag, Tag::CLOSE);
-    server.wait_event("enrolment-refused", |event| event["detail"]["reason"] == "TokenUnknown");
+    server.wait_event("enrolment-refused", |event| event["detail"]["reason"] == "token-unknown");
 
     // Several devices by one line, with numbers.
     let line = server.invite(&["--name", "many", "--uses", "2"]);
@@ -283,7 +283,7 @@ fn an_agent_does_not_speak_with_the_wrong_server() -> io::Result<()> {
     proxy.break_all(agent.process_id().unwrap_or(0), holdfast_tests::proxy::Break::Cut);
     behind.wait_online("loyal", false);
     agent.send("two");
-    right.wait_event("connection-refused", |event| reason(event) == "ProtocolError");
+    right.wait_event("connection-refused", |event| reason(event) == "protocol-error");
     assert!(right.ask(&["messages"]).is_empty());
     proxy.lead_to(behind.address());
     wait::until("it comes back", || behind.archived("loyal"), |all| all == &["one", "two"]);

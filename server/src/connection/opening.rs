@@ -66,6 +66,9 @@ impl<E: Into<End>> From<E> for Refused {
     }
 }
 
+/// How long it may take to see who a peer is, beyond the wait for its hello: also where the store does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Brings a session from its first byte to its welcome, and the device into the registry.
 pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     host: &Arc<Host>,
@@ -74,6 +77,27 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     key: Pin,
     address: SocketAddr,
 ) -> Result<Opened, Refused> {
+    let patience = host.limits.opening_timeout + PATIENCE;
+    let (device, hello) =
+        tokio::time::timeout(patience, identify(host, wire, session, key, address))
+            .await
+            .unwrap_or_else(|_| Err(told(CloseReason::Overloaded, 10, "the server takes too long").into()))?;
+    let opened = enter(host, device, hello, address).await?;
+    if known_device(host, key).await.is_err() {
+        // Revoked while it opened: whoever did that found nobody in this place yet.
+        opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
+    }
+    Ok(opened)
+}
+
+/// Hears who the peer is, and sees that it may come in.
+async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
+    host: &Host,
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+    key: Pin,
+    address: SocketAddr,
+) -> Result<(DeviceRef, Hello), Refused> {
     let hello = hear_hello(wire, session).await?;
     write_due(session, wire)?;
     if hello.kind != ConnectionKind::Control {
@@ -81,12 +105,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let device = known_device(host, key).await?;
     make_way(host, &device, hello, address).await?;
-    let opened = enter(host, device, hello, address).await?;
-    if known_device(host, key).await.is_err() {
-        // Revoked while it opened: whoever did that found nobody in this place yet.
-        opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
-    }
-    Ok(opened)
+    Ok((device, hello))
 }
 
 /// A device with a place among those who are online, and a session's row: both are ended by whoever has this.

@@ -57,7 +57,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             (Arc::clone(&host.connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
         let (Ok(known), Ok(unknown)) = permits else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
-            METRICS.refused("TooMany");
+            METRICS.refused("too-many");
             tracing::warn!(%address, "refused: as many connections are open as may be");
             continue;
         };
