@@ -1,6 +1,9 @@
 //! What every connection shares: the store, the registry, and the terms that devices are given.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use protocol_core::message::{Endpoints, Pin, Text, Window};
 
@@ -31,6 +34,8 @@ pub struct Host {
     pub limits: Limits,
     /// Where and by which keys the server is found.
     pub address_book: AddressBook,
+    /// What devices are told once the server stops.
+    pub last_word: OnceLock<Farewell>,
 }
 
 impl Host {
@@ -44,14 +49,17 @@ impl Host {
             keep_alive: config.keep_alive,
             limits: config.limits,
             address_book: AddressBook { current: keys.current_pin(), next: keys.next_pin(), addresses },
+            last_word: OnceLock::new(),
         }
     }
 
     /// Tells every device to come back, and waits until all connections have ended and what became of them is
     /// written, or `patience` is over. Gives how many were still there then.
-    pub async fn drain(&self, farewell: impl Fn() -> Farewell, patience: Duration) -> usize {
+    pub async fn drain(&self, farewell: Farewell, patience: Duration) -> usize {
+        // First said for those who are just opening: each looks here when it has taken its place.
+        let farewell = self.last_word.get_or_init(|| farewell);
         for online in self.registry.all() {
-            online.mailbox.close(farewell());
+            online.mailbox.close(farewell.clone());
         }
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         // Past the patience the caller goes on, whoever is left.

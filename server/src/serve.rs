@@ -208,9 +208,8 @@ impl RunningServer {
         shutdown.request(cause.as_str());
         tracing::info!(cause, "stopping: devices are told to come back");
         self.parts.abort_all();
-        let farewell = || {
-            Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY)
-        };
+        let farewell =
+            Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY);
         let classic = async {
             match &self.classic {
                 Some(classic) => classic.drain(DRAIN_PATIENCE).await,

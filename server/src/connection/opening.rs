@@ -87,6 +87,10 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         // Revoked while it opened: whoever did that found nobody in this place yet.
         opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
     }
+    if let Some(farewell) = host.last_word.get() {
+        // The server stops: whoever told the devices found nobody in this place yet.
+        opened.place.online().mailbox.close(farewell.clone());
+    }
     Ok(opened)
 }
 

@@ -224,6 +224,18 @@ async fn the_newest_connection_of_one_start_replaces_the_older() {
 }
 
 #[tokio::test]
+async fn whoever_opens_while_the_server_stops_is_told_so_too() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let farewell = Farewell::new(CloseReason::Draining, "the server stops");
+    assert_eq!(host.drain(farewell, PATIENCE).await, 0);
+    let mut late = Peer::welcomed(&host, KEY, &hello(1)).await;
+    late.closed(CloseReason::Draining).await;
+    assert_eq!(host.registry.count(), 0);
+}
+
+#[tokio::test]
 async fn a_clone_is_refused_while_the_original_answers() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
