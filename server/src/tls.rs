@@ -4,12 +4,12 @@
 //! authority signs anything and no date is looked at: many devices have no clock at boot, and the
 //! registered key decides, not the calendar. What TLS proves is that the peer holds the key.
 
+mod stream;
+
 use std::{
     io,
     path::{Path, PathBuf},
-    pin::Pin as Pinned,
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use protocol_core::message::Pin;
@@ -26,11 +26,9 @@ use rustls::{
     version::TLS13,
 };
 use sha2::{Digest, Sha256};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::net::TcpStream;
+
+pub use stream::Stream;
 
 use crate::files;
 
@@ -176,7 +174,7 @@ pub struct Peer {
 /// Makes TLS connections out of TCP connections.
 #[derive(Clone)]
 pub struct Acceptor {
-    inner: TlsAcceptor,
+    config: Arc<ServerConfig>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -207,7 +205,7 @@ impl Acceptor {
         config.alpn_protocols = Protocol::ALL.map(|protocol| protocol.name().as_bytes().to_vec()).into();
         // Each connection proves the key anew: a resumed one would outlive its device's revocation.
         config.send_tls13_tickets = 0;
-        Ok(Self { inner: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { config: Arc::new(config) })
     }
 
     /// Shakes hands. The caller sets the deadline.
@@ -215,8 +213,8 @@ impl Acceptor {
     /// # Errors
     /// Whatever ended the handshake, in words.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
-        let inner = self.inner.accept(stream).await?;
-        let connection = inner.get_ref().1;
+        let stream = Stream::accept(Arc::clone(&self.config), stream).await?;
+        let connection = stream.agreed();
         let protocol = Protocol::ALL
             .into_iter()
             .find(|protocol| connection.alpn_protocol() == Some(protocol.name().as_bytes()))
@@ -227,7 +225,7 @@ impl Acceptor {
             .and_then(|certificate| ParsedCertificate::try_from(certificate).ok())
             .map(|certificate| Pin(Sha256::digest(certificate.subject_public_key_info()).into()))
             .ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-        Ok((Stream { inner: Box::new(inner) }, Peer { key, protocol }))
+        Ok((stream, Peer { key, protocol }))
     }
 }
 
@@ -280,41 +278,6 @@ impl ClientCertVerifier for AnyKey {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
-/// The bytes inside a TLS connection.
-#[derive(Debug)]
-pub struct Stream {
-    /// Boxed, as it is large: a future that hands it on has a place for it at each step.
-    inner: Box<TlsStream<TcpStream>>,
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pinned<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.inner).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pinned<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pinned::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pinned<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pinned::new(&mut self.inner).poll_shutdown(context)
     }
 }
 
