@@ -207,7 +207,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
 
     let line = server.invite(&["--name", "one"]);
     Agent::new("one")?.tell(&["enroll", &line]);
-    refused(&line, "TokenUsedUp", "used");
+    refused(&line, "token-used-up", "used");
 
     let taken = server.invite(&["--name", "two"]);
     server.invite(&["--name", "two"]);
@@ -217,7 +217,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
     let line = brief[0]["line"].as_str().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
     // Its second is soon over; the server's clock is this machine's.
     std::thread::sleep(Duration::from_millis(1_100));
-    refused(line, "TokenExpired", "expire");
+    refused(line, "token-expired", "expire");
 
     // The right form, and a token that was never given.
     let elsewhere = Server::configured("", Some(server.address()))?;
@@ -230,7 +230,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
     for _ in 0..2 {
         Key::enrolled(&line)?;
     }
-    refused(&line, "TokenUsedUp", "used");
+    refused(&line, "token-used-up", "used");
     let many = server.ask(&["devices"]);
     let many =
         many.iter().filter(|device| device["name"].as_str().is_some_and(|name| name.starts_with("many")));
