@@ -141,9 +141,13 @@ impl Keys {
 
 fn load_or_create(path: &Path) -> Result<KeyPair, KeyError> {
     let file_error = |source| KeyError::File { path: path.to_owned(), source };
+    let malformed = |reason: String| KeyError::Malformed { path: path.to_owned(), reason };
     match std::fs::read_to_string(path) {
         Ok(text) => KeyPair::from_pkcs8_pem_and_sign_algo(&text, &rcgen::PKCS_ECDSA_P256_SHA256)
-            .map_err(|error| KeyError::Malformed { path: path.to_owned(), reason: error.to_string() }),
+            .map_err(|error| malformed(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(malformed("it is no text".to_owned()))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = generate()?;
             files::replace_private(path, key.serialize_pem().as_bytes()).map_err(file_error)?;
@@ -316,8 +320,13 @@ mod tests {
     fn a_damaged_key_is_never_replaced() {
         let directory = TempDir::new().unwrap();
         Keys::load_or_create(directory.path()).unwrap();
-        fs::write(directory.path().join("current.pem"), "damaged").unwrap();
-        assert!(matches!(Keys::load_or_create(directory.path()), Err(KeyError::Malformed { .. })));
-        assert_eq!(fs::read_to_string(directory.path().join("current.pem")).unwrap(), "damaged");
+        let path = directory.path().join("current.pem");
+        for damaged in [b"damaged".as_slice(), b"-----BEGIN \xff\xfe", b""] {
+            fs::write(&path, damaged).unwrap();
+            let error = Keys::load_or_create(directory.path()).unwrap_err();
+            assert!(matches!(error, KeyError::Malformed { .. }), "{error:?}");
+            assert!(error.to_string().contains("restore it from a backup"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
     }
 }
