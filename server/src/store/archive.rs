@@ -102,7 +102,7 @@ impl Reply {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream {
     /// Its highest number; 0 if it has none.
-    pub(super) highest: i64,
+    pub(super) highest: u64,
     /// The message that has it.
     pub(super) last: MessageId,
 }
@@ -157,20 +157,18 @@ impl<'a> Batch<'a> {
             Some(stream) => *stream,
             None => find_stream(change.connection, incoming.device, UP, RandomId(incoming.stream))?,
         };
-        let outcome = match i64::try_from(incoming.number) {
-            Ok(number) if number > stream.highest => {
-                let id = self.insert(change, incoming, number, stream.last)?;
-                self.streams.0.insert(key, Stream { highest: number, last: id });
-                self.grown.push(key);
-                Outcome::New
-            }
-            Ok(number) if is_repeat(change.connection, incoming, number, stream)? => Outcome::Repeat,
-            // Another content; or a number that was passed over, or that no store can hold.
-            _ => {
-                record_conflict(change, incoming)?;
-                self.conflicting.push(Arc::clone(&incoming.reply));
-                Outcome::Conflict
-            }
+        let outcome = if incoming.number > stream.highest {
+            let id = self.insert(change, incoming, stream.last)?;
+            self.streams.0.insert(key, Stream { highest: incoming.number, last: id });
+            self.grown.push(key);
+            Outcome::New
+        } else if is_repeat(change.connection, incoming, stream)? {
+            Outcome::Repeat
+        } else {
+            // Another content, or a number that was passed over.
+            record_conflict(change, incoming)?;
+            self.conflicting.push(Arc::clone(&incoming.reply));
+            Outcome::Conflict
         };
         Ok(Some(outcome))
     }
@@ -179,7 +177,6 @@ impl<'a> Batch<'a> {
         &mut self,
         change: &mut Change<'_>,
         incoming: &Incoming,
-        number: i64,
         previous: MessageId,
     ) -> Result<MessageId, StoreError> {
         let id = change.next_message();
@@ -187,7 +184,7 @@ impl<'a> Batch<'a> {
             id,
             incoming.device,
             RandomId(incoming.stream),
-            number,
+            incoming.number.cast_signed(),
             previous,
             incoming.session,
             incoming.kind.as_str(),
@@ -228,13 +225,13 @@ pub(super) fn find_stream(
             "SELECT highest, last FROM streams WHERE device = ? AND direction = ? AND stream = ?",
         )?
         .query_row(params![device, direction, stream], |row| {
-            Ok(Stream { highest: row.get(0)?, last: row.get(1)? })
+            Ok(Stream { highest: row.get::<_, i64>(0)?.cast_unsigned(), last: row.get(1)? })
         })
         .optional()?;
     Ok(found.unwrap_or(Stream { highest: 0, last: MessageId(0) }))
 }
 
-/// Writes where a stream stands, which is never behind where it stood.
+/// Writes where a stream stands, which is never behind where it stood. (Those of the higher half are kept as negative.)
 pub(super) fn keep_stream(
     connection: &Connection,
     device: DeviceId,
@@ -246,19 +243,14 @@ pub(super) fn keep_stream(
         .prepare_cached(
             "INSERT INTO streams (device, direction, stream, highest, last) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET highest = excluded.highest, last = excluded.last
-                WHERE excluded.highest > highest",
+                WHERE (excluded.highest < 0, excluded.highest) > (highest < 0, highest)",
         )?
-        .execute(params![device, direction, id, stream.highest, stream.last])?;
+        .execute(params![device, direction, id, stream.highest.cast_signed(), stream.last])?;
     if kept == 1 { Ok(()) } else { Err(StoreError::Inconsistent("a stream's numbers would go back")) }
 }
 
 /// Whether the archive has this very message under this number.
-fn is_repeat(
-    connection: &Connection,
-    incoming: &Incoming,
-    number: i64,
-    stream: Stream,
-) -> Result<bool, StoreError> {
+fn is_repeat(connection: &Connection, incoming: &Incoming, stream: Stream) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT number, previous, kind, time, body FROM messages WHERE id = ? AND direction = 0",
     )?;
@@ -266,9 +258,9 @@ fn is_repeat(
     for _ in 0..LOOK_BACK {
         let mut rows = statement.query([id])?;
         let Some(row) = rows.next()? else { return Ok(false) };
-        let found: i64 = row.get(0)?;
-        if found <= number {
-            return Ok(found == number
+        let found = row.get::<_, i64>(0)?.cast_unsigned();
+        if found <= incoming.number {
+            return Ok(found == incoming.number
                 && row.get_ref(2)?.as_str() == Ok(incoming.kind.as_str())
                 && row.get::<_, i64>(3)? == time(incoming)
                 && row.get_ref(4)?.as_blob() == Ok(incoming.body.as_slice()));

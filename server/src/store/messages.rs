@@ -185,7 +185,7 @@ impl Store {
     pub async fn highest(&self, device: DeviceId, stream: u64) -> Result<u64, StoreError> {
         self.read(move |connection| {
             let stream = find_stream(connection, device, UP, RandomId(stream))?;
-            Ok(u64::try_from(stream.highest).unwrap_or(0))
+            Ok(stream.highest)
         })
         .await
     }
@@ -298,7 +298,7 @@ fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> R
             id,
             device,
             stream,
-            number,
+            number.cast_signed(),
             before.last,
             message.kind.as_str(),
             change.now,
@@ -313,7 +313,7 @@ fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> R
             .detail("kind", message.kind.as_str());
         change.event(&event)?;
     }
-    Ok(Queued { id, stream: stream.0, number: u64::try_from(number).unwrap_or(0) })
+    Ok(Queued { id, stream: stream.0, number })
 }
 
 fn waiting(
@@ -526,7 +526,7 @@ fn row(row: &Row<'_>, device: String) -> rusqlite::Result<MessageRow> {
         received_at: row.get(4)?,
         time: (time != 0).then_some(UnixMillis(time)),
         stream: row.get(6)?,
-        number: row.get(7)?,
+        number: row.get::<_, i64>(7)?.cast_unsigned(),
         session: row.get(8)?,
         expires_at: row.get(9)?,
         expired_at: row.get(10)?,

@@ -1,5 +1,5 @@
--- Times are milliseconds since 1970 (UTC). Streams, boots and the store's id are random 64-bit numbers,
--- kept as the signed integers of the same bits.
+-- Times are milliseconds since 1970 (UTC). Streams, boots and the store's id are random 64-bit numbers; they and the
+-- numbers of messages are kept as the signed integers of the same bits.
 
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
