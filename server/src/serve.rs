@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -105,10 +106,22 @@ struct RunningServer {
     parts: JoinSet<&'static str>,
 }
 
+/// Keys without a database: an operator may want it so, but not unknowingly.
+fn warn_of_missing_database(data: &Path) {
+    let database = data.join("holdfast.db");
+    if data.join("keys/current.pem").exists() && !database.exists() {
+        tracing::warn!(
+            database = %database.display(),
+            "there are keys, but no database: it begins anew, without any device; if that is not wanted, stop and restore it from a backup"
+        );
+    }
+}
+
 async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, ServeError> {
     let data = config.data.clone();
     files::create_private_directory(&data)
         .map_err(|source| ServeError::Data { path: data.display().to_string(), source })?;
+    warn_of_missing_database(&data);
     let keys = Keys::load_or_create(&data.join("keys"))?;
     let listener = listen(config.listen, "--listen")?;
     let classic_listener = config.classic.map(|address| listen(address, "--classic")).transpose()?;

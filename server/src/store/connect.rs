@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -51,9 +52,28 @@ fn create(path: &Path) -> Result<File, StoreError> {
         .map_err(|source| StoreError::File { path: path.to_owned(), source })
 }
 
+/// Makes the database if there is none. It gets its name when SQLite has written its header: whatever interrupts
+/// this, a database under this name is never empty by our doing.
+pub(super) fn begin(path: &Path) -> Result<(), StoreError> {
+    let file_error = |source| StoreError::File { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let unfinished = path.with_extension("db.new");
+            drop(create(&unfinished)?);
+            drop(open_plain(&unfinished)?);
+            fs::rename(&unfinished, path).map_err(file_error)
+        }
+        Err(error) => Err(file_error(error)),
+    }
+}
+
 /// The writer's connection. SQLite gives the log beside the database the database's mode.
 pub(super) fn open_writer(path: &Path, checkpoints: &Checkpoints) -> Result<Connection, StoreError> {
-    drop(create(path)?);
+    // SQLite would take it for a new database, and a server for a fleet without devices.
+    if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return Err(StoreError::Empty(path.to_owned()));
+    }
     let mut connection = open_plain(path)?;
     // 16 MiB of pages; a log that had to grow is cut back to 64 MiB.
     connection.execute_batch("PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;")?;

@@ -1,6 +1,9 @@
 //! What can go wrong with the store.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
@@ -20,6 +23,17 @@ pub enum StoreError {
     /// Another server runs on this data directory.
     #[error("{0} is in use by another holdfast server: stop that one, or choose another --data")]
     InUse(PathBuf),
+    /// The database's file is there, but nothing is in it: a disk that was full, or a copy that failed.
+    #[error("{0} is empty: restore it from a backup, or remove it to begin anew, without any device")]
+    Empty(PathBuf),
+    /// The database's file holds something else, or is damaged.
+    #[error("{path}: {source}; restore it from a backup, or move it away to begin anew, without any device")]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// The database was written by a newer version.
     #[error("the database is of version {found}, this program knows up to {known}: use a newer holdfast")]
     TooNew {
@@ -72,6 +86,19 @@ pub(super) enum Reach {
 }
 
 impl StoreError {
+    /// As met when the database at this path was opened: names it, and says what to do.
+    pub(super) fn opening(self, path: &Path) -> Self {
+        let Self::Database(source) = self else { return self };
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged { path, source },
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Self::File { path, source: io::Error::other(source) }
+            }
+            _ => Self::Database(source),
+        }
+    }
+
     /// Whether only the operation failed, or more than it.
     pub(super) fn reach(&self) -> Reach {
         match self {
@@ -94,7 +121,7 @@ impl StoreError {
                 _ => Reach::Operation,
             },
             Self::Full => Reach::Full,
-            Self::Inconsistent(_) => Reach::Connection,
+            Self::Inconsistent(_) | Self::Empty(_) | Self::Damaged { .. } => Reach::Connection,
             _ => Reach::Operation,
         }
     }

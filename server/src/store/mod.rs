@@ -95,16 +95,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Another server uses the directory, the database is of a newer version, or the disk fails.
+    /// Another server uses the directory, the database is empty, damaged or of a newer version, or the disk fails.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let lock = connect::lock_directory(directory)?;
         let path = connect::database(directory);
         let reserve = reserve::Reserve::new(directory.join("reserve"));
         let checkpoints = checkpoint::Checkpoints::start(&path)?;
-        let mut connection = connect::open_writer(&path, &checkpoints)?;
+        let mut connection = connect::begin(&path)
+            .and_then(|()| connect::open_writer(&path, &checkpoints))
+            .map_err(|error| error.opening(&path))?;
         if let Err(error) = prepare(&mut connection) {
             if error.reach() != error::Reach::Full {
-                return Err(error);
+                return Err(error.opening(&path));
             }
             warn!(database = %path.display(), "no space is left: the reserve is used to start");
             reserve.release();

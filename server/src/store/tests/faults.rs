@@ -218,7 +218,29 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     assert_eq!(Store::open(directory.path()).unwrap().id(), id);
     std::fs::write(&path, b"this is no database, and longer than a header of one would be. ".repeat(100))
         .unwrap();
-    assert!(matches!(Store::open(directory.path()), Err(StoreError::Database(_))));
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    let (error, path) = (error.to_string(), path.display().to_string());
+    assert!(error.starts_with(&path) && error.contains("restore it from a backup"), "{error}");
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = connect::database(directory.path());
+    // A first start that was interrupted: the next one begins anew.
+    std::fs::write(path.with_extension("db.new"), "").unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let id = store.id();
+    store.close().await;
+    drop(store);
+    std::fs::write(&path, "").unwrap();
+    let error = Store::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Empty(_)), "{error:?}");
+    assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "it is left as it is");
+    std::fs::remove_file(&path).unwrap();
+    assert_ne!(Store::open(directory.path()).unwrap().id(), id);
 }
 
 #[tokio::test]
