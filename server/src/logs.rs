@@ -54,6 +54,16 @@ pub enum LogError {
         /// What the system said.
         source: io::Error,
     },
+    /// Something else is where a log file should be. It is not written through: it may lead anywhere.
+    #[error(
+        "{path}: expected a log file, found {found}: remove it; its lines are left out until then, others go on"
+    )]
+    Occupied {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),

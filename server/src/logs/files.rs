@@ -11,6 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::{fs::OFlags, io::Errno};
+use tracing::{error, info};
+
 use super::LogError;
 use crate::{config::LogFiles, store::LogFileRow};
 
@@ -41,11 +44,15 @@ struct Open {
     dirty: bool,
     /// Used since it was last considered for closing.
     used: bool,
+    /// Something else is in its place: its lines are left out.
+    occupied: bool,
 }
 
 /// The files of one directory.
 pub(super) struct Files {
     directory: PathBuf,
+    /// The directory of the devices' files when it was last looked at: its device and inode.
+    devices: (u64, u64),
     limits: LogFiles,
     /// Files written since the last sync, and those that are open.
     files: HashMap<String, Open>,
@@ -59,14 +66,9 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn open(directory: &Path, limits: LogFiles) -> Result<Self, LogError> {
-        let devices = directory.join("devices");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&devices)
-            .map_err(|source| LogError::File { path: devices, source })?;
         Ok(Self {
             directory: directory.to_owned(),
+            devices: make(directory)?,
             limits,
             files: HashMap::new(),
             open: VecDeque::new(),
@@ -94,7 +96,10 @@ impl Files {
             // Perhaps a file of an older store: its lines stay.
             None => self.found(name),
         };
-        self.files.insert(name.to_owned(), Open { record, handle: None, dirty: false, used: false });
+        self.files.insert(
+            name.to_owned(),
+            Open { record, handle: None, dirty: false, used: false, occupied: false },
+        );
         Ok(kept.is_none().then_some(record))
     }
 
@@ -111,25 +116,50 @@ impl Files {
         fs::rename(aside, self.path(name))
     }
 
-    /// Appends lines to their files: to all, or, on an error, as good as to none.
+    /// Appends lines to their files: to all, or, on an error, as good as to none. Those whose place is occupied are
+    /// left out, and told of once.
     pub(super) fn write(&mut self, lines: &HashMap<String, String>) -> Result<(), LogError> {
-        let written = lines.iter().try_for_each(|(name, text)| {
-            self.append(name, text.as_bytes()).map_err(|source| self.error(name, source))
-        });
-        if written.is_err() {
-            // Lengths are as before, so what was written is cut off; and the handles may be worth nothing.
-            self.open.clear();
-            self.files.values_mut().for_each(|file| file.handle = None);
-            return written;
+        // Somebody may have deleted the directories, or moved them away: then the files begin anew.
+        let devices = make(&self.directory)?;
+        if std::mem::replace(&mut self.devices, devices) != devices {
+            self.close_all();
         }
         for (name, text) in lines {
-            if let Some(file) = self.files.get_mut(name) {
+            let appended = self.append(name, text.as_bytes());
+            let found = appended.as_ref().err().and_then(occupant);
+            self.note_occupied(name, found);
+            if let (Err(source), None) = (appended, found) {
+                // Lengths are as before, so what was written is cut off; and the handles may be worth nothing.
+                self.close_all();
+                return Err(self.error(name, source));
+            }
+        }
+        for (name, text) in lines {
+            if let Some(file) = self.files.get_mut(name)
+                && !file.occupied
+            {
                 file.record.length = file.record.length.saturating_add(length(text.as_bytes()));
                 file.dirty = true;
                 self.unsynced = self.unsynced.saturating_add(length(text.as_bytes()));
             }
         }
         Ok(())
+    }
+
+    fn close_all(&mut self) {
+        self.open.clear();
+        self.files.values_mut().for_each(|file| file.handle = None);
+    }
+
+    /// Notes what is in a file's place instead of it, if anything, and tells of it when that changes.
+    fn note_occupied(&mut self, name: &str, found: Option<&'static str>) {
+        let path = self.path(name);
+        let Some(file) = self.files.get_mut(name) else { return };
+        match (std::mem::replace(&mut file.occupied, found.is_some()), found) {
+            (false, Some(found)) => error!("{}", LogError::Occupied { path, found }),
+            (true, None) => info!(file = %path.display(), "the log file is written again"),
+            _ => {}
+        }
     }
 
     fn append(&mut self, name: &str, text: &[u8]) -> io::Result<()> {
@@ -162,8 +192,9 @@ impl Files {
             self.open.retain(|open| open != name);
         }
         if file.handle.is_none() {
-            let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
-            file.handle = Some(options.open(path)?);
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            file.handle = Some(open_here(&mut options, &path)?);
             self.open.push_back(name.to_owned());
         }
         if let Some(handle) = &file.handle {
@@ -238,8 +269,9 @@ impl Files {
         Ok(dirty.into_iter().map(|(name, file)| (name.clone(), file.record)).collect())
     }
 
-    /// Does this with both directories.
+    /// Does this with both directories, which are made again if somebody deleted them.
     fn directory_and(&self, work: impl Fn(&File) -> io::Result<()>) -> Result<(), LogError> {
+        make(&self.directory)?;
         for path in [self.directory.clone(), self.directory.join("devices")] {
             File::open(&path)
                 .and_then(|directory| work(&directory))
@@ -261,7 +293,7 @@ impl Files {
         }
         self.files.retain(|_, file| {
             file.dirty = false;
-            file.handle.is_some()
+            file.handle.is_some() || file.occupied
         });
     }
 
@@ -276,7 +308,8 @@ impl Files {
     /// A file that nothing is known of: at most what is there.
     fn found(&self, name: &str) -> LogFileRow {
         let path = self.path(name);
-        let length = fs::metadata(&path).map_or(0, |file| file.len());
+        let length =
+            fs::symlink_metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
         if length == 0 && !self.aside(name, 1).exists() {
             return LogFileRow { generation: 1, length };
         }
@@ -299,11 +332,38 @@ fn length(text: &[u8]) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
-/// Syncs a file that is not open; one that somebody has deleted needs none.
+/// Makes the directories if they are not there, and says which one is there for the devices.
+fn make(directory: &Path) -> Result<(u64, u64), LogError> {
+    let path = directory.join("devices");
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| fs::metadata(&path));
+    match made {
+        Ok(devices) => Ok((devices.dev(), devices.ino())),
+        Err(source) => Err(LogError::File { path, source }),
+    }
+}
+
+/// Opens the very file that has this path: not what a symbolic link leads to, and nothing that would be waited for.
+fn open_here(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::NXIO.into()) }
+}
+
+/// What is in the place of a file that could not be opened or put aside; `None`: it failed otherwise.
+fn occupant(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::LOOP => Some("a symbolic link"),
+        Errno::ISDIR => Some("a directory"),
+        Errno::NXIO => Some("something that is no plain file"),
+        _ => None,
+    }
+}
+
+/// Syncs a file that is not open; one that somebody has deleted or replaced needs none.
 fn sync(path: &Path) -> io::Result<()> {
-    match File::open(path) {
+    match open_here(OpenOptions::new().read(true), path) {
         Ok(file) => file.sync_data(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || occupant(&error).is_some() => Ok(()),
         Err(error) => Err(error),
     }
 }

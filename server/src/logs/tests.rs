@@ -85,6 +85,12 @@ impl Bench {
         messages.map(|(_, text)| text.to_owned()).collect()
     }
 
+    /// How many texts are in the server's file.
+    fn server_texts(&self) -> usize {
+        let server = fs::read_to_string(self.path("server.log")).unwrap_or_default();
+        server.lines().filter(|line| line.contains(" in text ")).count()
+    }
+
     fn expected(&self) -> Vec<String> {
         (1..=self.sent).map(|number| format!("text {number}")).collect()
     }
@@ -247,20 +253,92 @@ fn a_failed_write_is_made_up_for() {
     let mut writer = bench.writer();
     bench.send_some(2);
     write_all(&mut writer);
-    // A directory where the server's file would be: the device's file may be written before that fails, or not.
     drop(std::mem::replace(&mut writer, bench.writer()));
-    let (server, aside) = (bench.path("server.log"), bench.path("elsewhere"));
-    fs::rename(&server, &aside).unwrap();
-    fs::create_dir(&server).unwrap();
     bench.send_some(2);
+    // A file that can't be written: the others may be written before that fails, or not.
+    let page = Page::of(&writer.store.unlogged(writer.written, PAGE).unwrap(), writer.written);
+    writer.adopt(&page.lines).unwrap();
+    let mut lines = page.lines;
+    lines.insert("never adopted".to_owned(), "x".to_owned());
+    assert!(matches!(writer.files.write(&lines), Err(LogError::File { .. })));
+    // No directory can be made.
+    let (logs, aside) = (bench.path(""), bench.directory.path().join("elsewhere"));
+    fs::rename(&logs, &aside).unwrap();
+    fs::write(bench.directory.path().join("logs"), "").unwrap();
     assert!(matches!(writer.step(), Err(LogError::File { .. })));
     assert!(writer.step().is_err());
-    fs::remove_dir(&server).unwrap();
-    fs::rename(&aside, &server).unwrap();
+    fs::remove_file(bench.directory.path().join("logs")).unwrap();
+    fs::rename(&aside, &logs).unwrap();
     write_all(&mut writer);
     assert_eq!(bench.texts(), bench.expected());
-    let server = fs::read_to_string(&server).unwrap();
-    assert_eq!(server.lines().filter(|line| line.contains(" in text ")).count(), 4);
+    assert_eq!(bench.server_texts(), 4);
+}
+
+#[test]
+fn deleted_directories_are_made_again() {
+    let mut bench = Bench::new(large());
+    let mut writer = bench.writer();
+    bench.send_some(2);
+    write_all(&mut writer);
+    // Before a sync: there is nothing to be synced, and nothing fails.
+    fs::remove_dir_all(bench.path("")).unwrap();
+    writer.checkpoint().unwrap();
+    bench.send_some(2);
+    write_all(&mut writer);
+    assert_eq!(bench.texts(), ["text 3", "text 4"]);
+    assert_eq!(bench.server_texts(), 2);
+    // Before lines; only the devices' one.
+    fs::remove_dir_all(bench.path("devices")).unwrap();
+    bench.send_some(1);
+    write_all(&mut writer);
+    assert_eq!(bench.texts(), ["text 5"]);
+    assert_eq!(bench.server_texts(), 3);
+    // Moved away, while the files are open: no line follows them.
+    let aside = bench.directory.path().join("elsewhere");
+    fs::rename(bench.path(""), &aside).unwrap();
+    bench.send_some(1);
+    write_all(&mut writer);
+    writer.checkpoint().unwrap();
+    assert_eq!(bench.texts(), ["text 6"]);
+    assert_eq!(bench.server_texts(), 1);
+}
+
+#[test]
+fn nothing_is_written_through_what_is_no_log_file() {
+    let occupy: [fn(&Path, &Path); 2] = [
+        |path, elsewhere| std::os::unix::fs::symlink(elsewhere, path).unwrap(),
+        |path, _| fs::create_dir(path).unwrap(),
+    ];
+    for occupy in occupy {
+        let mut bench = Bench::new(large());
+        let elsewhere = bench.directory.path().join("elsewhere");
+        fs::write(&elsewhere, "precious").unwrap();
+        let path = bench.path("devices/192.0.2.7.log");
+        let mut writer = bench.writer();
+        occupy(&path, &elsewhere);
+        bench.send_some(2);
+        write_all(&mut writer);
+        writer.checkpoint().unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
+        assert_eq!(bench.server_texts(), 2, "the other file goes on");
+        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+        bench.send_some(1);
+        write_all(&mut writer);
+        assert_eq!(bench.texts(), ["text 3"]);
+        assert_eq!(bench.server_texts(), 3);
+        // While it was open.
+        fs::remove_file(&path).unwrap();
+        occupy(&path, &elsewhere);
+        bench.send_some(1);
+        write_all(&mut writer);
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
+        assert_eq!(bench.server_texts(), 4);
+    }
+    let error = LogError::Occupied { path: "logs/server.log".into(), found: "a symbolic link" }.to_string();
+    assert!(
+        error.starts_with("logs/server.log: ") && error.contains("a symbolic link: remove it"),
+        "{error}"
+    );
 }
 
 #[test]
