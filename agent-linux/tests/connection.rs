@@ -197,7 +197,7 @@ fn a_refused_device_says_why_and_keeps_trying() {
         peer.hello();
         peer.close(reason, 0);
         until("the reason in the status", || {
-            device.status()["reason"].as_str().is_some_and(|text| text.contains(&format!("{reason:?}")))
+            device.status()["reason"].as_str().is_some_and(|text| text.contains(&reason.to_string()))
         });
     }
     let _connection = server.open(0);

@@ -28,5 +28,6 @@ pub mod serve;
 pub mod shutdown;
 pub mod span;
 pub mod store;
+pub mod strangers;
 pub mod term_password;
 pub mod tls;

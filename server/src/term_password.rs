@@ -12,7 +12,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use argon2::{
     password_hash::{self, phc::PasswordHash},
 };
 use protocol_core::classic::MAX_PASSWORD;
-use tokio::{sync::Semaphore, task};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::files;
 
@@ -39,9 +40,6 @@ const REFILL: Duration = Duration::from_secs(10);
 
 /// How many addresses are remembered. While all of them wait for attempts, new ones get none.
 const MAX_ADDRESSES: usize = 10_000;
-
-/// How many passwords are hashed at a time.
-const HASHES_AT_ONCE: usize = 1;
 
 /// Far more than any argon2 hash takes, in bytes.
 const MAX_FILE: u64 = 1024;
@@ -118,8 +116,11 @@ pub struct TermPassword {
     path: PathBuf,
     stamp: Mutex<Option<Stamp>>,
     limit: Mutex<RateLimit>,
-    hashing: Arc<Semaphore>,
+    hasher: mpsc::Sender<Attempt>,
 }
+
+/// A password that came, and who waits for the verdict.
+type Attempt = (Vec<u8>, oneshot::Sender<Result<Verdict, TermPasswordError>>);
 
 /// What tells one file from another in its place: when it was written, in nanoseconds, and its inode.
 type Stamp = (i64, i64, u64);
@@ -130,9 +131,9 @@ impl TermPassword {
         let path = data.join(FILE);
         Self {
             stamp: Mutex::new(stamp(&path)),
+            hasher: start_hasher(path.clone()),
             path,
             limit: Mutex::default(),
-            hashing: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
         }
     }
 
@@ -153,21 +154,31 @@ impl TermPassword {
         if !allowed {
             return Ok(Verdict::Limited);
         }
-        let (path, password) = (self.path.clone(), password.to_vec());
-        let permit = Arc::clone(&self.hashing).acquire_owned().await;
-        let compared = task::spawn_blocking(move || {
-            // Held until the hash is done, even if the client does not wait for it.
-            let _permit = permit;
-            compare(&path, &password)
-        });
-        compared.await.unwrap_or_else(|error| {
-            Err(TermPasswordError::File {
-                action: "compare with",
-                path: self.path.clone(),
-                source: io::Error::other(error),
-            })
-        })
+        let (verdict, compared) = oneshot::channel();
+        let ended = || TermPasswordError::File {
+            action: "compare with",
+            path: self.path.clone(),
+            source: io::Error::other("the thread for it has ended"),
+        };
+        self.hasher.send((password.to_vec(), verdict)).await.map_err(|_| ended())?;
+        compared.await.map_err(|_| ended())?
     }
+}
+
+/// Compares passwords one at a time, on a thread of its own: a hash takes 19 MiB, and every thread that has made one
+/// keeps them. The thread ends with the sender.
+fn start_hasher(path: PathBuf) -> mpsc::Sender<Attempt> {
+    let (sender, mut attempts) = mpsc::channel::<Attempt>(1);
+    let hash = move || {
+        while let Some((password, verdict)) = attempts.blocking_recv() {
+            // The client may not have waited for it.
+            let _ = verdict.send(compare(&path, &password));
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("term-password".to_owned()).spawn(hash) {
+        tracing::error!(%error, "no thread can be had to compare TERM passwords: none will be right");
+    }
+    sender
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

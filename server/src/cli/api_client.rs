@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,6 +25,9 @@ use crate::api::{
 
 /// The longest answer, or entry of a stream, that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// How long the server may take to begin its answer: longer than a device may take to answer a ping.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server on a data directory. Nothing is connected until something is asked.
 pub(super) struct ApiClient {
@@ -122,6 +126,17 @@ impl ApiClient {
     }
 
     async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        last_id: Option<&str>,
+    ) -> Result<(Response<Incoming>, Connection), CliError> {
+        let answer = tokio::time::timeout(PATIENCE, self.ask(method, path, body, last_id)).await;
+        answer.unwrap_or_else(|_| Err(self.unreachable(&"it does not answer")))
+    }
+
+    async fn ask(
         &self,
         method: Method,
         path: &str,

@@ -68,6 +68,7 @@ impl End {
                 CloseReason::Conflict => EndReason::Conflict,
                 CloseReason::Silent => EndReason::Lost,
                 CloseReason::Overloaded => EndReason::StoreFailed,
+                CloseReason::ProtocolError => EndReason::ProtocolError,
                 _ => EndReason::Closed,
             },
             Self::Left { .. } => EndReason::Closed,
@@ -111,6 +112,9 @@ impl From<HandlerError> for End {
         match error {
             HandlerError::Malformed(error) => Self::Protocol(error.into()),
             HandlerError::Store(error) => Self::store(error),
+            HandlerError::TooMany => {
+                Self::Told(Farewell::new(CloseReason::ProtocolError, error.to_string()).retry_after(30))
+            }
             HandlerError::NoRoom => Self::Told(
                 Farewell::new(CloseReason::Overloaded, "the server has more to write than it can")
                     .retry_after(10),

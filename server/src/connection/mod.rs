@@ -27,27 +27,27 @@ use self::{
 };
 use crate::{
     clock,
-    handler::{self, Device},
+    handler::{self, Allowance, Device},
     host::Host,
     mailbox::Letters,
     registry::Online,
     store::{SessionEnd, UnixMillis},
+    strangers::Stranger,
 };
 
 /// How long a peer has to take the farewell.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Serves one connection of the peer that holds `key`, to its end. `unknown`, its place among those of whom it is
-/// not known whose they are, is given up as soon as that is known.
-pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr, unknown: impl Send)
+/// Serves one connection of the peer that holds `key`, to its end. It is a stranger until it is known whose it is.
+pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr, mut stranger: Stranger)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut wire = Wire::new(stream);
     let mut session = Session::server(clock::now(), opening::patience(host));
     // Opening takes a large future, and is soon over: an idle connection should not keep it.
-    let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address)).await;
-    drop(unknown);
+    let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address, &mut stranger)).await;
+    drop(stranger);
     let end = match opened {
         Ok(Opened { device, place, hello }) => {
             let online = Arc::clone(place.online());
@@ -72,6 +72,8 @@ struct Connection<'a, S> {
     wire: &'a mut Wire<S>,
     session: &'a mut Session<Server>,
     delivery: Delivery,
+    /// How many notices more the device may send now.
+    allowance: Allowance,
     /// Who waits for the answer to the `PING` that is under way.
     pings: Vec<oneshot::Sender<Duration>>,
 }
@@ -83,7 +85,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         wire: &'a mut Wire<S>,
         session: &'a mut Session<Server>,
     ) -> Self {
-        Self { device, online, wire, session, delivery: Delivery::new(), pings: Vec::new() }
+        Self {
+            device,
+            online,
+            wire,
+            session,
+            delivery: Delivery::new(),
+            allowance: Allowance::default(),
+            pings: Vec::new(),
+        }
     }
 
     /// Runs the connection; gives how it ended.
@@ -127,7 +137,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     }
                 }
                 // A notice is rare, and its handler's future large.
-                Some(Event::Notice(frame)) => Box::pin(handler::notice(self.device, frame)).await?,
+                Some(Event::Notice(frame)) => {
+                    Box::pin(handler::notice(self.device, &mut self.allowance, now, frame)).await?
+                }
                 Some(Event::Closed(close)) => return Err(End::left(&close)),
                 Some(Event::Hello(_) | Event::Welcome(_)) | None => {}
             }

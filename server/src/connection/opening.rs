@@ -20,6 +20,7 @@ use crate::{
     refusal::Refusal,
     registry::{self, Figures, Online, Place},
     store::{DeviceRef, KeyStatus, NewSession, Reply, UnixMillis},
+    strangers::Stranger,
 };
 
 /// How long the holder of a device's place has to show that it lives, when another start of the device wants it.
@@ -76,12 +77,16 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     session: &mut Session<Server>,
     key: Pin,
     address: SocketAddr,
+    stranger: &mut Stranger,
 ) -> Result<Opened, Refused> {
     let patience = host.limits.opening_timeout + PATIENCE;
-    let (device, hello) =
-        tokio::time::timeout(patience, identify(host, wire, session, key, address))
-            .await
-            .unwrap_or_else(|_| Err(told(CloseReason::Overloaded, 10, "the server takes too long").into()))?;
+    let (device, hello) = tokio::select! {
+        identified = tokio::time::timeout(patience, identify(host, wire, session, key, address)) => identified
+            .unwrap_or_else(|_| Err(told(CloseReason::Overloaded, 10, "the server takes too long").into())),
+        () = stranger.displaced() => {
+            Err(told(CloseReason::Overloaded, 5, "newer connections needed the place").into())
+        }
+    }?;
     let opened = enter(host, device, hello, address).await?;
     if known_device(host, key).await.is_err() {
         // Revoked while it opened: whoever did that found nobody in this place yet.

@@ -23,6 +23,7 @@ use crate::{
         DeviceId, EndReason, Enrolment, EventFilter, Facts, MessageFilter, NewMessage, NewToken,
         SessionFilter, Store, UnixMillis,
     },
+    strangers::Strangers,
     tls::Keys,
 };
 
@@ -81,8 +82,9 @@ impl Peer {
     async fn connect(host: &Arc<Host>, key: Pin, hello: &Hello) -> Self {
         let (stream, server_stream) = duplex(64 * 1024);
         let host = Arc::clone(host);
-        let server =
-            tokio::spawn(async move { super::serve(&host, server_stream, key, address(), ()).await });
+        let server = tokio::spawn(async move {
+            super::serve(&host, server_stream, key, address(), Strangers::new(8).enter()).await
+        });
         let mut peer = Self { session: Session::client(4096), stream, input: Vec::new(), server };
         let mut buffer = [0; 256];
         let patience = protocol_core::time::Duration::from_secs(20);
@@ -315,6 +317,6 @@ async fn an_idle_connection_costs_little() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
     let (_, stream) = duplex(64);
-    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address(), ()));
+    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address(), Strangers::new(8).enter()));
     assert!(size <= 1_600, "the future of a connection takes {size} bytes");
 }

@@ -6,7 +6,12 @@ pub mod status;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use protocol_core::{frame::Frame, message::DecodeError, tag::Tag};
+use protocol_core::{
+    frame::Frame,
+    message::DecodeError,
+    tag::Tag,
+    time::{Duration, Instant},
+};
 
 use crate::{
     host::Host,
@@ -38,22 +43,79 @@ pub enum HandlerError {
     /// The store can't take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The device sends more notices than may be kept.
+    #[error("more notices came than one a second; send less often")]
+    TooMany,
     /// The store has had no room for too long.
     #[error("the store has no room for the message")]
     NoRoom,
+}
+
+/// How many notices a device may send: each is a write to the disk. Messages have the window; notices have this.
+#[derive(Debug)]
+pub struct Allowance {
+    /// When all of it will be there again.
+    full: Instant,
+}
+
+impl Allowance {
+    /// How long it takes until one more may come.
+    const EACH: Duration = Duration::from_secs(1);
+
+    /// How much may be used up at once.
+    const ALL: Duration = Duration::from_secs(16);
+
+    /// Takes one notice out of it; gives whether there was one left.
+    fn take(&mut self, now: Instant) -> bool {
+        let full = self.full.max(now).after(Self::EACH);
+        let allowed = full <= now.after(Self::ALL);
+        if allowed {
+            self.full = full;
+        }
+        allowed
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { full: Instant::from_micros(0) }
+    }
 }
 
 /// Routes a notice to its handler. A tag that is not known here is skipped: the peer may be newer.
 ///
 /// # Errors
 /// [`HandlerError`]; the connection ends by it.
-pub async fn notice(device: &Device, frame: Frame<'_>) -> Result<(), HandlerError> {
+pub async fn notice(
+    device: &Device,
+    allowance: &mut Allowance,
+    now: Instant,
+    frame: Frame<'_>,
+) -> Result<(), HandlerError> {
     match frame.tag {
-        Tag::FACTS => facts::handle(device, frame.body).await,
-        Tag::STATUS => status::handle(device, frame.body).await,
+        Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body).await,
+        Tag::STATUS if allowance.take(now) => status::handle(device, frame.body).await,
+        Tag::FACTS | Tag::STATUS => Err(HandlerError::TooMany),
         tag => {
             tracing::debug!(device = device.name, %tag, "skipped a frame of a tag that is not known");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol_core::time::{Duration, Instant};
+
+    use super::Allowance;
+
+    #[test]
+    fn notices_are_limited_to_one_a_second_in_the_long_run() {
+        let mut allowance = Allowance::default();
+        let now = Instant::from_micros(1_000_000_000);
+        let taken = (0..1_000).filter(|_| allowance.take(now)).count();
+        assert_eq!(taken, 16);
+        assert!(allowance.take(now.after(Duration::from_secs(1))));
+        assert!(!allowance.take(now.after(Duration::from_secs(1))));
     }
 }

@@ -6,7 +6,6 @@ use protocol_core::code::CloseReason;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 
@@ -15,6 +14,7 @@ use crate::{
     host::Host,
     metrics::METRICS,
     refusal::Refusal,
+    strangers::{Stranger, Strangers},
     tls::{Acceptor, Protocol},
 };
 
@@ -43,7 +43,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
 pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
-    let unknown = Arc::new(Semaphore::new(host.limits.unknown_connections));
+    let strangers = Strangers::new(host.limits.unknown_connections);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -53,31 +53,34 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
                 continue;
             }
         };
-        let permits =
-            (Arc::clone(&host.connections).try_acquire_owned(), Arc::clone(&unknown).try_acquire_owned());
-        let (Ok(known), Ok(unknown)) = permits else {
+        let Ok(permit) = Arc::clone(&host.connections).try_acquire_owned() else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
             METRICS.refused("too-many");
             tracing::warn!(%address, "refused: as many connections are open as may be");
             continue;
         };
-        let (host, acceptor) = (Arc::clone(&host), acceptor.clone());
+        let (host, acceptor, mut stranger) = (Arc::clone(&host), acceptor.clone(), strangers.enter());
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
-            let Some(shaken) = Box::pin(shake_hands(&host, &acceptor, stream, address)).await else {
+            let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
+            let Some(shaken) = shaken.await else {
                 return;
             };
             METRICS.connected(shaken.protocol.name());
             match shaken.protocol {
                 Protocol::Framed => {
-                    connection::serve(&host, shaken.stream, shaken.key, address, unknown).await
+                    connection::serve(&host, shaken.stream, shaken.key, address, stranger).await
                 }
                 Protocol::Enrolment => {
-                    Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address)).await;
-                    drop(unknown);
+                    let enrolment = Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address));
+                    // Whoever has to make way, and was enrolled, may ask again.
+                    tokio::select! {
+                        () = enrolment => {}
+                        () = stranger.displaced() => {}
+                    }
                 }
             }
-            drop(known);
+            drop(permit);
         });
     }
 }
@@ -93,14 +96,19 @@ async fn shake_hands(
     acceptor: &Acceptor,
     stream: TcpStream,
     address: SocketAddr,
+    stranger: &mut Stranger,
 ) -> Option<Shaken> {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%address, %error, "the connection could not be prepared");
     }
-    let detail = match timeout(host.limits.opening_timeout, acceptor.accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = timeout(host.limits.opening_timeout, acceptor.accept(stream)) => shaken.map_err(|_| "in time"),
+        () = stranger.displaced() => Err("before newer ones needed its place"),
+    };
+    let detail = match shaken {
         Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
         Ok(Err(error)) => format!("TLS: {error}"),
-        Err(_) => "TLS: the peer did not shake hands in time".to_owned(),
+        Err(when) => format!("TLS: the peer did not shake hands {when}"),
     };
     Refusal::of_stranger(address, CloseReason::ProtocolError, detail).record(&host.store).await;
     None

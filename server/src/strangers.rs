@@ -1,0 +1,93 @@
+//! Connections of which it is not yet known whose they are: only so many, and the newest before the oldest.
+//!
+//! A device is known within a moment of connecting. Whoever is still a stranger when the places are taken has had its
+//! time: it makes way, so that strangers who only sit there keep nobody out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// The strangers of a listener.
+#[derive(Debug)]
+pub struct Strangers {
+    limit: usize,
+    places: Mutex<Places>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    entered: u64,
+    /// By when they came.
+    taken: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Strangers {
+    /// At most `limit` at a time.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, places: Mutex::default() })
+    }
+
+    /// Gives a newcomer a place; the oldest stranger makes way if there is none.
+    pub fn enter(self: &Arc<Self>) -> Stranger {
+        let (make_way, displaced) = oneshot::channel();
+        let mut places = self.lock();
+        if places.taken.len() >= self.limit
+            && let Some((_, oldest)) = places.taken.pop_first()
+        {
+            // It may just have become known.
+            let _ = oldest.send(());
+        }
+        let number = places.entered;
+        places.entered += 1;
+        places.taken.insert(number, make_way);
+        Stranger { strangers: Arc::clone(self), number, displaced }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stranger's place: free again when this is dropped.
+#[derive(Debug)]
+pub struct Stranger {
+    strangers: Arc<Strangers>,
+    number: u64,
+    displaced: oneshot::Receiver<()>,
+}
+
+impl Stranger {
+    /// Waits until this stranger has to make way.
+    pub async fn displaced(&mut self) {
+        // The sender goes away without a word only together with this place.
+        let _ = (&mut self.displaced).await;
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.strangers.lock().taken.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Strangers;
+
+    #[tokio::test]
+    async fn the_oldest_makes_way_for_the_newest() {
+        let strangers = Strangers::new(2);
+        let (mut first, second) = (strangers.enter(), strangers.enter());
+        drop(second);
+        let mut third = strangers.enter();
+        assert!(first.displaced.try_recv().is_err(), "there was room");
+        let _fourth = strangers.enter();
+        first.displaced().await;
+        assert!(third.displaced.try_recv().is_err(), "one was enough");
+        assert_eq!(strangers.lock().taken.len(), 2);
+    }
+}
