@@ -61,7 +61,8 @@ impl CliError {
             // Whoever read the output has had enough.
             return ExitCode::SUCCESS;
         }
-        let message = one_line(&self.to_string());
+        // An error of the configuration shows where it is, in several lines.
+        let message = self.to_string().lines().map(one_line).collect::<Vec<_>>().join("\n");
         let next_step = self.next_step().map(|step| one_line(&step));
         if json {
             let body = ErrorBody { code: self.code().to_owned(), message, next_step };

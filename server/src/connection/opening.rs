@@ -217,6 +217,23 @@ async fn enter(
     Ok(Opened { device, place, hello })
 }
 
+/// Sees that nothing came behind the hello but what may: the client has not been welcomed yet.
+fn refuse_early<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+) -> Result<(), End> {
+    loop {
+        let (used, event) = session.input(clock::now(), wire.input())?;
+        if let Some(Event::Closed(close)) = event {
+            return Err(End::left(&close));
+        }
+        if used == 0 {
+            return Ok(());
+        }
+        wire.consume(used);
+    }
+}
+
 /// Opens the session, and tells the device where the server is found.
 pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     device: &Device,
@@ -224,6 +241,7 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session<Server>,
 ) -> Result<(), End> {
+    refuse_early(wire, session)?;
     let host = &device.host;
     let archived = host.store.highest(device.id, hello.stream.0).await.map_err(End::store)?;
     let welcome = Welcome {

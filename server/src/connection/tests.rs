@@ -300,6 +300,20 @@ async fn a_broken_frame_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
+async fn a_message_behind_the_hello_comes_too_early() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let mut early = Peer::connect(&host, KEY, &hello(1)).await;
+    let message = Message { stream: STREAM, number: 1, time: 0, kind: Kind::TEXT, body: b"early" };
+    let mut buffer = [0; 256];
+    let length = message::encode(&message, 256, &mut buffer).unwrap();
+    early.stream.write_all(&buffer[..length]).await.unwrap();
+    early.closed(CloseReason::ProtocolError).await;
+    assert!(host.store.messages(MessageFilter::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_ping_on_demand_measures_the_way() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
