@@ -116,7 +116,7 @@ pub async fn enrol(
     config: &Config,
     again: bool,
 ) -> Result<Identity, EnrolError> {
-    let text = line.trim().strip_prefix(invitation::PREFIX).ok_or(EnrolError::NoInvitation)?;
+    let text = invitation_text(line).ok_or(EnrolError::NoInvitation)?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvitationError { length: text.len() })?;
     let invitation = Invitation::decode(&bytes)?;
     let is_new = !directory.exists();
@@ -142,6 +142,12 @@ pub async fn enrol(
             Err(error)
         }
     }
+}
+
+/// What stands behind `hf1.`. The whole command that `holdfast enroll` prints is often pasted as one argument.
+fn invitation_text(line: &str) -> Option<&str> {
+    let line = line.trim();
+    line.strip_prefix("holdfast-agent enroll ").unwrap_or(line).trim_start().strip_prefix(invitation::PREFIX)
 }
 
 /// The identity that stands in the way. A damaged one does not, where a new one is wanted.

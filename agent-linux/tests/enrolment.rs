@@ -77,6 +77,18 @@ fn a_refusal_is_told_in_words_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_whole_printed_command_may_be_given_as_the_line() {
+    let server = TestServer::start();
+    let device = Device::new();
+    let line = format!(" holdfast-agent enroll {}\n", server.line());
+    let enrolling = device.command(&["enroll", &line]).spawn().unwrap();
+    let address = server.address().to_string();
+    server.accept(PATIENCE).unwrap().enrolment(Answer::Enrolled(server.endpoints(&[&address])));
+    let output = enrolling.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn another_server_is_not_trusted() {
     let (server, other) = (TestServer::start(), TestServer::start());
     let device = Device::new();
@@ -99,7 +111,15 @@ fn another_server_is_not_trusted() {
 #[test]
 fn nonsense_is_no_line() {
     let device = Device::new();
-    for line in ["", "hf1.", "hf1.nonsense", "hf2.AAAA", "hf1.AAAA!"] {
+    for line in [
+        "",
+        "holdfast-agent enroll",
+        "holdfast-agent enroll hf2.AAAA",
+        "hf1.",
+        "hf1.nonsense",
+        "hf2.AAAA",
+        "hf1.AAAA!",
+    ] {
         let output = device.does(&["enroll", line]);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("hf1."), "{output:?}");
