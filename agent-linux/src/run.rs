@@ -1,6 +1,6 @@
 //! `holdfast-agent run`: wires the parts, and keeps the connection to the server.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol_core::{code::CloseReason, message::BootId};
 use tokio::{
@@ -85,11 +85,11 @@ pub fn run(directory: &std::path::Path, config: Config) -> Result<(), RunError> 
 async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread::JoinHandle<()>, RunError> {
     let (stop_sender, stop) = watch::channel(false);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let socket = state.socket();
+    let socket = SocketPath(state.socket());
     // Before the outbox is read for the first time: who finds no socket here writes to the outbox and then
     // looks for the socket once more, so that no message stays unnoticed.
-    let listener = local::bind(&socket)
-        .map_err(|error| RunError::Socket { path: socket.display().to_string(), error })?;
+    let listener = local::bind(&socket.0)
+        .map_err(|error| RunError::Socket { path: socket.0.display().to_string(), error })?;
     let (store, keeper) = Store::start(Queues::open(&state, &config)?)?;
     let agent = Arc::new(Agent {
         boot: BootId(getrandom::u64()?),
@@ -116,8 +116,16 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
         let _ = programs.await;
     })
     .await;
-    let _ = std::fs::remove_file(socket);
     Ok(keeper)
+}
+
+/// The path of the socket, which goes when the agent goes, however it ends: nobody listens there any longer.
+struct SocketPath(PathBuf);
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Connects, holds the connection, and waits, over and over.
