@@ -4,7 +4,9 @@
 //! gets the messages from the server; its echo takes them out of the inbox. Whoever connects makes the agent
 //! look again at what other processes may have written.
 
-use std::{collections::VecDeque, fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    collections::VecDeque, fs, fs::File, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
@@ -18,7 +20,7 @@ use protocol_core::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -29,7 +31,7 @@ use crate::{
     outbox::NewMessage,
     pipe::Pipe,
     queue::{MAX_FRAME, QueueError},
-    store::{Asked, Levels, answer},
+    store::{Asked, Levels, Store, answer},
 };
 
 /// How many local programs may be connected.
@@ -75,7 +77,6 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves local programs until the agent stops.
 pub async fn run(agent: Arc<Agent>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
-    let receiving = Arc::new(Semaphore::new(1));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -95,7 +96,7 @@ pub async fn run(agent: Arc<Agent>, listener: UnixListener, mut stop: watch::Rec
             tracing::warn!("a local program was turned away");
             continue;
         }
-        let program = Program::new(Arc::clone(&agent), stream, Arc::clone(&receiving));
+        let program = Program::new(Arc::clone(&agent), stream);
         connections.spawn(program.serve(stop.clone()));
     }
     while connections.join_next().await.is_some() {}
@@ -151,18 +152,11 @@ struct Program {
 }
 
 impl Program {
-    fn new(agent: Arc<Agent>, stream: UnixStream, receiving: Arc<Semaphore>) -> Self {
+    fn new(agent: Arc<Agent>, stream: UnixStream) -> Self {
         Self {
             session: Session::server(clock::now(), OPENING_TIMEOUT),
             pipe: Pipe::new(stream),
-            duties: Duties {
-                agent,
-                receiving,
-                hello: None,
-                puts: VecDeque::new(),
-                receiver: None,
-                asks: false,
-            },
+            duties: Duties { agent, hello: None, puts: VecDeque::new(), receiver: None, asks: false },
         }
     }
 
@@ -229,13 +223,12 @@ struct Put {
 /// What the agent does for a local program, beside driving its session.
 struct Duties {
     agent: Arc<Agent>,
-    receiving: Arc<Semaphore>,
     /// A hello that waits for its welcome.
     hello: Option<Hello>,
     /// Messages on their way to the disk, in their order.
     puts: VecDeque<Put>,
     /// The messages from the server, for the one program that receives them.
-    receiver: Option<(Feed, OwnedSemaphorePermit)>,
+    receiver: Option<(Feed, Receiving)>,
     /// The program asked how the agent is.
     asks: bool,
 }
@@ -301,10 +294,13 @@ impl Duties {
         }
         if hello.window.messages > 0 {
             // What one program has taken another would miss.
-            let Ok(permit) = Arc::clone(&self.receiving).try_acquire_owned() else {
-                return refuse(CloseReason::Overloaded, "another program receives this agent's messages");
-            };
-            self.receiver = Some((Feed::after(0), permit));
+            match self.agent.state.lock_for_receive() {
+                Ok(lock) => {
+                    let receiving = Receiving { lock: Some(lock), store: self.agent.store.clone() };
+                    self.receiver = Some((Feed::after(0), receiving));
+                }
+                Err(error) => return refuse(CloseReason::Overloaded, &error.to_string()),
+            }
         }
         Ok(())
     }
@@ -328,6 +324,20 @@ impl Duties {
     }
 }
 
+/// The right to take messages, for one program.
+struct Receiving {
+    lock: Option<File>,
+    store: Store,
+}
+
+impl Drop for Receiving {
+    /// The next may come when what this one has taken is gone from the disk, not earlier.
+    fn drop(&mut self) {
+        let lock = self.lock.take();
+        drop(self.store.ask(move |_| Ok(lock)));
+    }
+}
+
 /// Waits for the oldest message that is on its way to the disk. Dropping the future loses nothing.
 async fn put(puts: &mut VecDeque<Put>) -> Result<(StreamId, u64), QueueError> {
     let Some(Put { stream, number, asked }) = puts.front_mut() else {
@@ -339,7 +349,7 @@ async fn put(puts: &mut VecDeque<Put>) -> Result<(StreamId, u64), QueueError> {
     result.map(|_| done)
 }
 
-async fn load(receiver: &mut Option<(Feed, OwnedSemaphorePermit)>) -> Result<(), QueueError> {
+async fn load(receiver: &mut Option<(Feed, Receiving)>) -> Result<(), QueueError> {
     match receiver {
         Some((feed, _)) => feed.load().await,
         None => std::future::pending().await,

@@ -31,6 +31,11 @@ pub enum StateError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another program takes the messages from the server.
+    #[error(
+        "another program takes this agent's messages; stop it first (is it another `holdfast-agent receive`?)"
+    )]
+    Receiving,
     /// The file system refused.
     #[error("{}: {error}; run as the agent's user or as root, or name another directory with --state", path.display())]
     File {
@@ -86,11 +91,24 @@ impl StateDirectory {
     /// # Errors
     /// [`StateError::Locked`] if there is one, or [`StateError::File`].
     pub fn lock_for_run(&self) -> Result<File, StateError> {
-        let file = self.open_lock("run.lock")?;
+        self.try_lock("run.lock", StateError::Locked { path: self.path.clone() })
+    }
+
+    /// Makes the holder the only one that takes messages out of the inbox, until the lock is dropped: what two take
+    /// at once, both would have. The agent holds it for a local program that receives.
+    ///
+    /// # Errors
+    /// [`StateError::Receiving`] if somebody does, or [`StateError::File`].
+    pub fn lock_for_receive(&self) -> Result<File, StateError> {
+        self.try_lock("receive.lock", StateError::Receiving)
+    }
+
+    fn try_lock(&self, name: &str, is_locked: StateError) -> Result<File, StateError> {
+        let file = self.open_lock(name)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(StateError::Locked { path: self.path.clone() }),
-            Err(TryLockError::Error(error)) => Err(file_error(&self.file("run.lock"))(error)),
+            Err(TryLockError::WouldBlock) => Err(is_locked),
+            Err(TryLockError::Error(error)) => Err(file_error(&self.file(name))(error)),
         }
     }
 
@@ -191,6 +209,17 @@ mod tests {
         assert!(matches!(state.lock_for_run(), Err(StateError::Locked { .. })));
         drop(lock);
         state.lock_for_run().unwrap();
+    }
+
+    #[test]
+    fn only_one_takes_messages() {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDirectory::make(root.path()).unwrap();
+        let lock = state.lock_for_receive().unwrap();
+        assert!(matches!(state.lock_for_receive(), Err(StateError::Receiving)));
+        state.lock_for_run().unwrap();
+        drop(lock);
+        state.lock_for_receive().unwrap();
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use holdfast_agent::{local_client::LocalClient, outbox::NewMessage};
+use holdfast_agent::{
+    local_client::{Happened, LocalClient},
+    outbox::NewMessage,
+};
 use protocol_core::message::StreamId;
 use support::{Device, TestServer, until};
 
@@ -143,6 +146,82 @@ fn one_program_receives_at_a_time() {
     assert!(second.contains("another program"), "{second}");
     drop(first);
     until("the place to be free", || LocalClient::connect(&socket, 1).is_ok());
+}
+
+#[test]
+fn receive_beside_a_receiver_is_refused_and_takes_nothing() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.run();
+    let (mut peer, _) = server.open(0);
+    // It receives, and has not taken what it got.
+    let follower = LocalClient::connect(&device.state().join("agent.sock"), 1).unwrap();
+    peer.send(5, 1, b"once");
+    assert_eq!(peer.echoed(), (5, 1));
+    for arguments in [&["receive"][..], &["receive", "--follow"]] {
+        let output = device.does(arguments);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("stop it first"), "{output:?}");
+    }
+    drop(follower);
+    assert_eq!(device.must(&["receive"]), "once\n");
+}
+
+#[test]
+fn several_who_receive_at_once_get_each_message_once() {
+    const MESSAGES: u64 = 300;
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.run();
+    let (mut peer, _) = server.open(0);
+    for number in 1..=MESSAGES {
+        peer.send(5, number, number.to_string().as_bytes());
+        assert_eq!(peer.echoed(), (5, number));
+    }
+    let receiving: Vec<_> = (0..4).map(|_| device.command(&["receive"]).spawn().unwrap()).collect();
+    let mut numbers = Vec::new();
+    for child in receiving {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        numbers.extend(String::from_utf8(output.stdout).unwrap().lines().map(|l| l.parse::<u64>().unwrap()));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=MESSAGES).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_program_has_taken_the_next_does_not_get() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.run();
+    let (mut peer, _) = server.open(0);
+    let socket = device.state().join("agent.sock");
+    for number in 1..=10 {
+        peer.send(5, number, b"x");
+        assert_eq!(peer.echoed(), (5, number));
+        let mut follower = LocalClient::connect(&socket, 1).unwrap();
+        let Happened::Message(message) = follower.step(Some(support::PATIENCE)).unwrap() else {
+            panic!("no message");
+        };
+        assert_eq!(message.number, number);
+        follower.taken(&message).unwrap();
+        drop(follower);
+        assert_eq!(device.must(&["receive"]), "", "taken twice");
+    }
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_socket_behind() {
+    let mut device = Device::new();
+    std::fs::create_dir_all(device.state().join("inbox.db")).unwrap();
+    device.running = Some(device.command(&["run"]).spawn().unwrap());
+    let mut ended = None;
+    until("the agent's end", || {
+        ended = device.running.as_mut().unwrap().try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().code(), Some(1));
+    assert!(!device.state().join("agent.sock").exists());
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl CliError {
             Self::Enrol(EnrolError::Refused { .. }) => ("refused", 5),
             Self::Queue(QueueError::Full { .. }) => ("full", 1),
             Self::Enrol(EnrolError::AlreadyEnrolled { .. }) => ("already-enrolled", 1),
+            Self::State(StateError::Receiving) => ("busy", 1),
             Self::State(StateError::Missing { .. }) => ("not-enrolled", 1),
             _ => ("failed", 1),
         }

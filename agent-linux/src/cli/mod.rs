@@ -91,7 +91,8 @@ Examples:
     Send(send::Send),
     /// Print the messages from the server that wait, and take them
     #[command(after_help = "\
-A line for each message, its body alone; --json tells all. What was printed is taken.
+A line for each message, its body alone; --json tells all. What was printed is taken,
+wherever the output goes: a closed one loses it. One program receives at a time.
 
 Examples:
   holdfast-agent receive

@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use protocol_core::code::CloseReason;
 use serde_json::{Map, Value, json};
 
 use super::{Shared, error::CliError};
@@ -18,7 +19,7 @@ use crate::{
     inbox::Inbox,
     local_client::{Happened, LocalClient, LocalError},
     queue::StoredMessage,
-    state::StateDirectory,
+    state::{StateDirectory, StateError},
 };
 
 /// How many messages are printed before they are taken.
@@ -33,30 +34,55 @@ const WINDOW: u8 = 16;
 /// How long to wait before looking again for an agent that does not run.
 const ABSENCE: Duration = Duration::from_millis(500);
 
+/// How often to try again when another program takes messages: it may be about to end.
+const MOST_REFUSALS: u32 = 4;
+
 /// `holdfast-agent receive`.
 pub(super) fn receive(shared: &Shared, config: &Config, follow: bool) -> Result<(), CliError> {
     let state = StateDirectory::open(&shared.state)?;
     let mut printer = Printer { json: shared.json, escapes: io::stdout().is_terminal() };
-    if !follow {
-        return take_all(&state, config, &mut printer);
-    }
+    let mut refusals = 0;
     loop {
-        match LocalClient::connect(&state.socket(), WINDOW) {
-            Ok(client) => match print_all(client, &mut printer) {
-                // The agent stops, or was killed: another will come.
-                CliError::Local(LocalError::Socket(_) | LocalError::Lost(_)) => {}
-                CliError::Local(LocalError::Closed {
-                    reason: protocol_core::code::CloseReason::Draining,
-                    ..
-                }) => {}
-                error => return Err(error),
-            },
-            Err(LocalError::NotRunning) => take_all(&state, config, &mut printer)?,
-            Err(LocalError::Socket(error)) if is_passing(&error) => {}
-            Err(error) => return Err(error.into()),
+        let received = if follow {
+            receive_while_it_lasts(&state, config, &mut printer)
+        } else {
+            take_all(&state, config, &mut printer)
+        };
+        match received {
+            Ok(()) if follow => refusals = 0,
+            Err(error) if is_refusal(&error) && refusals < MOST_REFUSALS => refusals += 1,
+            ended => return ended,
         }
         thread::sleep(ABSENCE);
     }
+}
+
+/// Prints what comes until the agent ends; or, if none runs, what waits.
+fn receive_while_it_lasts(
+    state: &StateDirectory,
+    config: &Config,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    match LocalClient::connect(&state.socket(), WINDOW) {
+        Ok(client) => match print_all(client, printer) {
+            // The agent stops, or was killed: another will come.
+            CliError::Local(LocalError::Socket(_) | LocalError::Lost(_)) => Ok(()),
+            CliError::Local(LocalError::Closed { reason: CloseReason::Draining, .. }) => Ok(()),
+            error => Err(error),
+        },
+        Err(LocalError::NotRunning) => take_all(state, config, printer),
+        Err(LocalError::Socket(error)) if is_passing(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Another program takes messages, or the agent has no room.
+fn is_refusal(error: &CliError) -> bool {
+    matches!(
+        error,
+        CliError::State(StateError::Receiving)
+            | CliError::Local(LocalError::Closed { reason: CloseReason::Overloaded, .. })
+    )
 }
 
 /// An agent that stops while somebody connects.
@@ -67,8 +93,9 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-/// Prints what waits, and takes it, without the agent's help.
+/// Prints what waits, and takes it, without the agent's help: only if it takes messages for nobody else.
 fn take_all(state: &StateDirectory, config: &Config, printer: &mut Printer) -> Result<(), CliError> {
+    let _lock = state.lock_for_receive()?;
     let mut inbox = Inbox::open(state, config.inbox)?;
     let mut has_taken = false;
     loop {
