@@ -10,7 +10,6 @@ pub mod config;
 pub mod connection;
 pub mod dial;
 pub mod enrol;
-pub mod escape;
 pub mod facts;
 mod feed;
 pub mod identity;

@@ -102,6 +102,7 @@ extern crate std;
 
 pub mod classic;
 pub mod code;
+pub mod escape;
 mod fixed;
 pub mod frame;
 pub mod invitation;

@@ -11,7 +11,6 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod enrolment;
-pub mod escape;
 pub mod event;
 pub mod files;
 pub mod handler;

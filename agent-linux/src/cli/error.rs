@@ -2,11 +2,12 @@
 
 use std::{io, process::ExitCode};
 
+use protocol_core::escape::OneLine;
 use serde_json::json;
 
 use crate::{
-    config::ConfigError, enrol::EnrolError, escape::Escaped, identity::IdentityError,
-    local_client::LocalError, queue::QueueError, run::RunError, state::StateError,
+    config::ConfigError, enrol::EnrolError, identity::IdentityError, local_client::LocalError,
+    queue::QueueError, run::RunError, state::StateError,
 };
 
 /// Why a verb was not done. The texts name the next step.
@@ -49,7 +50,7 @@ impl CliError {
             eprintln!("{}", json!({ "error": { "code": code, "message": message } }));
         } else {
             // A server's words are in some of them.
-            let lines: Vec<_> = message.lines().map(|line| Escaped(line.as_bytes()).to_string()).collect();
+            let lines: Vec<_> = message.lines().map(|line| OneLine(line).to_string()).collect();
             eprintln!("holdfast-agent: {}", lines.join("\n"));
         }
         ExitCode::from(exit_code)

@@ -8,14 +8,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use protocol_core::code::CloseReason;
+use protocol_core::{code::CloseReason, escape::EscapedBytes};
 use serde_json::{Map, Value, json};
 
 use super::{Shared, error::CliError};
 use crate::{
     clock,
     config::Config,
-    escape::Escaped,
     inbox::Inbox,
     local_client::{Happened, LocalClient, LocalError},
     queue::StoredMessage,
@@ -143,7 +142,7 @@ impl Printer {
         if self.json {
             writeln!(output, "{}", to_json(message))
         } else if self.escapes {
-            writeln!(output, "{}", Escaped(&message.body))
+            writeln!(output, "{}", EscapedBytes(&message.body))
         } else {
             output.write_all(&message.body)?;
             output.write_all(b"\n")

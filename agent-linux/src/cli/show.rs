@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use protocol_core::escape::Escaped;
 use serde_json::Value;
 
 use super::{Shared, error::CliError};
@@ -9,7 +10,6 @@ use crate::{
     agent::describe,
     clock,
     config::Config,
-    escape::Escaped,
     identity::Identity,
     local_client::{LocalClient, LocalError},
     state::StateDirectory,
@@ -29,7 +29,7 @@ pub(super) fn status(shared: &Shared, config: &Config) -> Result<(), CliError> {
         writeln!(output, "{status}")?;
     } else {
         for (name, value) in lines(&status) {
-            writeln!(output, "{name:<11}{}", Escaped(value.as_bytes()))?;
+            writeln!(output, "{name:<11}{}", Escaped(&value))?;
         }
     }
     Ok(())

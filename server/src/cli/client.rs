@@ -10,10 +10,13 @@ use std::{
 };
 
 use clap::Args;
-use protocol_core::classic::{Answer, MAX_TEXT};
+use protocol_core::{
+    classic::{Answer, MAX_TEXT},
+    escape::OneLine,
+};
 
 use super::{hidden, term_password::without_line_end};
-use crate::{config::CLASSIC_PORT, escape::one_line};
+use crate::config::CLASSIC_PORT;
 
 #[cfg(test)]
 mod tests;
@@ -158,7 +161,7 @@ fn meaning(answer: &[u8]) -> String {
 fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        text.push_str(&one_line(chunk.valid()));
+        text.push_str(&OneLine(chunk.valid()).to_string());
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text

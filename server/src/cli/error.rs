@@ -2,10 +2,11 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+use protocol_core::escape::OneLine;
+
 use crate::{
     api::view::{ErrorAnswer, ErrorBody},
     config::ConfigError,
-    escape::one_line,
 };
 
 /// Why a verb was not done.
@@ -62,8 +63,9 @@ impl CliError {
             return ExitCode::SUCCESS;
         }
         // An error of the configuration shows where it is, in several lines.
-        let message = self.to_string().lines().map(one_line).collect::<Vec<_>>().join("\n");
-        let next_step = self.next_step().map(|step| one_line(&step));
+        let message =
+            self.to_string().lines().map(|line| OneLine(line).to_string()).collect::<Vec<_>>().join("\n");
+        let next_step = self.next_step().map(|step| OneLine(&step).to_string());
         if json {
             let body = ErrorBody { code: self.code().to_owned(), message, next_step };
             let answer = serde_json::to_string(&ErrorAnswer { error: body }).unwrap_or_default();

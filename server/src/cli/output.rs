@@ -2,10 +2,11 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use protocol_core::escape::Escaped;
 use serde::Serialize;
 use serde_json::{Number, Value};
 
-use crate::{api::view::Time, escape::Escaped, span};
+use crate::{api::view::Time, span};
 
 /// Standard output, and how to write to it.
 pub(super) struct Output {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use protocol_core::escape::{Escaped, EscapedBytes};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
 };
 use crate::{
     api::view::{EventView, MessageView, Time},
-    escape::{Escaped, EscapedBytes},
     id::UnixMillis,
     span,
 };

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use protocol_core::escape::{Escaped, EscapedBytes};
 use serde_json::Value;
 
 use crate::{
-    escape::{Escaped, EscapedBytes},
     event::EventRow,
     store::{Direction, MessageRow, UnixMillis},
 };

@@ -1,13 +1,14 @@
 //! What the probes call. A new public entry of `protocol-core` is called here.
 //!
-//! Only what makes text (`Display`, `Debug`) is left out: that is for hosts.
+//! Of what makes text only [`escape`] is here; all other `Display`s and `Debug`s are for hosts.
 
-use core::hint::black_box;
+use core::{fmt::Write as _, hint::black_box};
 
 use heapless::Vec;
 use protocol_core::{
     classic::{self, Classic},
     code::{CloseReason, ConnectionKind},
+    escape::{Escaped, EscapedBytes, OneLine},
     frame::{self, Decoded, Frame},
     invitation::Invitation,
     message::{
@@ -29,6 +30,7 @@ pub fn everything(outside: Outside<'_>) {
     codec(Outside { input, output, number });
     other_messages(input, output);
     texts(input);
+    escape(input);
     session(Outside { input, output, number });
     server(Outside { input, output, number });
     serial(Outside { input, output, number });
@@ -167,6 +169,21 @@ fn texts(input: &[u8]) {
     show(Kind::new(words).map(|kind| kind.as_str().len()));
     let code = u16::from(black_box(CloseReason::from(input.len() as u16)));
     show(u16::from(black_box(ConnectionKind::from(code))));
+}
+
+fn escape(input: &[u8]) {
+    let words = core::str::from_utf8(input).unwrap_or_default();
+    show(write!(Screen, "{}{}{}", EscapedBytes(input), Escaped(words), OneLine(words)));
+}
+
+/// Where a text is shown.
+struct Screen;
+
+impl core::fmt::Write for Screen {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        show(text);
+        black_box(Ok(()))
+    }
 }
 
 fn invitation(input: &[u8], output: &mut [u8]) {

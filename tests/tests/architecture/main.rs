@@ -45,6 +45,7 @@ const CORE: Package = Package {
         Module("frame", "tag"),
         Module("tag", ""),
         Module("time", ""),
+        Module("escape", ""),
         Module("raw", ""),
         Module("fixed", ""),
     ],
@@ -94,15 +95,13 @@ const SERVER: Package = Package {
         Module("config", ""),
         Module("id", ""),
         Module("clock", ""),
-        Module("escape", ""),
         Module("files", ""),
         Module("metrics", ""),
-        Module("patience", ""),
         Module("patience", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock escape files metrics patience shutdown span",
+    common: "id clock files metrics patience shutdown span",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls rcgen",
@@ -160,9 +159,8 @@ const AGENT: Package = Package {
         Module("config", ""),
         Module("backoff", ""),
         Module("clock", ""),
-        Module("escape", ""),
     ],
-    common: "clock escape",
+    common: "clock",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls",

@@ -1,30 +1,21 @@
 //! What a peer said, made safe to show: a terminal, a table and a log line are left as they are by it.
 
-use std::fmt::{self, Write};
+use core::fmt;
 
 /// Shows a text on one line: control characters, those that turn the direction of writing, those that can't be
 /// seen, and backslashes are escaped as in Rust's literals, so that no two texts look the same.
+///
+/// ```
+/// # use protocol_core::escape::Escaped;
+/// # extern crate std;
+/// assert_eq!(std::format!("{}", Escaped("red: \x1b[31m\n")), r"red: \u{1b}[31m\n");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while let Some(at) = rest.find(is_dangerous) {
-            let (safe, tail) = rest.split_at(at);
-            formatter.write_str(safe)?;
-            let mut letters = tail.chars();
-            match letters.next() {
-                Some('\n') => formatter.write_str("\\n")?,
-                Some('\r') => formatter.write_str("\\r")?,
-                Some('\t') => formatter.write_str("\\t")?,
-                Some('\\') => formatter.write_str("\\\\")?,
-                Some(letter) => write!(formatter, "{}", letter.escape_unicode())?,
-                None => {}
-            }
-            rest = letters.as_str();
-        }
-        formatter.write_str(rest)
+        write(self.0, |letter| letter == '\\' || is_dangerous(letter), formatter)
     }
 }
 
@@ -36,34 +27,46 @@ impl fmt::Display for EscapedBytes<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             Escaped(chunk.valid()).fmt(formatter)?;
-            for byte in chunk.invalid() {
-                write!(formatter, "\\x{byte:02x}")?;
-            }
+            chunk.invalid().iter().try_for_each(|byte| write!(formatter, "\\x{byte:02x}"))?;
         }
         Ok(())
     }
 }
 
-/// Shows any text of another part of the program on one line, without its backslashes doubled.
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match is_dangerous(letter) && letter != '\\' {
-            // Writing to a string can't fail.
-            true => _ = write!(line, "{}", Escaped(letter.encode_utf8(&mut [0; 4]))),
-            false => line.push(letter),
+/// Shows a text on one line as [`Escaped`] does, but leaves its backslashes: for words of the program's own that
+/// a peer's may stand in.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(self.0, is_dangerous, formatter)
+    }
+}
+
+fn write(text: &str, is_escaped: fn(char) -> bool, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for piece in text.split_inclusive(is_escaped) {
+        let mut letters = piece.chars();
+        match letters.next_back().filter(|letter| is_escaped(*letter)) {
+            Some(last) => {
+                formatter.write_str(letters.as_str())?;
+                match last {
+                    '\n' | '\r' | '\t' | '\\' => write!(formatter, "{}", last.escape_default())?,
+                    _ => write!(formatter, "{}", last.escape_unicode())?,
+                }
+            }
+            None => formatter.write_str(piece)?,
         }
     }
-    line
+    Ok(())
 }
 
 fn is_dangerous(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
-            '\\'
             // Soft hyphen, Arabic letter mark, Hangul fillers, Mongolian vowel separator.
-            | '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{ffa0}'
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{ffa0}'
             // Zero widths and marks of direction; separators of lines and paragraphs, embeddings and
             // overrides; word joiner, invisible operators, isolates.
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -74,7 +77,9 @@ fn is_dangerous(letter: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Escaped, EscapedBytes, one_line};
+    use std::string::ToString;
+
+    use super::{Escaped, EscapedBytes, OneLine};
 
     #[test]
     fn what_moves_a_terminal_is_escaped() {
@@ -87,6 +92,7 @@ mod tests {
             ("a\u{2028}b\u{200b}c\u{2066}", "a\\u{2028}b\\u{200b}c\\u{2066}"),
             ("\\n", "\\\\n"),
             ("\u{7f}", "\\u{7f}"),
+            ("\n\n", "\\n\\n"),
             ("", ""),
         ] {
             assert_eq!(Escaped(text).to_string(), shown);
@@ -101,6 +107,6 @@ mod tests {
 
     #[test]
     fn one_line_keeps_backslashes() {
-        assert_eq!(one_line("a \\ b\nc"), "a \\ b\\nc");
+        assert_eq!(OneLine("a \\ b\nc").to_string(), "a \\ b\\nc");
     }
 }
