@@ -414,7 +414,13 @@ fn range<T: PartialOrd + std::fmt::Debug>(
 }
 
 fn check_advertised(addresses: &[String]) -> Result<(), ConfigError> {
-    range("advertise", addresses.len(), 0..=MAX_ADDRESSES)?;
+    if addresses.len() > MAX_ADDRESSES {
+        return Err(ConfigError::Range {
+            name: "advertise",
+            expected: format!("at most {MAX_ADDRESSES} addresses"),
+            found: addresses.len().to_string(),
+        });
+    }
     match addresses.iter().find(|address| !is_host_and_port(address)) {
         None => Ok(()),
         Some(address) => Err(ConfigError::Range {

@@ -15,6 +15,7 @@ pub mod event;
 pub mod files;
 pub mod handler;
 pub mod host;
+pub mod http;
 pub mod id;
 pub mod listener;
 pub mod logs;

@@ -9,61 +9,33 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
 
-/// A stream that fails when its peer takes nothing, or says nothing, for too long; with its place among those that
-/// may be open.
+/// A stream that fails when its peer takes nothing for too long.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
-    read: Limit,
-    write: Limit,
-    _place: OwnedSemaphorePermit,
+    patience: Duration,
+    /// When the patience is over, while the peer takes nothing.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
     /// The peer may take nothing for so long.
-    pub fn new(stream: S, write: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, read: Limit::none(), write: Limit::of(write), _place: place }
-    }
-
-    /// The peer may say nothing for so long, either.
-    #[must_use]
-    pub fn with_read_limit(mut self, read: Duration) -> Self {
-        self.read = Limit::of(read);
-        self
-    }
-}
-
-/// How long something may wait, and when that is over: there is no timer where nothing waits.
-#[derive(Debug)]
-struct Limit {
-    patience: Option<Duration>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Limit {
-    const fn none() -> Self {
-        Self { patience: None, timer: None }
-    }
-
-    const fn of(patience: Duration) -> Self {
-        Self { patience: Some(patience), timer: None }
+    pub fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, timer: None }
     }
 
     /// The answer, or an error if it has not come for too long.
     fn guard<T>(&mut self, context: &mut Context<'_>, answer: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let (Poll::Pending, Some(patience)) = (&answer, self.patience) else {
+        if answer.is_ready() {
             self.timer = None;
             return answer;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
-        match timer.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
         }
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+        timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -73,8 +45,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let answer = pin!(&mut self.stream).poll_read(context, buffer);
-        self.read.guard(context, answer)
+        pin!(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -85,7 +56,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let answer = pin!(&mut self.stream).poll_write(context, bytes);
-        self.write.guard(context, answer)
+        self.guard(context, answer)
     }
 
     fn poll_write_vectored(
@@ -94,7 +65,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let answer = pin!(&mut self.stream).poll_write_vectored(context, slices);
-        self.write.guard(context, answer)
+        self.guard(context, answer)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -112,23 +83,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, sync::Arc, time::Duration};
+    use std::{io, time::Duration};
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
-        sync::Semaphore,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::Patient;
-
-    fn place() -> tokio::sync::OwnedSemaphorePermit {
-        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (ours, mut theirs) = duplex(4);
-        let mut ours = Patient::new(ours, Duration::from_secs(30), place());
+        let mut ours = Patient::new(ours, Duration::from_secs(30));
         ours.write_all(b"1234").await.unwrap();
         let reader = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(29)).await;
@@ -142,9 +106,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_may_be_silent_where_there_is_no_limit() {
+    async fn a_peer_may_be_silent() {
         let (ours, mut theirs) = duplex(4);
-        let mut ours = Patient::new(ours, Duration::from_secs(30), place());
+        let mut ours = Patient::new(ours, Duration::from_secs(30));
         let writer = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             theirs.write_all(b"x").await.unwrap();
@@ -152,8 +116,5 @@ mod tests {
         });
         ours.read_exact(&mut [0; 1]).await.unwrap();
         let _theirs = writer.await.unwrap();
-        let mut ours = ours.with_read_limit(Duration::from_secs(10));
-        let error = ours.read_exact(&mut [0; 1]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -171,12 +171,9 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         guessed: config.advertise.is_empty(),
         started,
         shutdown: shutdown.clone(),
+        patience: api::PATIENCE,
     });
-    let api = tokio::spawn(async move {
-        if let Err(error) = api::serve(api_listener, api).await {
-            tracing::error!(%error, "the API failed");
-        }
-    });
+    let api = tokio::spawn(api::serve(api_listener, api));
     let part_host = Arc::clone(&host);
     parts.spawn(async move {
         do_chores(&part_host).await;

@@ -19,6 +19,7 @@ pub struct Strangers {
 
 #[derive(Debug, Default)]
 struct Places {
+    closed: bool,
     entered: u64,
     /// By when they came.
     taken: BTreeMap<u64, oneshot::Sender<()>>,
@@ -42,8 +43,19 @@ impl Strangers {
         }
         let number = places.entered;
         places.entered += 1;
-        places.taken.insert(number, make_way);
+        // Where there are no places any more, the newcomer makes way itself: its sender is dropped.
+        if !places.closed {
+            places.taken.insert(number, make_way);
+        }
         Stranger { strangers: Arc::clone(self), number, displaced }
+    }
+
+    /// Every stranger makes way now, and whoever comes later at once.
+    pub fn close(&self) {
+        let mut places = self.lock();
+        places.closed = true;
+        // What waits for a sender that is gone waits no longer.
+        places.taken.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -63,7 +75,7 @@ pub struct Stranger {
 impl Stranger {
     /// Waits until this stranger has to make way.
     pub async fn displaced(&mut self) {
-        // The sender goes away without a word only together with this place.
+        // The sender goes without a word where all places do.
         let _ = (&mut self.displaced).await;
     }
 }
@@ -89,5 +101,14 @@ mod tests {
         first.displaced().await;
         assert!(third.displaced.try_recv().is_err(), "one was enough");
         assert_eq!(strangers.lock().taken.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn all_make_way_at_the_end() {
+        let strangers = Strangers::new(2);
+        let mut first = strangers.enter();
+        strangers.close();
+        first.displaced().await;
+        strangers.enter().displaced().await;
     }
 }

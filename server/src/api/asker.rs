@@ -1,19 +1,23 @@
 //! What every handler is given: who asks, and the server behind the question whether they may.
 
-use std::sync::Arc;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use axum::{
     Json,
     body::Bytes,
-    extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, request::Parts},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use tokio::time::timeout;
 
 use super::{
     Api,
     error::ApiError,
-    rights::{Action, Actor, Object, may},
+    rights::{self, Action, Actor, may},
 };
 
 /// One who asks. The server is reached through [`Asker::may`] only: no handler can forget to ask.
@@ -24,7 +28,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// The server, if the one who asks may do this.
-    pub(super) fn may(&self, action: Action, object: Object<'_>) -> Result<&Arc<Api>, ApiError> {
+    pub(super) fn may(&self, action: Action, object: rights::Object<'_>) -> Result<&Arc<Api>, ApiError> {
         may(&self.actor, action, object)?;
         Ok(&self.api)
     }
@@ -39,22 +43,60 @@ impl FromRequestParts<Arc<Api>> for Asker {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let connected = parts.extensions.get::<ConnectInfo<Actor>>();
         let unknown = || ApiError::new(StatusCode::FORBIDDEN, "denied", "it is not known who asks");
-        let ConnectInfo(actor) = connected.ok_or_else(unknown)?.clone();
+        let actor = parts.extensions.get::<Actor>().ok_or_else(unknown)?.clone();
         Ok(Self { actor, api: Arc::clone(api) })
     }
 }
 
-/// A JSON body: bounded, whole, and without fields that nobody knows.
+/// The name in the path.
+pub(super) struct Name(pub(super) String);
+
+impl FromRequestParts<Arc<Api>> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let name = Path::<String>::from_request_parts(parts, api).await;
+        let Path(name) = name.map_err(|_| {
+            ApiError::bad_request("expected a device's name in the path, found bytes that are no UTF-8")
+        })?;
+        Ok(Self(name))
+    }
+}
+
+/// A JSON body, an object: bounded, whole, in time, and without fields that nobody knows.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let Json(body) = Json::from_request(request, api).await?;
+        let body = timeout(api.patience, Json::from_request(request, api)).await;
+        let Json(Members(body)) = body.map_err(|_| ApiError::too_slow(api.patience))??;
         Ok(Self(body))
+    }
+}
+
+/// What a JSON object says. Without this a list of the values would do for one, too.
+struct Members<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Members<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Object(PhantomData)).map(Self)
+    }
+}
+
+struct Object<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, members: M) -> Result<T, M::Error> {
+        T::deserialize(MapAccessDeserializer::new(members))
     }
 }
 
@@ -67,10 +109,12 @@ impl FromRequest<Arc<Api>> for Nothing {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let body = Bytes::from_request(request, api).await?;
+        let body = timeout(api.patience, Bytes::from_request(request, api)).await;
+        let body = body.map_err(|_| ApiError::too_slow(api.patience))??;
         match body.is_empty() {
             true => Ok(Self {}),
             false => serde_json::from_slice(&body)
+                .map(|Members(nothing)| nothing)
                 .map_err(|error| ApiError::bad_request(format!("expected no body, or {{}}: {error}"))),
         }
     }

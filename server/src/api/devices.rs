@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Json, extract::Path, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol_core::code::CloseReason;
 use serde_json::Value;
 
 use super::{
     Api,
-    asker::{Asker, Body, Nothing},
+    asker::{Asker, Body, Name, Nothing},
     error::ApiError,
     rights::{Action, Object},
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer},
@@ -40,7 +40,7 @@ pub(super) async fn list(asker: Asker) -> Result<Json<Page<DeviceView>>, ApiErro
 }
 
 /// `GET /devices/{name}`
-pub(super) async fn show(asker: Asker, Path(name): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+pub(super) async fn show(asker: Asker, Name(name): Name) -> Result<Json<DeviceView>, ApiError> {
     let api = asker.may(Action::Look, Object::Device(&name))?;
     let row = find(api, &name).await?;
     let connections = Connections::look(api, Some(row.id)).await?;
@@ -50,7 +50,7 @@ pub(super) async fn show(asker: Asker, Path(name): Path<String>) -> Result<Json<
 /// `POST /devices/{name}/messages`
 pub(super) async fn send(
     asker: Asker,
-    Path(name): Path<String>,
+    Name(name): Name,
     Body(request): Body<SendRequest>,
 ) -> Result<(StatusCode, Json<SentAnswer>), ApiError> {
     let api = asker.may(Action::Send, Object::Device(&name))?;
@@ -96,11 +96,7 @@ pub(super) fn expiry(seconds: u64) -> Result<UnixMillis, ApiError> {
 }
 
 /// `POST /devices/{name}/ping`
-pub(super) async fn ping(
-    asker: Asker,
-    Path(name): Path<String>,
-    _: Nothing,
-) -> Result<Json<PingAnswer>, ApiError> {
+pub(super) async fn ping(asker: Asker, Name(name): Name, _: Nothing) -> Result<Json<PingAnswer>, ApiError> {
     let api = asker.may(Action::Ping, Object::Device(&name))?;
     let row = find(api, &name).await?;
     if row.kind == DeviceKind::Classic {
@@ -117,7 +113,7 @@ pub(super) async fn ping(
 /// `POST /devices/{name}/revoke`
 pub(super) async fn revoke(
     asker: Asker,
-    Path(name): Path<String>,
+    Name(name): Name,
     _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;

@@ -1,5 +1,7 @@
 //! Errors of the API: an HTTP status, and JSON that says what was expected, what came and what to do.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::rejection::{BytesRejection, JsonRejection, QueryRejection},
@@ -11,7 +13,7 @@ use super::{
     rights::Denied,
     view::{ErrorAnswer, ErrorBody},
 };
-use crate::{enrolment::InviteError, registry::ReachError, store::StoreError};
+use crate::{enrolment::InviteError, registry::ReachError, span, store::StoreError};
 
 /// An answer that says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,13 @@ impl ApiError {
     pub(super) fn no_such_device(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-such-device", format!("there is no device {name:?}"))
             .hint("`holdfast devices` shows all that there are")
+    }
+
+    /// The rest of the request did not come.
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        let message = format!("expected the whole request within {}", span::shortened(patience));
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", message)
+            .hint("send as many bytes as Content-Length says")
     }
 
     /// As many streams are open as may be.

@@ -57,6 +57,16 @@ impl Selection {
         }
     }
 
+    /// The id behind which the list begins.
+    fn after(&self) -> Result<i64, ApiError> {
+        match self.after.unwrap_or(0) {
+            after @ 0.. => Ok(after),
+            after => Err(ApiError::bad_request(format!(
+                "after: expected the id of an entry, 0 or more, found {after}"
+            ))),
+        }
+    }
+
     fn object(&self) -> Object<'_> {
         self.device.as_deref().map_or(Object::Devices, Object::Device)
     }
@@ -64,8 +74,9 @@ impl Selection {
     /// Whether a stream is wanted, and behind which id it begins: a client that was cut says so itself.
     fn stream(&mut self, headers: &HeaderMap) -> Result<bool, ApiError> {
         if let Some(last) = headers.get("last-event-id") {
-            let id = last.to_str().ok().and_then(|id| id.parse().ok());
-            self.after = Some(id.ok_or_else(|| ApiError::bad_request("Last-Event-ID: expected a number"))?);
+            let id = last.to_str().ok().and_then(|id| id.parse().ok()).filter(|id| *id >= 0);
+            let no_id = || ApiError::bad_request("Last-Event-ID: expected the id of an entry, 0 or more");
+            self.after = Some(id.ok_or_else(no_id)?);
         }
         let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
         Ok(self.follow || accepts.is_some_and(|accepted| accepted.contains("text/event-stream")))
@@ -141,7 +152,7 @@ pub(super) async fn sessions(
         Some(name) => Some(devices::find(api, name).await?.id),
         None => None,
     };
-    let after = SessionId(selection.after.unwrap_or(0));
+    let after = SessionId(selection.after()?);
     let rows = api.host.store.sessions(SessionFilter { device, after, limit }).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
     Ok(Json(Page { items: rows.into_iter().map(session_view).collect(), next }))
@@ -155,12 +166,13 @@ pub(super) async fn messages(
 ) -> Result<Response, ApiError> {
     let follow = selection.stream(&headers)?;
     let api = asker.may(Action::Look, selection.object())?;
+    let after = selection.after()?;
     let mut filter = MessageFilter { limit: selection.limit()?, ..MessageFilter::default() };
     if let Some(name) = &selection.device {
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
-    answer(api, Messages(filter), selection.after.unwrap_or(0), follow).await
+    answer(api, Messages(filter), after, follow).await
 }
 
 /// `GET /events`
@@ -171,12 +183,13 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let follow = selection.stream(&headers)?;
     let api = asker.may(Action::Look, selection.object())?;
+    let after = selection.after()?;
     let mut filter = EventFilter { limit: selection.limit()?, ..EventFilter::default() };
     if let Some(name) = &selection.device {
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
-    answer(api, Events(filter), selection.after.unwrap_or(0), follow).await
+    answer(api, Events(filter), after, follow).await
 }
 
 async fn answer<L: List>(api: &Arc<Api>, list: L, after: i64, follow: bool) -> Result<Response, ApiError> {

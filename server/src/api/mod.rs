@@ -16,7 +16,7 @@ mod stream;
 mod tests;
 pub mod view;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -25,13 +25,27 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{host::Host, shutdown::Shutdown, store::UnixMillis};
+use crate::{
+    host::Host,
+    http::{self, Limits},
+    shutdown::Shutdown,
+    store::UnixMillis,
+};
 use error::ApiError;
-use rights::Actor;
 pub use socket::{ApiListener, SOCKET, SocketError};
 
 /// The longest request, in bytes: the longest message for a device, with all of it escaped.
 const MAX_REQUEST: usize = 512 * 1024;
+
+/// How many requests may be worked on at a time. Streams take only some of the places.
+const REQUESTS: usize = 256;
+
+/// How many connections may be open that ask nothing yet: far more than ask at the same moment.
+const STRANGERS: usize = 512;
+
+/// How long a client may take nothing of its answer, or leave its request unfinished, if nobody says otherwise. One
+/// that follows a stream takes it up where it was.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the API shows of the server, and reaches of it. Devices it reaches through the registry only.
 pub struct Api {
@@ -45,6 +59,8 @@ pub struct Api {
     pub started: UnixMillis,
     /// Asked for by `holdfast stop`; streams end when it is.
     pub shutdown: Shutdown,
+    /// How long a client may take nothing of its answer, or leave its request unfinished: [`PATIENCE`].
+    pub patience: Duration,
 }
 
 /// Where the server listens.
@@ -59,17 +75,13 @@ pub struct Addresses {
 }
 
 /// Serves the API until the shutdown is asked for, and what was asked before is answered.
-///
-/// # Errors
-/// What the system said.
-pub async fn serve(listener: ApiListener, api: Arc<Api>) -> io::Result<()> {
+pub async fn serve(listener: ApiListener, api: Arc<Api>) {
     let shutdown = api.shutdown.clone();
-    let service = router(api).into_make_service_with_connect_info::<Actor>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            shutdown.requested().await;
-        })
-        .await
+    let limits = Limits { requests: REQUESTS, strangers: STRANGERS, patience: api.patience };
+    let stop = async move {
+        shutdown.requested().await;
+    };
+    http::serve(listener, router(api), limits, stop).await;
 }
 
 fn router(api: Arc<Api>) -> Router {

@@ -3,6 +3,7 @@
 use std::process;
 
 use axum::{Json, http::StatusCode};
+use protocol_core::message::MAX_ADDRESSES;
 
 use super::{
     asker::{Asker, Body, Nothing},
@@ -65,6 +66,12 @@ pub(super) async fn make_token(
         let message = format!("there is a device {:?} already", taken.name);
         return Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
             .hint("choose another name, or revoke that device first: the new one then takes its place"));
+    }
+    if request.addresses.len() > MAX_ADDRESSES {
+        let found = request.addresses.len();
+        return Err(ApiError::bad_request(format!(
+            "addresses: expected at most {MAX_ADDRESSES}, found {found}"
+        )));
     }
     if let Some(bad) = request.addresses.iter().find(|address| !is_host_and_port(address)) {
         return Err(ApiError::bad_request(format!("addresses: expected HOST:PORT, found {bad:?}")));

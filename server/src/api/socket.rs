@@ -5,30 +5,16 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
-use tokio::{
-    net::{UnixListener, UnixStream},
-    sync::Semaphore,
-};
+use axum::serve::Listener;
+use tokio::net::{UnixListener, UnixStream};
 
 use super::rights::Actor;
-use crate::patience::Patient;
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "api.sock";
-
-/// How many connections may be open at a time; more wait to be accepted. Streams take only some of them.
-const CONNECTIONS: usize = 256;
-
-/// How long a client may take nothing of what it asked for. One that follows a stream takes it up where it was.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to pause when the system can't accept more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -56,8 +42,6 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct ApiListener {
     listener: UnixListener,
-    places: Arc<Semaphore>,
-    patience: Duration,
     file: SocketFile,
 }
 
@@ -97,14 +81,7 @@ impl ApiListener {
         let listener = UnixListener::bind(&path).map_err(|error| failed(with_hint(error)))?;
         let file = SocketFile(path.clone());
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), patience: WRITE_PATIENCE, file })
-    }
-
-    /// A client may take nothing for so long; 30 seconds if nobody says.
-    #[must_use]
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
+        Ok(Self { listener, file })
     }
 
     /// Where it listens.
@@ -112,12 +89,10 @@ impl ApiListener {
         &self.file.0
     }
 
-    async fn accept_one(&self) -> io::Result<(Patient<UnixStream>, Actor)> {
-        // The semaphore is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+    async fn accept_one(&self) -> io::Result<(UnixStream, Actor)> {
         let (stream, _) = self.listener.accept().await?;
         let actor = Actor { uid: stream.peer_cred()?.uid() };
-        Ok((Patient::new(stream, self.patience, place), actor))
+        Ok((stream, actor))
     }
 }
 
@@ -133,7 +108,7 @@ fn with_hint(error: io::Error) -> io::Error {
 }
 
 impl Listener for ApiListener {
-    type Io = Patient<UnixStream>;
+    type Io = UnixStream;
     type Addr = Actor;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -150,11 +125,5 @@ impl Listener for ApiListener {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         Ok(Actor { uid: rustix::process::geteuid().as_raw() })
-    }
-}
-
-impl Connected<IncomingStream<'_, ApiListener>> for Actor {
-    fn connect_info(stream: IncomingStream<'_, ApiListener>) -> Self {
-        stream.remote_addr().clone()
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Addresses, Api, ApiListener, SOCKET, SocketError, serve};
+use super::{Addresses, Api, ApiListener, REQUESTS, SOCKET, STRANGERS, SocketError, serve};
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
     config::{Config, Overrides},
@@ -29,7 +29,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_millis(500);
 struct Server {
     directory: TempDir,
     api: Arc<Api>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl Server {
@@ -41,13 +41,14 @@ impl Server {
         let config = Config::load(data, &overrides).unwrap();
         let keys = Keys::load_or_create(&data.join("keys")).unwrap();
         let store = Store::open(data).unwrap();
-        let listener = ApiListener::bind(data).unwrap().with_patience(CLIENT_PATIENCE);
+        let listener = ApiListener::bind(data).unwrap();
         let api = Arc::new(Api {
             host: Arc::new(Host::new(&config, store, &keys, config.advertise.clone())),
             addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
             guessed: false,
             started: UnixMillis::now(),
             shutdown: Shutdown::default(),
+            patience: CLIENT_PATIENCE,
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
         Self { directory, api, serving }
@@ -82,13 +83,13 @@ impl Server {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let mut stream = UnixStream::connect(self.data().join(SOCKET)).await.unwrap();
+        let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+        answer(stream).await
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.data().join(SOCKET)).await.unwrap()
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
@@ -100,7 +101,7 @@ impl Server {
     }
 
     async fn follow(&self, path: &str, headers: &str) -> Follower {
-        let mut stream = UnixStream::connect(self.data().join(SOCKET)).await.unwrap();
+        let mut stream = self.connect().await;
         let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         Follower { lines: BufReader::new(stream).lines() }
@@ -133,6 +134,15 @@ impl Follower {
     }
 }
 
+/// The status and the JSON of what comes, to its end.
+async fn answer(mut stream: UnixStream) -> (u16, Value) {
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
+}
+
 fn code(answer: &(u16, Value)) -> (u16, &str) {
     (answer.0, answer.1["error"]["code"].as_str().unwrap_or_default())
 }
@@ -147,10 +157,30 @@ async fn what_is_not_there_is_said_in_json() {
     assert_eq!(code(&server.get("/messages?devise=a").await), (400, "bad-request"));
     assert_eq!(code(&server.get("/messages?limit=0").await), (400, "bad-request"));
     assert_eq!(code(&server.get("/events?since=yesterday").await), (400, "bad-request"));
+    assert_eq!(code(&server.get("/devices/%ff").await), (400, "bad-request"));
+    for negative in ["/sessions?after=-1", "/messages?after=-1", "/events?after=-1&follow=true"] {
+        let refused = server.get(negative).await;
+        assert_eq!(code(&refused), (400, "bad-request"), "{negative}: {refused:?}");
+    }
     let unknown_field = server.post("/tokens", json!({ "names": "a" })).await;
     assert_eq!(unknown_field.0, 422, "{unknown_field:?}");
-    let large = json!({ "body": "x".repeat(600_000) });
     server.enrol("a").await;
+    for (path, list) in [
+        ("/tokens", json!(["a", 1, 60])),
+        ("/tokens", json!([])),
+        ("/devices/a/messages", json!(["text", "x"])),
+        ("/devices/a/ping", json!([])),
+        ("/stop", json!([])),
+    ] {
+        let refused = server.post(path, list).await;
+        assert!([400, 422].contains(&refused.0), "{path}: {refused:?}");
+        assert!(
+            refused.1["error"]["message"].as_str().unwrap().contains("expected an object"),
+            "{refused:?}"
+        );
+    }
+    assert!(!server.api.shutdown.is_requested());
+    let large = json!({ "body": "x".repeat(600_000) });
     assert_eq!(server.post("/devices/a/messages", large).await.0, 413);
 }
 
@@ -188,6 +218,7 @@ async fn a_token_makes_a_line_and_an_event() {
         json!({ "uses": 0 }),
         json!({ "expires_seconds": 0 }),
         json!({ "addresses": ["nowhere"] }),
+        json!({ "addresses": ["a:1", "b:1", "c:1", "d:1", "e:1"] }),
     ] {
         assert_eq!(code(&server.post("/tokens", bad.clone()).await), (400, "bad-request"), "{bad}");
     }
@@ -364,6 +395,44 @@ async fn a_follower_that_takes_nothing_is_cut_and_goes_on() {
     assert_eq!(seen, (0..EVENTS).collect::<Vec<_>>());
 }
 
+/// Whoever asks is answered, though many sit there and ask nothing, or half of something.
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    let server = Server::start();
+    server.record(0).await;
+    let mut follower = server.follow("/events?follow=true", "").await;
+    follower.next().await.unwrap();
+    let mut idle = Vec::new();
+    for number in 0..REQUESTS + STRANGERS + 10 {
+        let mut stream = server.connect().await;
+        if number % 2 == 0 {
+            stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHo").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    assert_eq!(timeout(PATIENCE, server.get("/status")).await.expect("it is answered").0, 200);
+    // Who is being answered does not make way.
+    server.record(1).await;
+    assert_eq!(follower.next().await.unwrap().1["detail"]["n"], 1);
+    // Nor do the others hold up the end.
+    server.api.shutdown.request("test");
+    timeout(CLIENT_PATIENCE * 10, server.serving).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::start();
+    server.enrol("a").await;
+    for path in ["/tokens", "/devices/a/ping"] {
+        let mut stream = server.connect().await;
+        let request = format!(
+            "POST /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(code(&answer(stream).await), (408, "too-slow"));
+    }
+}
+
 #[tokio::test]
 async fn messages_are_streamed_as_they_come_and_streams_end_with_the_server() {
     let server = Server::start();
@@ -379,7 +448,7 @@ async fn messages_are_streamed_as_they_come_and_streams_end_with_the_server() {
     let (status, answer) = server.post("/stop", json!({})).await;
     assert_eq!((status, &answer["pid"]), (202, &json!(std::process::id())));
     assert_eq!(follower.next().await, None);
-    timeout(PATIENCE, server.serving).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, server.serving).await.unwrap().unwrap();
     assert!(server.api.shutdown.requested().await.starts_with("holdfast stop, by "));
 }
 

@@ -1,6 +1,6 @@
 //! `/metrics` and `/healthz`: for machines that watch, without encryption or password; on loopback unless told otherwise.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,32 +9,22 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::timeout,
-};
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     config::Http,
     host::Host,
+    http::{self, Limits},
     id::UnixMillis,
     metrics::{MEDIA_TYPE, METRICS, Snapshot},
-    patience::Patient,
     store::StoreError,
 };
 
-/// How many connections may be open at a time; more wait to be accepted.
-const CONNECTIONS: usize = 64;
-
-/// How long a peer may say nothing, or take nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Those who watch are few, and ask now and then.
+const LIMITS: Limits = Limits { requests: 64, strangers: 64, patience: Duration::from_secs(60) };
 
 /// How long the store has to answer, or the server is not healthy.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long to pause when the system can't accept more.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens where it is configured. If that is the default, and it is taken, the server does without.
 ///
@@ -58,10 +48,7 @@ pub async fn run(host: Arc<Host>, listener: TcpListener, started: UnixMillis) {
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .with_state(Watched { host, started });
-    let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS)) };
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "metrics are no longer served");
-    }
+    http::serve(listener, routes, LIMITS, future::pending()).await;
 }
 
 #[derive(Clone)]
@@ -99,52 +86,17 @@ async fn counts(host: &Host) -> Result<crate::store::Counts, StoreError> {
     timeout(STORE_PATIENCE, host.store.counts()).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// A listener whose connections are few, and not for ever.
-struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl Bounded {
-    async fn accept_one(&self) -> io::Result<(Patient<TcpStream>, SocketAddr)> {
-        // The semaphore is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((Patient::new(stream, PATIENCE, place).with_read_limit(PATIENCE), address))
-    }
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Patient<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.accept_one().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "no connection for metrics could be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc};
+    use std::{net::SocketAddr, sync::Arc, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        time::timeout,
     };
 
-    use super::{bind, run};
+    use super::{LIMITS, bind, run};
     use crate::{
         config::{Config, Http, Overrides},
         host::Host,
@@ -154,15 +106,15 @@ mod tests {
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     }
 
-    #[tokio::test]
-    async fn metrics_and_health_are_served() {
+    /// A server with nothing but its metrics.
+    async fn start() -> (tempfile::TempDir, Arc<Host>, SocketAddr) {
         let directory = tempfile::tempdir().unwrap();
         let config = Config::load(directory.path(), &Overrides::default()).unwrap();
         let keys = Keys::load_or_create(&directory.path().join("keys")).unwrap();
@@ -172,7 +124,12 @@ mod tests {
         let listener = bind(http).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(run(Arc::clone(&host), listener, UnixMillis::now()));
+        (directory, host, address)
+    }
 
+    #[tokio::test]
+    async fn metrics_and_health_are_served() {
+        let (_directory, host, address) = start().await;
         let metrics = get(address, "/metrics").await;
         assert!(metrics.contains("holdfast_devices_online 0"), "{metrics}");
         assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
@@ -180,6 +137,25 @@ mod tests {
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));
         host.store.close().await;
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 503"));
+    }
+
+    /// Whoever asks is answered, though many sit there and say nothing, or half of something.
+    #[tokio::test]
+    async fn idle_clients_keep_nobody_out() {
+        let (_directory, _host, address) = start().await;
+        let mut idle = Vec::new();
+        for number in 0..3 * (LIMITS.requests + LIMITS.strangers) {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        let answer = timeout(Duration::from_secs(10), get(address, "/healthz")).await;
+        assert!(answer.expect("it is answered at once").ends_with("ok\n"));
+        // The oldest have made way.
+        let mut oldest = idle.swap_remove(0);
+        timeout(Duration::from_secs(10), oldest.read(&mut [0])).await.expect("it is closed").unwrap_or(0);
     }
 
     #[tokio::test]

@@ -72,15 +72,19 @@ const SERVER: Package = Package {
         Module("serve", "*"),
         Module(
             "listener",
-            "connection enrolment handler host refusal strangers registry classic_clients store event term_password tls config",
+            "connection enrolment handler host http refusal strangers registry classic_clients store event term_password tls config",
         ),
-        Module("api", "enrolment host registry mailbox classic_clients store event term_password config"),
+        Module(
+            "api",
+            "enrolment host http registry mailbox classic_clients store event term_password config",
+        ),
         Module(
             "connection",
             "handler host refusal strangers registry mailbox classic_clients store event tls config",
         ),
         Module("enrolment", "host refusal store event tls config"),
         Module("handler", "host registry mailbox store event"),
+        Module("http", "strangers"),
         Module("host", "refusal registry mailbox classic_clients store event tls config"),
         Module("refusal", "store event"),
         Module("strangers", ""),
@@ -111,7 +115,7 @@ const SERVER: Package = Package {
         Reserved { names: "rusqlite", modules: "store", why: "the store's interface hides its database" },
         Reserved {
             names: "axum",
-            modules: "api listener::http",
+            modules: "api listener::http http",
             why: "HTTP ends where a request is understood",
         },
         Reserved {

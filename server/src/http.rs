@@ -1,0 +1,95 @@
+//! HTTP connections that keep nobody out: each is for one request, and makes way for newer ones until that has come.
+//!
+//! What is not needed here is not there to be misused: nobody is idle between two requests, and nobody sits on a place
+//! with half of a first one.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, serve::Listener};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, Semaphore},
+};
+
+use crate::{
+    patience::Patient,
+    strangers::{Stranger, Strangers},
+};
+
+/// How much is allowed to the clients of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// So many requests may be worked on at a time, and as many more as there are fewer strangers; then no more
+    /// connections are accepted.
+    pub requests: usize,
+    /// So many connections may be open whose request has not come yet; then the oldest makes way.
+    pub strangers: usize,
+    /// How long a client may take nothing of its answer.
+    pub patience: Duration,
+}
+
+/// Answers requests by these routes until `stop`, and then those that have come by then. A request carries the address
+/// of its peer among its extensions.
+pub async fn serve<L>(mut listener: L, routes: Router, limits: Limits, stop: impl Future<Output = ()>)
+where
+    L: Listener,
+    L::Addr: Clone + Sync + 'static,
+{
+    let strangers = Strangers::new(limits.strangers);
+    let all = limits.requests + limits.strangers;
+    let places = Arc::new(Semaphore::new(all));
+    let routes = TowerToHyperService::new(routes);
+    let mut stop = pin!(stop);
+    loop {
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, (stream, peer)) = tokio::select! {
+            accepted = accept => accepted,
+            () = &mut stop => break,
+        };
+        let stream = Patient::new(stream, limits.patience);
+        let conversation = converse(stream, peer, routes.clone(), strangers.enter());
+        tokio::spawn(async move {
+            conversation.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    strangers.close();
+    // The semaphore is never closed.
+    let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
+}
+
+/// Hears one request and answers it. Until its head is there the client is a stranger.
+async fn converse<S, P>(stream: S, peer: P, routes: TowerToHyperService<Router>, mut stranger: Stranger)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    P: Clone + Send + Sync + 'static,
+{
+    let asked = Notify::new();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        asked.notify_one();
+        request.extensions_mut().insert(peer.clone());
+        routes.call(request)
+    });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // A request that has just come goes before the need of its place.
+        biased;
+        _ = &mut connection => return,
+        () = asked.notified() => drop(stranger),
+        () = stranger.displaced() => return,
+    }
+    // Whatever breaks now, it is the client who goes without an answer.
+    let _ = connection.await;
+}
