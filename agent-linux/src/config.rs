@@ -27,9 +27,9 @@ pub struct Config {
     /// The connection to the server.
     pub connection: Connection,
     /// The queue of messages to the server.
-    pub outbox: Limits,
+    pub outbox: OutboxLimits,
     /// The queue of messages from the server.
-    pub inbox: Limits,
+    pub inbox: InboxLimits,
 }
 
 /// `[connection]`: how long to wait for what.
@@ -50,18 +50,28 @@ pub struct Connection {
     pub refused_wait: Duration,
 }
 
-/// `[outbox]`, `[inbox]`: how much a queue may hold.
+/// `[outbox]`: how much the queue to the server may hold.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct OutboxLimits {
     /// The most bytes that wait: bodies, kinds, and 64 bytes for each message.
     pub max_bytes: u64,
     /// The most messages that wait.
     pub max_messages: u64,
-    /// The most bytes kept of echoed messages, in case the server loses its newest ones. Outbox only.
+    /// The most bytes kept of echoed messages, in case the server loses its newest ones.
     pub keep_bytes: u64,
-    /// The most echoed messages kept. Outbox only.
+    /// The most echoed messages kept.
     pub keep_messages: u64,
+}
+
+/// `[inbox]`: how much the queue from the server may hold. What does not fit stays with the server.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InboxLimits {
+    /// The most bytes that wait: bodies, kinds, and 64 bytes for each message.
+    pub max_bytes: u64,
+    /// The most messages that wait.
+    pub max_messages: u64,
 }
 
 impl Default for Config {
@@ -72,8 +82,8 @@ impl Default for Config {
             ssh_directory: "/etc/ssh".into(),
             status_interval: Duration::from_secs(300),
             connection: Connection::default(),
-            outbox: Limits::default(),
-            inbox: Limits::default(),
+            outbox: OutboxLimits::default(),
+            inbox: InboxLimits::default(),
         }
     }
 }
@@ -89,9 +99,15 @@ impl Default for Connection {
     }
 }
 
-impl Default for Limits {
+impl Default for OutboxLimits {
     fn default() -> Self {
         Self { max_bytes: 64 << 20, max_messages: 100_000, keep_bytes: 4 << 20, keep_messages: 1_000 }
+    }
+}
+
+impl Default for InboxLimits {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_messages: 100_000 }
     }
 }
 
@@ -123,8 +139,8 @@ impl Config {
     /// [`ConfigError`].
     pub fn read(named: Option<&Path>) -> Result<Self, ConfigError> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
-        match fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text)
+        match fs::read(path) {
+            Ok(text) => toml::from_slice(&text)
                 .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) }),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(ConfigError::Read { path: path.to_owned(), error }),
@@ -183,8 +199,14 @@ mod tests {
     fn mistakes_are_named() {
         let error = |text| parse(text).unwrap_err().to_string();
         assert!(error("ssh_usr = 'x'").contains("ssh_usr"), "{}", error("ssh_usr = 'x'"));
+        let kept = error("[inbox]\nkeep_bytes = 1");
+        assert!(kept.contains("keep_bytes") && kept.contains("`max_bytes` or `max_messages`"), "{kept}");
         assert!(error("status_interval_seconds = -1").contains("negative"));
         assert!(error("status_interval_seconds = 'soon'").contains("seconds"));
+        let (file, latin) = (tempfile::NamedTempFile::new().unwrap(), b"ssh_user = 'caf\xe9'");
+        fs::write(file.path(), latin).unwrap();
+        let error = Config::read(Some(file.path())).unwrap_err().to_string();
+        assert!(error.contains("not understood") && error.contains("utf-8"), "{error}");
         let missing = Config::read(Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
         assert!(missing.contains("/nowhere.toml"), "{missing}");
     }

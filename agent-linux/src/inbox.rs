@@ -4,7 +4,7 @@ use protocol_core::message::StreamId;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
-    config::Limits,
+    config::InboxLimits,
     queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, to_sql},
     state::StateDirectory,
 };
@@ -65,7 +65,7 @@ pub enum Accepted {
 #[derive(Debug)]
 pub struct Inbox {
     database: Database,
-    limits: Limits,
+    limits: InboxLimits,
     /// The marks as the open transaction has them; only meaningful while there is one.
     marks: Marks,
 }
@@ -75,7 +75,7 @@ impl Inbox {
     ///
     /// # Errors
     /// [`QueueError`] of the database.
-    pub fn open(state: &StateDirectory, limits: Limits) -> Result<Self, QueueError> {
+    pub fn open(state: &StateDirectory, limits: InboxLimits) -> Result<Self, QueueError> {
         let database = Database::open(&state.file("inbox.db"), SCHEMA)?;
         Ok(Self { database, limits, marks: Marks::default() })
     }

@@ -8,7 +8,7 @@ use protocol_core::message::StreamId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
-    config::Limits,
+    config::OutboxLimits,
     queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, max_body, to_sql},
     state::StateDirectory,
 };
@@ -101,7 +101,7 @@ pub struct NewMessage {
 #[derive(Debug)]
 pub struct Outbox {
     database: Database,
-    limits: Limits,
+    limits: OutboxLimits,
     /// The marks as the open transaction has them; only meaningful while there is one.
     marks: Marks,
     /// Echoed, and perhaps not written down yet: forgetting it costs a repetition, not a message.
@@ -113,7 +113,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`QueueError`] of the database.
-    pub fn open(state: &StateDirectory, limits: Limits) -> Result<Self, QueueError> {
+    pub fn open(state: &StateDirectory, limits: OutboxLimits) -> Result<Self, QueueError> {
         let database = Database::open(&state.file("outbox.db"), SCHEMA)?;
         Ok(Self { database, limits, marks: Marks::default(), echoed: 0 })
     }
@@ -341,7 +341,11 @@ fn size_between(connection: &Connection, after: u64, to: u64) -> rusqlite::Resul
 }
 
 /// The oldest echoed message that need be kept, and the size of those before it.
-fn first_to_keep(connection: &Connection, marks: &Marks, limits: &Limits) -> rusqlite::Result<(u64, u64)> {
+fn first_to_keep(
+    connection: &Connection,
+    marks: &Marks,
+    limits: &OutboxLimits,
+) -> rusqlite::Result<(u64, u64)> {
     let (mut first, mut dropped) = (marks.first, 0);
     let sql = "SELECT length(kind) + length(body) + ?2 FROM message WHERE position >= ?1 ORDER BY position";
     let mut statement = connection.prepare(sql)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn open(root: &tempfile::TempDir, limits: Limits) -> Inbox {
+fn open(root: &tempfile::TempDir, limits: InboxLimits) -> Inbox {
     Inbox::open(&StateDirectory::make(root.path()).unwrap(), limits).unwrap()
 }
 
@@ -14,14 +14,14 @@ fn message(stream: u64, number: u64) -> StoredMessage {
 #[test]
 fn a_message_comes_once_however_often_it_is_sent() {
     let root = tempfile::tempdir().unwrap();
-    let mut inbox = open(&root, Limits::default());
+    let mut inbox = open(&root, InboxLimits::default());
     assert_eq!(inbox.accept(&message(1, 1)), Ok(Accepted::Stored));
     assert_eq!(inbox.accept(&message(1, 4)), Ok(Accepted::Stored), "gaps are the server's");
     inbox.commit().unwrap();
     inbox.taken(2).unwrap();
     inbox.commit().unwrap();
     drop(inbox);
-    let mut inbox = open(&root, Limits::default());
+    let mut inbox = open(&root, InboxLimits::default());
     assert_eq!(inbox.accept(&message(1, 4)), Ok(Accepted::Repeated));
     assert_eq!(inbox.accept(&message(1, 3)), Ok(Accepted::Repeated));
     assert_eq!(inbox.accept(&message(2, 4)), Ok(Accepted::Stored), "another stream");
@@ -31,7 +31,7 @@ fn a_message_comes_once_however_often_it_is_sent() {
 #[test]
 fn what_was_not_committed_never_came() {
     let root = tempfile::tempdir().unwrap();
-    let mut inbox = open(&root, Limits::default());
+    let mut inbox = open(&root, InboxLimits::default());
     assert_eq!(inbox.accept(&message(1, 1)), Ok(Accepted::Stored));
     inbox.roll_back();
     assert_eq!(inbox.accept(&message(1, 1)), Ok(Accepted::Stored));
@@ -40,7 +40,7 @@ fn what_was_not_committed_never_came() {
 #[test]
 fn a_full_inbox_takes_nothing_and_forgets_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let mut inbox = open(&root, Limits { max_messages: 2, ..Limits::default() });
+    let mut inbox = open(&root, InboxLimits { max_messages: 2, ..InboxLimits::default() });
     for number in 1..=2 {
         inbox.accept(&message(1, number)).unwrap();
     }
@@ -57,7 +57,7 @@ fn a_full_inbox_takes_nothing_and_forgets_nothing() {
 #[test]
 fn the_streams_that_were_silent_longest_are_forgotten() {
     let root = tempfile::tempdir().unwrap();
-    let mut inbox = open(&root, Limits::default());
+    let mut inbox = open(&root, InboxLimits::default());
     for stream in 0..STREAMS {
         inbox.accept(&message(stream, 1)).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn open(root: &tempfile::TempDir, limits: Limits) -> Outbox {
+fn open(root: &tempfile::TempDir, limits: OutboxLimits) -> Outbox {
     let state = StateDirectory::make(root.path()).unwrap();
     let mut outbox = Outbox::open(&state, limits).unwrap();
     outbox.marks().unwrap();
@@ -25,10 +25,10 @@ fn put(outbox: &mut Outbox, numbers: std::ops::RangeInclusive<u64>) {
 #[test]
 fn messages_come_back_oldest_first_as_they_were_put() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     put(&mut outbox, 1..=5);
     drop(outbox);
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     let found = outbox.after(2, 2, 1000).unwrap();
     assert_eq!(found.iter().map(|message| message.number).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(found[0].body, b"body 3");
@@ -40,11 +40,11 @@ fn messages_come_back_oldest_first_as_they_were_put() {
 #[test]
 fn what_was_not_committed_never_was() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     put(&mut outbox, 1..=1);
     outbox.put(&message(2)).unwrap();
     drop(outbox);
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     assert_eq!(outbox.marks().unwrap().last, 1);
     assert_eq!(outbox.put(&message(3)).unwrap(), 2);
 }
@@ -52,7 +52,7 @@ fn what_was_not_committed_never_was() {
 #[test]
 fn the_same_source_is_the_same_message_also_when_it_is_echoed() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits { keep_messages: 1, ..Limits::default() });
+    let mut outbox = open(&root, OutboxLimits { keep_messages: 1, ..OutboxLimits::default() });
     put(&mut outbox, 1..=2);
     assert_eq!(outbox.put(&message(1)).unwrap(), 1);
     outbox.echoed(2).unwrap();
@@ -65,7 +65,7 @@ fn the_same_source_is_the_same_message_also_when_it_is_echoed() {
 #[test]
 fn the_same_source_with_another_text_is_a_conflict_unless_it_is_a_name() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     put(&mut outbox, 1..=1);
     let other = NewMessage { body: b"other".to_vec(), ..message(1) };
     assert_eq!(outbox.put(&other), Err(QueueError::Conflict));
@@ -76,7 +76,7 @@ fn the_same_source_with_another_text_is_a_conflict_unless_it_is_a_name() {
 #[test]
 fn a_full_outbox_refuses_and_has_room_again_after_echoes() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits { max_messages: 3, ..Limits::default() });
+    let mut outbox = open(&root, OutboxLimits { max_messages: 3, ..OutboxLimits::default() });
     put(&mut outbox, 1..=3);
     let bytes = 3 * (OVERHEAD + 10);
     assert_eq!(outbox.put(&message(4)), Err(QueueError::Full { messages: 3, bytes }));
@@ -86,14 +86,14 @@ fn a_full_outbox_refuses_and_has_room_again_after_echoes() {
     outbox.commit().unwrap();
     assert_eq!(outbox.put(&message(4)), Ok(4));
     outbox.commit().unwrap();
-    let mut outbox = open(&root, Limits { max_bytes: bytes, ..Limits::default() });
+    let mut outbox = open(&root, OutboxLimits { max_bytes: bytes, ..OutboxLimits::default() });
     assert_eq!(outbox.put(&message(5)), Err(QueueError::Full { messages: 3, bytes }));
 }
 
 #[test]
 fn a_message_that_fits_no_frame_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     let limit = max_body("text");
     let fits = NewMessage { body: vec![0; limit], ..message(1) };
     outbox.put(&fits).unwrap();
@@ -112,7 +112,8 @@ fn a_message_that_fits_no_frame_is_refused() {
 #[test]
 fn echoed_messages_are_kept_within_bounds() {
     let root = tempfile::tempdir().unwrap();
-    let limits = Limits { keep_messages: 4, keep_bytes: 3 * (OVERHEAD + 10), ..Limits::default() };
+    let limits =
+        OutboxLimits { keep_messages: 4, keep_bytes: 3 * (OVERHEAD + 10), ..OutboxLimits::default() };
     let mut outbox = open(&root, limits);
     put(&mut outbox, 1..=9);
     for (echoed, first) in [(2, 1), (4, 2), (8, 6), (8, 6)] {
@@ -130,7 +131,7 @@ fn echoed_messages_are_kept_within_bounds() {
 #[test]
 fn a_new_stream_numbers_what_waits_from_one() {
     let root = tempfile::tempdir().unwrap();
-    let mut outbox = open(&root, Limits::default());
+    let mut outbox = open(&root, OutboxLimits::default());
     put(&mut outbox, 1..=5);
     let old = outbox.marks().unwrap();
     outbox.echoed(3).unwrap();
@@ -147,14 +148,15 @@ fn a_new_stream_numbers_what_waits_from_one() {
 #[test]
 fn streams_are_random() {
     let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let [first, second] = roots.each_ref().map(|root| open(root, Limits::default()).marks().unwrap().stream);
+    let [first, second] =
+        roots.each_ref().map(|root| open(root, OutboxLimits::default()).marks().unwrap().stream);
     assert_ne!(first, second);
 }
 
 #[test]
 fn another_process_may_write_too() {
     let root = tempfile::tempdir().unwrap();
-    let (mut ours, mut theirs) = (open(&root, Limits::default()), open(&root, Limits::default()));
+    let (mut ours, mut theirs) = (open(&root, OutboxLimits::default()), open(&root, OutboxLimits::default()));
     put(&mut ours, 1..=2);
     put(&mut theirs, 3..=3);
     put(&mut ours, 4..=4);
@@ -165,12 +167,12 @@ fn another_process_may_write_too() {
 #[test]
 fn a_newer_database_is_left_alone() {
     let root = tempfile::tempdir().unwrap();
-    drop(open(&root, Limits::default()));
+    drop(open(&root, OutboxLimits::default()));
     let state = StateDirectory::open(root.path()).unwrap();
     rusqlite::Connection::open(state.file("outbox.db"))
         .unwrap()
         .pragma_update(None, "user_version", 9)
         .unwrap();
-    let error = Outbox::open(&state, Limits::default()).unwrap_err();
+    let error = Outbox::open(&state, OutboxLimits::default()).unwrap_err();
     assert!(matches!(error, QueueError::Newer { found: 9, .. }), "{error}");
 }
