@@ -92,7 +92,7 @@ impl Identity {
     pub fn read(state: &StateDirectory) -> Result<Option<Self>, IdentityError> {
         let damaged =
             |error: toml::de::Error| IdentityError::Damaged { file: FILE, what: error.message().to_owned() };
-        state.read(FILE)?.map(|text| toml::from_str(&text).map_err(damaged)).transpose()
+        state.read(FILE)?.map(|text| toml::from_slice(&text).map_err(damaged)).transpose()
     }
 
     /// The identity that an answer to an enrolment gives, if the enrolment went to `addresses`.
@@ -177,7 +177,7 @@ impl Begun {
     /// [`IdentityError`].
     pub fn begin(state: &StateDirectory, token: &[u8; 16]) -> Result<Self, IdentityError> {
         let token = digits(&Sha256::digest(token));
-        let before = state.read(BEGUN_FILE)?.and_then(|text| toml::from_str::<Self>(&text).ok());
+        let before = state.read(BEGUN_FILE)?.and_then(|text| toml::from_slice::<Self>(&text).ok());
         if let Some(before) = before.filter(|before| before.token == token && before.key.pair().is_ok()) {
             return Ok(before);
         }
@@ -306,8 +306,21 @@ mod tests {
     #[test]
     fn a_damaged_file_says_what_to_do() {
         let (_root, state) = state();
-        state.write(FILE, "name = 'x'").unwrap();
-        let error = Identity::read(&state).unwrap_err().to_string();
-        assert!(error.contains("identity.toml") && error.contains("--again"), "{error}");
+        for (text, what) in
+            [(&b"name = 'x'"[..], "missing field"), (b"name = '\xff'", "utf-8"), (b"\0", "missing field")]
+        {
+            std::fs::write(state.file(FILE), text).unwrap();
+            let error = Identity::read(&state).unwrap_err().to_string();
+            assert!(error.starts_with("identity.toml in the state directory is damaged"), "{error}");
+            assert!(error.contains(what) && error.contains("--again"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_beginning_is_made_anew() {
+        let (_root, state) = state();
+        std::fs::write(state.file(BEGUN_FILE), b"token = '\xff'").unwrap();
+        let key = Begun::begin(&state, &[7; 16]).unwrap().key;
+        assert_eq!(Begun::begin(&state, &[7; 16]).unwrap().key, key);
     }
 }

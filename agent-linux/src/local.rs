@@ -35,7 +35,10 @@ use crate::{
 };
 
 /// How many local programs may be connected.
-const MOST_CONNECTIONS: usize = 64;
+const MOST_PROGRAMS: usize = 64;
+
+/// How many more may be on their way to being told that there is no room. All others wait in the kernel.
+const MOST_TURNED_AWAY: usize = 16;
 
 /// How long a local program may take to open its session.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,10 +82,12 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 pub async fn run(agent: Arc<Agent>, listener: UnixListener, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
+        let may_accept = connections.len() < MOST_PROGRAMS + MOST_TURNED_AWAY;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
+            biased;
             _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if may_accept => accepted,
         };
         let Ok((stream, _)) =
             accepted.inspect_err(|error| tracing::warn!(%error, "no local program could be accepted"))
@@ -92,11 +97,11 @@ pub async fn run(agent: Arc<Agent>, listener: UnixListener, mut stop: watch::Rec
         };
         agent.store.look_again();
         agent.identity_news.notify_one();
-        if connections.len() >= MOST_CONNECTIONS || !is_allowed(&stream) {
-            tracing::warn!("a local program was turned away");
+        if !is_allowed(&stream) {
+            tracing::warn!("a program of another user was turned away");
             continue;
         }
-        let program = Program::new(Arc::clone(&agent), stream);
+        let program = Program::new(Arc::clone(&agent), stream, connections.len() < MOST_PROGRAMS);
         connections.spawn(program.serve(stop.clone()));
     }
     while connections.join_next().await.is_some() {}
@@ -152,11 +157,18 @@ struct Program {
 }
 
 impl Program {
-    fn new(agent: Arc<Agent>, stream: UnixStream) -> Self {
+    fn new(agent: Arc<Agent>, stream: UnixStream, has_room: bool) -> Self {
         Self {
             session: Session::server(clock::now(), OPENING_TIMEOUT),
             pipe: Pipe::new(stream),
-            duties: Duties { agent, hello: None, puts: VecDeque::new(), receiver: None, asks: false },
+            duties: Duties {
+                agent,
+                has_room,
+                hello: None,
+                puts: VecDeque::new(),
+                receiver: None,
+                asks: false,
+            },
         }
     }
 
@@ -223,6 +235,8 @@ struct Put {
 /// What the agent does for a local program, beside driving its session.
 struct Duties {
     agent: Arc<Agent>,
+    /// The program is not one too many.
+    has_room: bool,
     /// A hello that waits for its welcome.
     hello: Option<Hello>,
     /// Messages on their way to the disk, in their order.
@@ -291,6 +305,15 @@ impl Duties {
         let refuse = |reason, detail: &str| Err(End::Refused { reason, detail: detail.to_owned() });
         if hello.kind != ConnectionKind::Local {
             return refuse(CloseReason::NotServed, "this socket serves local programs only");
+        }
+        if !self.has_room {
+            tracing::warn!(MOST_PROGRAMS, "too many local programs: another was turned away");
+            return refuse(
+                CloseReason::Overloaded,
+                &format!(
+                    "{MOST_PROGRAMS} local programs are connected, the most there may be; end some of them, then try again"
+                ),
+            );
         }
         if hello.window.messages > 0 {
             // What one program has taken another would miss.

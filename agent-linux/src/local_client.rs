@@ -47,8 +47,13 @@ pub enum LocalError {
     /// The message can't be sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// The socket failed.
-    #[error("the agent's socket: {0}; run this as the agent's user or as root")]
+    /// The socket is not ours to open.
+    #[error("the agent's socket can't be opened: {0}; run this as the agent's user or as root")]
+    Denied(io::Error),
+    /// The connection failed.
+    #[error(
+        "the connection to the agent broke: {0}; try again, and see its log: journalctl -u holdfast-agent"
+    )]
     Socket(#[from] io::Error),
 }
 
@@ -82,6 +87,7 @@ impl LocalClient {
     pub fn connect(socket: &Path, receives: u8) -> Result<Self, LocalError> {
         let socket = UnixStream::connect(socket).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LocalError::NotRunning,
+            io::ErrorKind::PermissionDenied => LocalError::Denied(error),
             _ => LocalError::Socket(error),
         })?;
         socket.set_write_timeout(Some(PATIENCE))?;

@@ -132,10 +132,10 @@ impl StateDirectory {
     ///
     /// # Errors
     /// [`StateError::File`].
-    pub fn read(&self, name: &str) -> Result<Option<String>, StateError> {
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         let path = self.file(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(file_error(&path)(error)),
         }
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(mode(root.path()), 0o755, "one that is there is left as it is");
         state.write("file", "text").unwrap();
         assert_eq!(mode(&state.file("file")), 0o600);
-        assert_eq!(state.read("file").unwrap().as_deref(), Some("text"));
+        assert_eq!(state.read("file").unwrap().as_deref(), Some(&b"text"[..]));
         assert!(!state.file("file.new").exists());
         state.remove("file").unwrap();
         state.remove("file").unwrap();

@@ -272,13 +272,34 @@ fn garbage_on_the_socket_harms_nobody() {
         stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    // More than may be connected: those above the limit are turned away, and room comes back.
-    let idle: Vec<_> = (0..80).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    // Those that say nothing take the places of others for a while only.
+    let _silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     device.must(&["send", "still here"]);
-    drop(idle);
     let (mut peer, _) = server.open(0);
     assert_eq!(peer.take(1), [b"still here"]);
     until("room for programs", || LocalClient::connect(&socket, 0).is_ok());
+}
+
+#[test]
+fn one_program_too_many_is_told_so() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.run();
+    let socket = device.state().join("agent.sock");
+    let mut programs: Vec<_> = (0..64).map(|_| LocalClient::connect(&socket, 0).unwrap()).collect();
+    let output = device.does(&["status"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(error.contains("64 local programs") && error.contains("end some"), "{error}");
+    // Its message finds its way without the agent's help.
+    device.must(&["send", "one too many"]);
+    let (mut peer, _) = server.open(0);
+    assert_eq!(peer.take(1), [b"one too many"]);
+    for client in &mut programs {
+        client.information().unwrap();
+    }
+    programs.pop();
+    until("room for a program", || LocalClient::connect(&socket, 0).is_ok());
 }
 
 #[test]
