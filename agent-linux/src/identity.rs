@@ -307,7 +307,7 @@ mod tests {
     fn a_damaged_file_says_what_to_do() {
         let (_root, state) = state();
         for (text, what) in
-            [(&b"name = 'x'"[..], "missing field"), (b"name = '\xff'", "utf-8"), (b"\0", "missing field")]
+            [(&b"name = 'x'"[..], "missing field"), (b"name = '\xff'", "utf-8"), (b"\0", "expected `=`")]
         {
             std::fs::write(state.file(FILE), text).unwrap();
             let error = Identity::read(&state).unwrap_err().to_string();
