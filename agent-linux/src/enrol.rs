@@ -92,12 +92,8 @@ impl From<StateError> for EnrolError {
 /// What to do after a refusal.
 fn advice(reason: CloseReason) -> &'static str {
     match reason {
-        CloseReason::TokenExpired => "the line is too old: ask for a new one (holdfast enroll)",
-        CloseReason::TokenUsedUp => {
-            "the line was used as often as it may be: ask for a new one (holdfast enroll)"
-        }
-        CloseReason::TokenUnknown => {
-            "the server does not know this line: ask for a new one (holdfast enroll)"
+        CloseReason::TokenExpired | CloseReason::TokenUsedUp | CloseReason::TokenUnknown => {
+            "ask for a new one (holdfast enroll)"
         }
         CloseReason::NameTaken => "ask for a line with another name (holdfast enroll --name)",
         CloseReason::NoCommonVersion => "update the older of agent and server",

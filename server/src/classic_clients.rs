@@ -6,12 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::Serialize;
-
 use crate::store::{DeviceId, SessionId, UnixMillis};
 
 /// One connection of a classic client. A client may have several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassicClient {
     /// The client.
     pub device: DeviceId,

@@ -2,7 +2,6 @@
 
 use std::{fmt, net::IpAddr};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{DeviceId, EventId, SessionId, UnixMillis};
@@ -79,12 +78,6 @@ impl fmt::Display for EventKind {
     }
 }
 
-impl Serialize for EventKind {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
 /// An event to be recorded: `NewEvent::new(kind)` and then what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -145,7 +138,7 @@ impl NewEvent {
 }
 
 /// An event as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EventRow {
     /// Its number: later events have greater ones.
     pub id: EventId,
@@ -154,16 +147,12 @@ pub struct EventRow {
     /// The name of its [`EventKind`]; perhaps one of a newer version.
     pub kind: String,
     /// The name of the device it happened to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// The session it happened in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// Where it came from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Who did it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
     /// Whatever else is known, by name. Parts of it may come from a peer: escape them where they are shown.
     pub detail: Map<String, Value>,

@@ -7,14 +7,12 @@ use std::{
 };
 
 use protocol_core::message;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 macro_rules! row_id {
     ($($(#[$doc:meta])* $name:ident,)*) => { $(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub i64);
 
         impl fmt::Display for $name {
@@ -92,19 +90,6 @@ impl fmt::Debug for RandomId {
     }
 }
 
-impl Serialize for RandomId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for RandomId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        u64::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
 /// A name that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
@@ -113,8 +98,7 @@ impl<'de> Deserialize<'de> for RandomId {
 pub struct InvalidName(pub String);
 
 /// The name of a device: `[a-z0-9][a-z0-9-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceName(String);
 
 impl DeviceName {
@@ -158,14 +142,6 @@ impl FromStr for DeviceName {
             && !text.starts_with('-')
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if fits { Ok(Self(text.to_owned())) } else { Err(InvalidName(text.to_owned())) }
-    }
-}
-
-impl TryFrom<String> for DeviceName {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
     }
 }
 
@@ -281,10 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn random_ids_are_hexadecimal_in_json() {
-        let id = RandomId(u64::MAX - 1);
-        let json = serde_json::to_string(&id).unwrap();
-        assert_eq!(json, "\"fffffffffffffffe\"");
-        assert_eq!(serde_json::from_str::<RandomId>(&json).unwrap(), id);
+    fn random_ids_are_hexadecimal() {
+        assert_eq!(RandomId(255).to_string(), "00000000000000ff");
     }
 }

@@ -14,7 +14,6 @@ use std::{
 };
 
 use protocol_core::{code::CloseReason, message::BootId};
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -54,7 +53,7 @@ pub struct Figures {
 }
 
 /// The figures of a connection at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FiguresNow {
     /// When its last byte came.
     pub last_heard: UnixMillis,

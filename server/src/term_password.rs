@@ -61,14 +61,11 @@ pub enum Verdict {
 #[derive(Debug, thiserror::Error)]
 pub enum TermPasswordError {
     /// An empty password would let everyone stop the server.
-    #[error("expected a password, got an empty one")]
+    #[error("the new one is empty; give one of 1 to {MAX_PASSWORD} bytes")]
     Empty,
     /// A longer password than a classic client could send.
-    #[error("expected a password of at most {MAX_PASSWORD} bytes, got {length}")]
-    TooLong {
-        /// The password's length in bytes, as far as it was read.
-        length: usize,
-    },
+    #[error("the new one is too long; give one of 1 to {MAX_PASSWORD} bytes")]
+    TooLong,
     /// The file can't be read or written.
     #[error("can't {action} {}: {source}", path.display())]
     File {
@@ -100,7 +97,7 @@ pub enum TermPasswordError {
 pub fn set(data: &Path, password: &[u8]) -> Result<(), TermPasswordError> {
     match password.len() {
         0 => return Err(TermPasswordError::Empty),
-        length if length > MAX_PASSWORD => return Err(TermPasswordError::TooLong { length }),
+        length if length > MAX_PASSWORD => return Err(TermPasswordError::TooLong),
         _ => {}
     }
     let hash = Argon2::default().hash_password(password).map_err(TermPasswordError::Hash)?;

@@ -151,6 +151,8 @@ fn errors_say_what_to_do_and_have_their_codes() -> io::Result<()> {
         (&["enroll", "--uses", "0"], 2, "uses"),
         (&["messages", "--since", "yesterday"], 2, "1h"),
         (&["frobnicate"], 2, "--help"),
+        (&["--json", "client", "localhost"], 2, "has no JSON"),
+        (&["completions", "bash", "--json"], 2, "has no JSON"),
     ] {
         let (code, text) = refused(&server, arguments);
         assert_eq!(code, Some(expected), "{arguments:?}: {text}");

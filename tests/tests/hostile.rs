@@ -202,6 +202,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(5), "{told}");
         assert!(told.contains(words), "expected {words:?} in {told:?}");
+        assert_eq!(told.matches("holdfast enroll").count(), 1, "the next step is told once: {told:?}");
         server.wait_event("enrolment-refused", |event| event["detail"]["reason"] == reason);
     };
 

@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use super::{
     Api,
@@ -23,7 +22,7 @@ use crate::{
     event::EventRow,
     store::{
         Direction, EventFilter, EventId, MessageFilter, MessageId, MessageRow, Newest, SessionFilter,
-        SessionId, SessionRow, UnixMillis,
+        SessionId, SessionRow,
     },
 };
 
@@ -227,7 +226,7 @@ fn message_view(row: MessageRow) -> MessageView {
         Direction::Out if row.expired_at.is_some() => ("out", Some("expired")),
         Direction::Out => ("out", Some("waiting")),
     };
-    let (body, body_base64) = MessageView::body_fields(row.body.0);
+    let (body, body_base64) = MessageView::body_fields(row.body);
     MessageView {
         id: row.id.0,
         device: row.device,
@@ -254,14 +253,6 @@ fn event_view(row: EventRow) -> EventView {
         session: row.session.map(|session| session.0),
         address: row.address,
         who: row.who,
-        detail: row.detail.into_iter().map(with_time).collect(),
-    }
-}
-
-/// Times among the details are told as all other times are.
-fn with_time((name, value): (String, Value)) -> (String, Value) {
-    match value.as_i64().filter(|_| name.ends_with("_at")) {
-        Some(millis) => (name, Value::String(Time(UnixMillis(millis)).to_string())),
-        None => (name, value),
+        detail: row.detail,
     }
 }

@@ -208,6 +208,10 @@ async fn a_token_makes_a_line_and_an_event() {
     let event = &events["items"][0];
     assert_eq!(event["kind"], "token-created");
     assert!(event["who"].is_string(), "{event}");
+    assert_eq!(
+        event["detail"]["expires_at"], answer["expires"],
+        "times are for people, in the log files, too"
+    );
 
     let (_, answer) = server.post("/tokens", json!({ "addresses": ["other.example.org:5"] })).await;
     assert_eq!(answer["addresses"], json!(["other.example.org:5"]));

@@ -25,7 +25,8 @@ pub(super) fn line(input: &Stdin, prompt: &str) -> io::Result<Option<Vec<u8>>> {
     quiet.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
     tcsetattr(input, OptionalActions::Now, &quiet)?;
     let _restore = Restore { input, before };
-    let mut output = io::stdout();
+    // Not among what the program prints: that may be JSON, or go elsewhere.
+    let mut output = io::stderr();
     output.write_all(prompt.as_bytes())?;
     output.flush()?;
     let line = read(&mut input.lock())?;

@@ -11,7 +11,7 @@ mod messages;
 mod output;
 mod rotate_key;
 mod server;
-pub mod term_password;
+mod term_password;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -25,7 +25,7 @@ use api_client::ApiClient;
 use error::CliError;
 use output::Output;
 
-use crate::config::Overrides;
+use crate::config::{LogFormat, Overrides};
 
 /// The data directory, if nothing else is said.
 pub const DEFAULT_DATA: &str = "/var/lib/holdfast";
@@ -56,7 +56,7 @@ struct Shared {
     /// The server's data directory, with its socket
     #[arg(long, global = true, env = "HOLDFAST_DATA", hide_env_values = true, default_value = DEFAULT_DATA, value_name = "DIR")]
     data: PathBuf,
-    /// Print JSON, one object a line
+    /// Print JSON, one object a line; `serve` logs so
     #[arg(long, global = true)]
     json: bool,
 }
@@ -159,9 +159,17 @@ pub fn main() -> ExitCode {
 fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, CliError> {
     let api = ApiClient::new(&shared.data);
     let asked: Result<(), CliError> = match verb {
-        Verb::Serve(overrides) => return server::serve(&shared.data, &overrides),
+        Verb::Serve(mut overrides) => {
+            if shared.json {
+                overrides.log_format.get_or_insert(LogFormat::Json);
+            }
+            return server::serve(&shared.data, &overrides);
+        }
+        Verb::Client(_) | Verb::Completions { .. } if shared.json => {
+            return Err(CliError::Usage("this command has no JSON to print: leave --json away".to_owned()));
+        }
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
-        Verb::TermPassword => return Ok(term_password::run(&shared.data)),
+        Verb::TermPassword => term_password::run(&shared.data, output),
         Verb::RotateKey => rotate_key::run(&shared.data, output),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.

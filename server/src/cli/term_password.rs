@@ -3,35 +3,32 @@
 use std::{
     io::{self, IsTerminal, Read},
     path::Path,
-    process::ExitCode,
 };
 
 use protocol_core::classic::MAX_PASSWORD;
+use serde_json::json;
 
-use super::hidden;
+use super::{error::CliError, hidden, output::Output};
 use crate::term_password::{self, TermPasswordError};
 
 /// Reads the password, from a hidden prompt on a terminal or else from standard input, and sets it.
 ///
-/// Of what comes on standard input one line end is removed. The exit code is 0 if the password is set, else 1.
-pub fn run(data: &Path) -> ExitCode {
-    match read_password().and_then(|password| Ok(term_password::set(data, &password)?)) {
-        Ok(()) => {
-            println!("The TERM password is set. A running server uses it from now on.");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("holdfast: the TERM password is not set: {error}");
-            ExitCode::FAILURE
-        }
+/// Of what comes on standard input one line end is removed.
+pub(super) fn run(data: &Path, output: &mut Output) -> Result<(), CliError> {
+    let set = read_password().and_then(|password| Ok(term_password::set(data, &password)?));
+    set.map_err(|error| CliError::failed(format!("the TERM password was not changed: {error}")))?;
+    match output.json {
+        true => output.json_line(&json!({ "set": true }))?,
+        false => output.line("The TERM password is set. A running server uses it from now on.")?,
     }
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("can't read it: {0}")]
+    #[error("the new one can't be read: {0}")]
     Read(#[from] io::Error),
-    #[error("expected the same password twice, got two different ones")]
+    #[error("you typed two different ones; try again")]
     Differ,
     #[error(transparent)]
     Set(#[from] TermPasswordError),

@@ -155,7 +155,7 @@ async fn a_message_is_echoed_once_it_is_archived() {
     assert_eq!(peer.next().await, format!("Echo({:?})", message::Echo { stream: STREAM, number: 1 }));
     let archived = host.store.messages(MessageFilter::default()).await.unwrap();
     assert_eq!(archived.len(), 1);
-    assert_eq!(archived[0].body.0, b"hello");
+    assert_eq!(archived[0].body, b"hello");
 }
 
 #[tokio::test]

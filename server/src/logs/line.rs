@@ -18,7 +18,7 @@ pub(super) fn message(row: &MessageRow, line: &mut String) {
     };
     begin(row.received_at, Some(&row.device), line);
     // Writing to a string can't fail, here and below.
-    _ = writeln!(line, " {direction} {} {}", Escaped(&row.kind), EscapedBytes(&row.body.0));
+    _ = writeln!(line, " {direction} {} {}", Escaped(&row.kind), EscapedBytes(&row.body));
 }
 
 /// `TIME DEVICE event KIND NAME=VALUE …`, with `-` for an event that is no device's.
@@ -71,7 +71,7 @@ mod tests {
     use super::{event, message};
     use crate::{
         event::EventRow,
-        store::{Body, Direction, EventId, MessageId, MessageRow, RandomId, SessionId, UnixMillis},
+        store::{Direction, EventId, MessageId, MessageRow, RandomId, SessionId, UnixMillis},
     };
 
     const AT: UnixMillis = UnixMillis(1_795_312_923_456);
@@ -90,7 +90,7 @@ mod tests {
             expires_at: None,
             expired_at: None,
             delivered_at: None,
-            body: Body(body.to_vec()),
+            body: body.to_vec(),
         };
         let mut line = String::new();
         message(&row, &mut line);

@@ -3,15 +3,13 @@
 use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{DeviceId, Store, StoreError, UnixMillis, writer::Change};
 use crate::event::{EventKind, NewEvent};
 
 /// How a device is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
     /// By its key.
     Framed,
@@ -54,7 +52,7 @@ pub struct Facts {
 
 /// A device as it is kept. Sums are over all sessions, the open ones
 /// included; of connected time, over those that have ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceRow {
     /// Its id.
     pub id: DeviceId,
@@ -63,12 +61,10 @@ pub struct DeviceRow {
     /// How it is known.
     pub kind: DeviceKind,
     /// The SHA-256 of its newest public key, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// When it was first known.
     pub created: UnixMillis,
     /// When its rights were taken away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<UnixMillis>,
     /// When it was last heard; of a connected device the registry knows better.
     pub last_seen: Option<UnixMillis>,
@@ -81,10 +77,8 @@ pub struct DeviceRow {
     /// The public host keys of its sshd.
     pub ssh_host_keys: Vec<String>,
     /// Its last readings, by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Map<String, Value>>,
     /// When they came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_at: Option<UnixMillis>,
     /// How many sessions it has had.
     pub sessions: u64,

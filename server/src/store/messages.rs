@@ -1,10 +1,8 @@
 //! Messages to devices, and reading the archive of both directions.
 
-use std::{collections::HashMap, str};
+use std::collections::HashMap;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
@@ -25,8 +23,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 const EXPIRED_AT_ONCE: usize = 1_000;
 
 /// Which way a message goes, seen from the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From a device.
     In,
@@ -86,40 +83,8 @@ pub struct Waiting {
     pub body: Vec<u8>,
 }
 
-/// The bytes of a message. In JSON: `body`, a string, where they are UTF-8, else `body_base64`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Body(pub Vec<u8>);
-
-impl Serialize for Body {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        match str::from_utf8(&self.0) {
-            Ok(text) => map.serialize_entry("body", text)?,
-            Err(_) => map.serialize_entry("body_base64", &STANDARD.encode(&self.0))?,
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Body {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Either {
-            body: Option<String>,
-            body_base64: Option<String>,
-        }
-        match Either::deserialize(deserializer)? {
-            Either { body: Some(text), .. } => Ok(Self(text.into_bytes())),
-            Either { body_base64: Some(text), .. } => {
-                STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
-            }
-            _ => Err(serde::de::Error::missing_field("body")),
-        }
-    }
-}
-
 /// A message as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageRow {
     /// Its id: later messages have greater ones.
     pub id: MessageId,
@@ -132,27 +97,21 @@ pub struct MessageRow {
     /// When it was archived: came from its device, or was enqueued for it.
     pub received_at: UnixMillis,
     /// The device's time, where it knew one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<UnixMillis>,
     /// Its stream.
     pub stream: RandomId,
     /// Its number in the stream.
     pub number: u64,
     /// The session that it came in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
     /// Until when it is of use to its device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixMillis>,
     /// When it was given up, as its device did not fetch it in time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_at: Option<UnixMillis>,
     /// When its device had it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<UnixMillis>,
     /// What it says. It may come from a peer: escape it where it is shown.
-    #[serde(flatten)]
-    pub body: Body,
+    pub body: Vec<u8>,
 }
 
 /// Which messages to read, oldest first.
@@ -468,7 +427,7 @@ fn read_rows(
             }
         };
         let message = row(found, name)?;
-        let size = message.body.0.len();
+        let size = message.body.len();
         page.add(message, size);
     }
     Ok(())
@@ -531,6 +490,6 @@ fn row(row: &Row<'_>, device: String) -> rusqlite::Result<MessageRow> {
         expires_at: row.get(9)?,
         expired_at: row.get(10)?,
         delivered_at: row.get(11)?,
-        body: Body(row.get(12)?),
+        body: row.get(12)?,
     })
 }

@@ -47,9 +47,9 @@ pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
 pub use error::StoreError;
 pub use events::EventFilter;
-pub use messages::{Body, Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
+pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
-pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken, TokenRow};
+pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 
 // For the logs, which read on their own thread.
 pub(crate) use logged::{LogFileRow, Unlogged};

@@ -3,7 +3,6 @@
 use std::{net::IpAddr, str::FromStr};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::{
     DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, connect, events, writer::Change,
@@ -13,13 +12,11 @@ use crate::event::{EventKind, NewEvent};
 macro_rules! end_reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
         /// Why a session ended. The names are stable: programs may match on them.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum EndReason {
             $($(#[$doc])* $reason,)*
             /// One that this version does not know.
-            #[serde(other)]
             Other,
         }
 
@@ -104,7 +101,7 @@ pub struct SessionEnd {
 }
 
 /// A session as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
     /// Its number: later sessions have greater ones.
     pub id: SessionId,
@@ -113,7 +110,6 @@ pub struct SessionRow {
     /// Where it connected from.
     pub address: String,
     /// The start of the device's agent that it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<RandomId>,
     /// When it began.
     pub started: UnixMillis,
@@ -124,7 +120,6 @@ pub struct SessionRow {
     /// Why it ended.
     pub reason: Option<EndReason>,
     /// More on why, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_text: Option<String>,
     /// Messages from the device, about a second behind while it is open.
     pub messages_in: u64,

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
@@ -31,25 +30,6 @@ pub struct NewToken {
     pub who: String,
 }
 
-/// A token as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// Its id.
-    pub id: TokenId,
-    /// The name, or the prefix, that it gives.
-    pub name: Option<String>,
-    /// How many devices may use it.
-    pub uses: u32,
-    /// How many have.
-    pub used: u32,
-    /// When it was made.
-    pub created: UnixMillis,
-    /// Until when it is good.
-    pub expires_at: UnixMillis,
-    /// Who made it.
-    pub created_by: Option<String>,
-}
-
 /// A device that asks to be registered.
 #[derive(Clone, Debug)]
 pub struct Enrolment {
@@ -74,21 +54,21 @@ pub struct Enrolled {
     pub repeat: bool,
 }
 
-/// Why a device was not registered.
+/// Why a device was not registered, in the words of its owner, who has a line: the device knows what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnrolmentRefusal {
     /// There is no such token.
-    #[error("the token is not known here: ask for a new one (holdfast enroll)")]
+    #[error("the line is not known here")]
     UnknownToken,
     /// Its time is over.
-    #[error("the token has expired: ask for a new one (holdfast enroll)")]
+    #[error("the line has expired")]
     Expired,
     /// As many devices as may have used it.
-    #[error("the token has been used up: ask for a new one (holdfast enroll)")]
+    #[error("the line has been used as often as it may be")]
     UsedUp,
     /// The name that it gives is another device's by now.
-    #[error("the name {0} is taken by another device: ask for a token with another name")]
+    #[error("the name {0} is taken by another device")]
     NameTaken(DeviceName),
     /// The key's rights were taken away: the device needs a new key.
     #[error("this device's key was revoked: it needs a new one")]
@@ -103,33 +83,6 @@ impl Store {
     /// The store can't be written, or is closed.
     pub async fn create_token(&self, token: NewToken) -> Result<TokenId, StoreError> {
         self.write(move |change| create(change, &token)).await
-    }
-
-    /// All tokens, newest first.
-    ///
-    /// # Errors
-    ///
-    /// The store can't be read, or is closed.
-    pub async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, name, uses, (SELECT count(*) FROM token_uses WHERE token = id), created, expires_at,
-                    created_by FROM tokens ORDER BY id DESC",
-            )?;
-            let rows = statement.query_map((), |row| {
-                Ok(TokenRow {
-                    id: row.get(0)?,
-                    name: row.get(1)?,
-                    uses: row.get(2)?,
-                    used: row.get(3)?,
-                    created: row.get(4)?,
-                    expires_at: row.get(5)?,
-                    created_by: row.get(6)?,
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
     }
 
     /// Registers a device, with its event; or refuses it. A key that has been registered by this token before gets
@@ -162,7 +115,7 @@ fn create(change: &mut Change<'_>, token: &NewToken) -> Result<TokenId, StoreErr
         .detail("token", id.0)
         .detail("name", name)
         .detail("uses", token.uses)
-        .detail("expires_at", token.expires_at.0);
+        .detail("expires_at", token.expires_at.rfc_3339());
     change.event(&event)?;
     Ok(id)
 }

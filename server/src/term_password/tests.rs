@@ -100,7 +100,7 @@ fn what_is_no_password_changes_nothing() {
     let data = tempfile::tempdir().unwrap();
     assert!(matches!(set(data.path(), b"").unwrap_err(), TermPasswordError::Empty));
     let long = [b'x'; MAX_PASSWORD + 1];
-    assert!(matches!(set(data.path(), &long).unwrap_err(), TermPasswordError::TooLong { length: 1025 }));
+    assert!(matches!(set(data.path(), &long).unwrap_err(), TermPasswordError::TooLong));
     assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
     set(data.path(), &long[1..]).unwrap();
 }

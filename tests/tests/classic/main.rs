@@ -294,7 +294,15 @@ fn a_password_is_read_from_a_pipe_and_from_a_terminal() -> io::Result<()> {
     {
         let output = server.command(&["term-password"], input)?;
         assert_eq!(output.status.success(), succeeds, "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(succeeds || said.contains("was not changed: the new one is "), "{said}");
     }
+    let set: Value =
+        serde_json::from_slice(&server.command(&["term-password", "--json"], b"other\n")?.stdout)?;
+    assert_eq!(set, json!({ "set": true }));
+    let refused = server.command(&["term-password", "--json"], b"")?;
+    let refused: Value = serde_json::from_slice(&refused.stderr)?;
+    assert_eq!(refused["error"]["code"], "failed");
     let set_on_a_terminal = |passwords: [&str; 2]| -> io::Result<i32> {
         let data = data.path().to_str().unwrap_or_default();
         let mut terminal = Terminal::start(&binaries::holdfast(), &["term-password", "--data", data])?;

@@ -56,7 +56,7 @@ impl Server {
         let store = Store::open(self.data.path()).unwrap();
         let messages = store.messages(MessageFilter::default()).await.unwrap();
         Records {
-            texts: messages.into_iter().map(|message| message.body.0).collect(),
+            texts: messages.into_iter().map(|message| message.body).collect(),
             sessions: store.sessions(SessionFilter::default()).await.unwrap(),
             events: store.events(EventFilter::default()).await.unwrap(),
         }

@@ -257,29 +257,3 @@ async fn a_follower_sees_each_message_once() {
     }
     assert_eq!(follower.await.unwrap(), (1..=300).collect::<Vec<_>>());
 }
-
-#[test]
-fn json_of_a_message() {
-    let mut row = MessageRow {
-        id: MessageId(3),
-        device: "pi-7".to_owned(),
-        direction: Direction::In,
-        kind: "text".to_owned(),
-        received_at: UnixMillis(5),
-        time: None,
-        stream: RandomId(255),
-        number: 9,
-        session: Some(SessionId(2)),
-        expires_at: None,
-        expired_at: None,
-        delivered_at: None,
-        body: Body(b"hi \"you\"".to_vec()),
-    };
-    let json = r#"{"id":3,"device":"pi-7","direction":"in","kind":"text","received_at":5,"stream":"00000000000000ff","number":9,"session":2,"body":"hi \"you\""}"#;
-    assert_eq!(serde_json::to_string(&row).unwrap(), json);
-    assert_eq!(serde_json::from_str::<MessageRow>(json).unwrap(), row);
-    row.body = Body(vec![0xff, 0]);
-    let json = serde_json::to_string(&row).unwrap();
-    assert!(json.ends_with(r#""body_base64":"/wA="}"#), "{json}");
-    assert_eq!(serde_json::from_str::<MessageRow>(&json).unwrap(), row);
-}

@@ -23,7 +23,6 @@ async fn a_token_gives_its_name_once() {
     let row = store.device("pi-7").await.unwrap().unwrap();
     assert_eq!(row.key, Some("01".repeat(32)));
     assert_eq!(row.host_name.as_deref(), Some("Board.local"));
-    assert_eq!(store.tokens().await.unwrap()[1].used, 1);
     assert_eq!(event_kinds(&store).await, ["token-created", "device-enrolled", "token-created"]);
 }
 
@@ -141,6 +140,4 @@ async fn facts_and_status_are_kept() {
     let row = store.device("pi-7").await.unwrap().unwrap();
     assert_eq!((row.version.as_deref(), row.ssh_host_keys.len()), (Some("1.2"), 1));
     assert_eq!(row.status.as_ref().unwrap()["temperature"], 48.5);
-    let json = serde_json::to_string(&row).unwrap();
-    assert_eq!(serde_json::from_str::<DeviceRow>(&json).unwrap(), row);
 }

@@ -116,7 +116,7 @@ async fn connect(store: &Store, device: DeviceId) -> Connected {
 /// Bodies of all messages, oldest first.
 async fn bodies(store: &Store) -> Vec<String> {
     let rows = store.messages(MessageFilter::default()).await.unwrap();
-    rows.into_iter().map(|row| String::from_utf8(row.body.0).unwrap()).collect()
+    rows.into_iter().map(|row| String::from_utf8(row.body).unwrap()).collect()
 }
 
 /// All messages, oldest first, read in pages of this size.
