@@ -150,6 +150,8 @@ pub struct Limits {
     pub opening_timeout: Duration,
     /// Connections of classic clients at a time.
     pub classic_connections: usize,
+    /// Messages that may wait for one device.
+    pub queued_messages: usize,
 }
 
 /// The plain-text log files, which are rotated.
@@ -178,6 +180,7 @@ impl Default for Limits {
             unknown_connections: 512,
             opening_timeout: Duration::from_secs(10),
             classic_connections: 10_000,
+            queued_messages: 10_000,
         }
     }
 }
@@ -337,6 +340,8 @@ impl Config {
         range("limits.connections", self.limits.connections, 1..=1_000_000)?;
         range("limits.unknown-connections", self.limits.unknown_connections, 1..=1_000_000)?;
         range("limits.classic-connections", self.limits.classic_connections, 1..=1_000_000)?;
+        // They are counted with each message that is sent.
+        range("limits.queued-messages", self.limits.queued_messages, 1..=100_000)?;
         range(
             "limits.opening-timeout",
             opening_timeout,

@@ -54,10 +54,14 @@ event_kinds! {
     MessageConflict = "message-conflict",
     /// An operator sent a message to a device: it waits for the device now.
     MessageSent = "message-sent",
+    /// A message for a device could not be sent in this session: it is larger than the device's agent takes. It waits on.
+    MessagePassedOver = "message-passed-over",
     /// A message for a device was not fetched in time.
     MessageExpired = "message-expired",
     /// An operator made an enrolment token.
     TokenCreated = "token-created",
+    /// There were keys, but no database: it began anew, without any device.
+    StoreMissing = "store-missing",
     /// Writing to the store failed; it was opened anew.
     StoreFailed = "store-failed",
     /// No space was left for the store.

@@ -15,8 +15,12 @@ use crate::{
     mailbox::Farewell,
     registry::Registry,
     store::Store,
+    strangers::Strangers,
     tls::Keys,
 };
+
+/// What a frame needs beside a message's body, in bytes: header, stream, number, time and kind, at their longest.
+pub const MESSAGE_OVERHEAD: usize = 96;
 
 /// What every connection shares.
 pub struct Host {
@@ -24,6 +28,8 @@ pub struct Host {
     pub store: Store,
     /// How many more framed connections there may be. Each holds a permit to its very end.
     pub connections: Arc<Semaphore>,
+    /// The framed connections of which it is not yet known whose they are.
+    pub strangers: Arc<Strangers>,
     /// Who is online.
     pub registry: Arc<Registry>,
     /// Which classic clients are there.
@@ -44,6 +50,7 @@ impl Host {
         Self {
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
+            strangers: Strangers::new(config.limits.unknown_connections),
             registry: Arc::default(),
             classic_clients: Arc::default(),
             keep_alive: config.keep_alive,
@@ -53,11 +60,12 @@ impl Host {
         }
     }
 
-    /// Tells every device to come back, and waits until all connections have ended and what became of them is
+    /// Sends all strangers away and tells every device to come back, and waits until all connections have ended and what became of them is
     /// written, or `patience` is over. Gives how many were still there then.
     pub async fn drain(&self, farewell: Farewell, patience: Duration) -> usize {
         // First said for those who are just opening: each looks here when it has taken its place.
         let farewell = self.last_word.get_or_init(|| farewell);
+        self.strangers.close();
         for online in self.registry.all() {
             online.mailbox.close(farewell.clone());
         }

@@ -106,23 +106,29 @@ struct RunningServer {
     parts: JoinSet<&'static str>,
 }
 
-/// Keys without a database: an operator may want it so, but not unknowingly.
-fn warn_of_missing_database(data: &Path) {
-    let database = data.join("holdfast.db");
-    if data.join("keys/current.pem").exists() && !database.exists() {
-        tracing::warn!(
-            database = %database.display(),
-            "there are keys, but no database: it begins anew, without any device; if that is not wanted, stop and restore it from a backup"
-        );
+/// What is said of keys without a database: an operator may want it so, but not unknowingly.
+const MISSING_DATABASE: &str = "there are keys, but no database: it begins anew, without any device; if that is not wanted, stop and restore it from a backup";
+
+/// Opens the store in the data directory; a database that is missing beside its keys is an event in the new one.
+async fn open_store(data: &Path) -> Result<Store, StoreError> {
+    let is_missing = data.join("keys/current.pem").exists() && !data.join("holdfast.db").exists();
+    let directory = data.to_owned();
+    let store = tokio::task::spawn_blocking(move || Store::open(&directory))
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))?;
+    if is_missing {
+        tracing::warn!("{MISSING_DATABASE}");
+        store.record(NewEvent::new(EventKind::StoreMissing).detail("text", MISSING_DATABASE)).await?;
     }
+    Ok(store)
 }
 
 async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, ServeError> {
-    let data = config.data.clone();
-    files::create_private_directory(&data)
-        .map_err(|source| ServeError::Data { path: data.display().to_string(), source })?;
-    warn_of_missing_database(&data);
-    let keys = Keys::load_or_create(&data.join("keys"))?;
+    files::create_private_directory(&config.data)
+        .map_err(|source| ServeError::Data { path: config.data.display().to_string(), source })?;
+    // Before the keys: of a first start that failed there are never keys without a database.
+    let store = open_store(&config.data).await?;
+    let keys = Keys::load_or_create(&config.data.join("keys"))?;
     let listener = listen(config.listen, "--listen")?;
     let classic_listener = config.classic.map(|address| listen(address, "--classic")).transpose()?;
     let http_listener = listener::http::bind(config.http).await.map_err(|source| ServeError::Listen {
@@ -132,9 +138,6 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     })?;
     let http_listening = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let listening = listener.local_addr().unwrap_or(config.listen);
-    let store = tokio::task::spawn_blocking(move || Store::open(&data))
-        .await
-        .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))?;
     let host = Arc::new(Host::new(config, store, &keys, addresses(config, listening)));
     let acceptor = Acceptor::new(&keys)?;
     let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;

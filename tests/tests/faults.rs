@@ -224,6 +224,23 @@ fn a_restored_database_gets_again_what_it_lost() -> io::Result<()> {
     Ok(())
 }
 
+/// A database that is gone while the keys are there is an accident, most times: it is not passed over in silence.
+#[test]
+fn a_missing_database_is_an_event() -> io::Result<()> {
+    let mut server = Server::start()?;
+    assert!(server.events("store-missing").is_empty(), "the first start has neither keys nor database");
+    server.terminate();
+    for file in ["holdfast.db", "holdfast.db-wal", "holdfast.db-shm"] {
+        let removed = fs::remove_file(server.data().join(file));
+        assert!(removed.is_ok() || file != "holdfast.db", "{removed:?}");
+    }
+    server.run()?;
+    let events = server.events("store-missing");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(server.tell(&["events"]).contains("restore it from a backup"));
+    Ok(())
+}
+
 #[test]
 fn a_restored_agent_is_a_conflict_and_loses_nothing() -> io::Result<()> {
     let server = Server::start()?;

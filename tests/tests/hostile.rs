@@ -1,7 +1,7 @@
 //! Peers that break the protocol, or that have no right to be here: each is told why, leaves an event, and costs no
 //! other device anything.
 
-use std::{io, time::Duration};
+use std::{io, net::TcpStream, time::Duration};
 
 use holdfast_tests::{
     agent::Agent,
@@ -154,6 +154,19 @@ fn after_the_welcome_the_session_ends_and_says_why() -> io::Result<()> {
         scene.server.wait_event("device-disconnected", |event| event["session"] == ended["id"]);
     }
     scene.assert_undisturbed();
+    Ok(())
+}
+
+/// A peer that never says anything is not waited for when the server stops.
+#[test]
+fn silent_strangers_do_not_hold_up_the_end() -> io::Result<()> {
+    let mut scene = Scene::new()?;
+    let silent = TcpStream::connect(scene.server.address())?;
+    // It was accepted: those that came after it are online.
+    scene.assert_undisturbed();
+    scene.server.terminate();
+    assert!(!scene.server.log().contains("did not end in time"), "{}", scene.server.log());
+    drop(silent);
     Ok(())
 }
 

@@ -19,13 +19,11 @@ use super::{
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer},
 };
 use crate::{
+    host::MESSAGE_OVERHEAD,
     mailbox::Farewell,
     registry::Online,
     store::{DeviceId, DeviceKind, DeviceRow, Kind, LastSession, NewMessage, UnixMillis},
 };
-
-/// What a frame needs beside a message's body, at most, in bytes.
-const FRAME_OVERHEAD: usize = 96;
 
 /// The longest time that a message may wait: what is meant to be kept longer has no end.
 const LONGEST_WAIT: u64 = 10 * 365 * 86_400;
@@ -56,7 +54,7 @@ pub(super) async fn send(
     let api = asker.may(Action::Send, Object::Device(&name))?;
     let row = find(api, &name).await?;
     let message = NewMessage { who: Some(asker.name()), ..checked(api, request)? };
-    let queued = api.host.store.enqueue(row.id, message).await?;
+    let queued = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await?;
     api.host.registry.notify(row.id);
     let online = api.host.registry.online(row.id).is_some();
     Ok((StatusCode::CREATED, Json(SentAnswer { id: queued.id.0, device: row.name, online })))
@@ -70,7 +68,7 @@ fn checked(api: &Api, request: SendRequest) -> Result<NewMessage, ApiError> {
             .map_err(|error| ApiError::bad_request(format!("body_base64 is no base64: {error}")))?,
         _ => return Err(ApiError::bad_request("expected either body or body_base64")),
     };
-    let limit = usize::from(api.host.limits.max_frame).saturating_sub(FRAME_OVERHEAD);
+    let limit = usize::from(api.host.limits.max_frame).saturating_sub(MESSAGE_OVERHEAD);
     if body.len() > limit {
         let message = format!("expected a message of at most {limit} bytes, found {}", body.len());
         return Err(

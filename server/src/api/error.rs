@@ -93,7 +93,9 @@ impl From<StoreError> for ApiError {
             StoreError::Revoked => Self::new(StatusCode::FORBIDDEN, "revoked", message)
                 .hint("`holdfast enroll --name` with its name lets it in again"),
             StoreError::Classic => Self::new(StatusCode::CONFLICT, "classic", message),
-            StoreError::TooManyWaiting { .. } => Self::new(StatusCode::CONFLICT, "queue-full", message),
+            StoreError::TooManyWaiting { .. } => Self::new(StatusCode::CONFLICT, "queue-full", message).hint(
+                "let it fetch some first, or raise limits.queued-messages in the server's configuration",
+            ),
             StoreError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", message),
             StoreError::Closed => Self::stopping(),
             StoreError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store", message),

@@ -80,7 +80,8 @@ pub(super) async fn events(
 fn style(kind: &str) -> Style {
     match kind {
         "device-connected" | "server-started" | "disk-recovered" => Style::Good,
-        "device-lost" | "message-conflict" | "store-failed" | "disk-full" => Style::Bad,
+        "device-lost" | "message-conflict" | "message-passed-over" => Style::Bad,
+        "store-failed" | "store-missing" | "disk-full" => Style::Bad,
         kind if kind.ends_with("-refused") => Style::Bad,
         _ => Style::Plain,
     }

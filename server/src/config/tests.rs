@@ -44,7 +44,7 @@ fn the_example_shows_the_defaults() {
         ..default_config()
     };
     assert_eq!(load(&uncommented, Overrides::default()).unwrap(), expected);
-    for name in ["max-frame", "window-messages", "opening-timeout", "keep", "profile"] {
+    for name in ["max-frame", "window-messages", "opening-timeout", "queued-messages", "keep", "profile"] {
         assert!(uncommented.contains(name), "{name} is missing from the example");
     }
 }
@@ -87,6 +87,7 @@ fn what_is_wrong_is_named() {
         ("keep-alive = { profile = 'wan' }", "wan"),
         ("limits = { max-frame = 10 }", "limits.max-frame"),
         ("limits = { window-messages = 25 }", "limits.window-messages"),
+        ("limits = { queued-messages = 0 }", "limits.queued-messages"),
         ("classic = 'localhost'", "127.0.0.1"),
         ("listen = 55223", "listen"),
         ("advertise = ['example.org']", "advertise"),

@@ -12,14 +12,12 @@ use super::{End, wire::Wire};
 use crate::{
     clock,
     handler::{self, Device},
+    host::MESSAGE_OVERHEAD,
     store::{MessageId, Waiting},
 };
 
 /// How many messages are fetched at once.
 const BATCH: usize = 16;
-
-/// The room that a message needs beside its body: header, stream, number, time and kind, at their longest.
-const OVERHEAD: usize = 96;
 
 /// What is on its way to one device.
 #[derive(Debug)]
@@ -57,14 +55,15 @@ impl Delivery {
             }
             let Some(waiting) = self.fetched.front() else { return Ok(()) };
             let message = message_of(waiting);
-            let room = message.body.len() + OVERHEAD;
+            let room = message.body.len() + MESSAGE_OVERHEAD;
             match wire.write(room, |room| session.message(clock::now(), &message, room)) {
                 Ok(_) if session.in_flight() == 1 => self.first_in_flight = message.number,
                 Ok(_) => {}
                 Err(SendError::WindowFull | SendError::OutOfOrder { .. }) => return Ok(()),
                 Err(error) => {
-                    // It stays in the store, until it expires or a version that takes it connects.
-                    tracing::warn!(device = %device.name, id = %waiting.id, %error, "a message can't be sent; skipped");
+                    // It stays in the store, until it expires or an agent that takes it connects.
+                    Box::pin(handler::message::passed_over(device, waiting.id, waiting.body.len(), &error))
+                        .await;
                 }
             }
             self.fetched.pop_front();

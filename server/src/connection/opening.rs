@@ -83,9 +83,11 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let (device, hello) = tokio::select! {
         identified = tokio::time::timeout(patience, identify(host, wire, session, key, address)) => identified
             .unwrap_or_else(|_| Err(told(CloseReason::Overloaded, 10, "the server takes too long").into())),
-        () = stranger.displaced() => {
-            Err(told(CloseReason::Overloaded, 5, "newer connections needed the place").into())
+        () = stranger.displaced() => Err(match host.last_word.get() {
+            Some(farewell) => End::Told(farewell.clone()),
+            None => told(CloseReason::Overloaded, 5, "newer connections needed the place"),
         }
+        .into()),
     }?;
     let opened = enter(host, device, hello, address).await?;
     if known_device(host, key).await.is_err() {

@@ -182,7 +182,7 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
     for body in ["a", "b", "c", "d", "e"] {
         let message =
             NewMessage { kind: "text".parse().unwrap(), body: body.into(), expires_at: None, who: None };
-        host.store.enqueue(device, message).await.unwrap();
+        host.store.enqueue(device, message, 10).await.unwrap();
     }
     let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
     let mut bodies = Vec::new();
@@ -212,6 +212,30 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
     timeout(PATIENCE, delivered).await.expect("the deliveries are noted");
 }
 
+/// A message that this agent's frames have no room for is told of once in each session, and holds up no other.
+#[tokio::test]
+async fn a_message_that_is_too_large_for_the_device_leaves_an_event() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    for body in [vec![b'x'; 5_000], b"small".to_vec()] {
+        let message = NewMessage { kind: "text".parse().unwrap(), body, expires_at: None, who: None };
+        host.store.enqueue(device, message, 10).await.unwrap();
+    }
+    for sessions in 1..=2 {
+        let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+        let event = peer.next().await;
+        assert!(event.starts_with("Message(") && event.contains("number: 2"), "{event}");
+        host.registry.notify(device);
+        peer.send(sessions, b"and back").await;
+        assert!(peer.next().await.starts_with("Echo("));
+        let events = host.store.events(EventFilter::default()).await.unwrap();
+        let told: Vec<_> = events.iter().filter(|event| event.kind == "message-passed-over").collect();
+        assert_eq!(told.len() as u64, sessions, "{events:?}");
+        assert!(told.iter().all(|event| event.detail["length"] == 5_000 && event.session.is_some()));
+    }
+}
+
 #[tokio::test]
 async fn the_newest_connection_of_one_start_replaces_the_older() {
     let directory = TempDir::new().unwrap();
@@ -235,6 +259,24 @@ async fn whoever_opens_while_the_server_stops_is_told_so_too() {
     let mut late = Peer::welcomed(&host, KEY, &hello(1)).await;
     late.closed(CloseReason::Draining).await;
     assert_eq!(host.registry.count(), 0);
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_hold_up_the_end() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let (mut stranger, stream) = duplex(1024);
+    let serving = {
+        let host = Arc::clone(&host);
+        let place = host.strangers.enter();
+        tokio::spawn(async move { super::serve(&host, stream, KEY, address(), place).await })
+    };
+    assert_eq!(host.drain(Farewell::new(CloseReason::Draining, "the server stops"), PATIENCE).await, 0);
+    assert!(host.limits.opening_timeout > PATIENCE / 4);
+    timeout(PATIENCE / 4, serving).await.expect("it is sent away at once").unwrap();
+    let mut told = Vec::new();
+    stranger.read_to_end(&mut told).await.unwrap();
+    assert!(told.starts_with(b"CLOS"), "{told:?}");
 }
 
 #[tokio::test]

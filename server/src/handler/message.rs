@@ -2,10 +2,13 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use protocol_core::message::Message;
+use protocol_core::{message::Message, session::SendError};
 
 use super::{Device, HandlerError};
-use crate::store::{Incoming, Kind, UnixMillis};
+use crate::{
+    event::{EventKind, NewEvent},
+    store::{Incoming, Kind, MessageId, UnixMillis},
+};
 
 /// How long a message waits for room in the store. Less than a device waits for an answer: it is to be told that
 /// the server is overloaded, not to take it for lost.
@@ -33,6 +36,20 @@ pub async fn archive(device: &Device, message: &Message<'_>) -> Result<(), Handl
     match Box::pin(tokio::time::timeout(ROOM_PATIENCE, device.host.store.archive(incoming))).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(HandlerError::NoRoom),
+    }
+}
+
+/// Records that a message can't be sent to the device as it is connected now: else it would wait unseen.
+pub async fn passed_over(device: &Device, message: MessageId, length: usize, why: &SendError) {
+    tracing::warn!(device = device.name, %message, length, %why, "a message can't be sent; it waits on");
+    let event = NewEvent::new(EventKind::MessagePassedOver)
+        .device(device.id)
+        .session(device.session)
+        .detail("message", message.0)
+        .detail("length", length)
+        .detail("text", why.to_string());
+    if let Err(error) = device.host.store.record(event).await {
+        tracing::error!(device = device.name, %error, "an event could not be recorded");
     }
 }
 

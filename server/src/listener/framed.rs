@@ -14,7 +14,7 @@ use crate::{
     host::Host,
     metrics::METRICS,
     refusal::Refusal,
-    strangers::{Stranger, Strangers},
+    strangers::Stranger,
     tls::{Acceptor, Protocol},
 };
 
@@ -43,7 +43,6 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
 pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
-    let strangers = Strangers::new(host.limits.unknown_connections);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -59,7 +58,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             tracing::warn!(%address, "refused: as many connections are open as may be");
             continue;
         };
-        let (host, acceptor, mut stranger) = (Arc::clone(&host), acceptor.clone(), strangers.enter());
+        let (host, acceptor, mut stranger) = (Arc::clone(&host), acceptor.clone(), host.strangers.enter());
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
             let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
@@ -107,6 +106,8 @@ async fn shake_hands(
     };
     let detail = match shaken {
         Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
+        // The server stops: that is nobody's fault.
+        Err(_) if host.last_word.get().is_some() => return None,
         Ok(Err(error)) => format!("TLS: {error}"),
         Err(when) => format!("TLS: the peer did not shake hands {when}"),
     };

@@ -67,7 +67,7 @@ pub enum StoreError {
     #[error("this is a classic client: it is known by its address only")]
     Classic,
     /// As many messages wait for this device as may.
-    #[error("{waiting} messages wait for this device, and no more may: it has to fetch some first")]
+    #[error("{waiting} messages wait for this device, and no more may")]
     TooManyWaiting {
         /// How many wait.
         waiting: usize,

@@ -15,8 +15,6 @@ use crate::{
     metrics::{METRICS, Way},
 };
 
-/// How many messages may wait for one device.
-const MOST_WAITING: usize = 10_000;
 /// A page ends when it has so many bytes of bodies, even if it has fewer messages than it may.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// How many messages expire in one transaction.
@@ -149,14 +147,19 @@ impl Store {
         .await
     }
 
-    /// Enqueues a message for a device; returns when it is on disk. It is for the caller to wake the device's
+    /// Enqueues a message for a device for which fewer than `limit` wait; returns when it is on disk. It is for the caller to wake the device's
     /// connection.
     ///
     /// # Errors
     ///
     /// There is no such device, it can't get messages, too many wait for it, or the store can't be written.
-    pub async fn enqueue(&self, device: DeviceId, message: NewMessage) -> Result<Queued, StoreError> {
-        self.write(move |change| enqueue(change, device, &message)).await
+    pub async fn enqueue(
+        &self,
+        device: DeviceId,
+        message: NewMessage,
+        limit: usize,
+    ) -> Result<Queued, StoreError> {
+        self.write(move |change| enqueue(change, device, &message, limit)).await
     }
 
     /// Messages that wait for a device behind the given one (0 for the first), in the order in which they are to be
@@ -222,7 +225,12 @@ impl Store {
     }
 }
 
-fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> Result<Queued, StoreError> {
+fn enqueue(
+    change: &mut Change<'_>,
+    device: DeviceId,
+    message: &NewMessage,
+    limit: usize,
+) -> Result<Queued, StoreError> {
     let connection = change.connection;
     let found = connection
         .prepare_cached("SELECT kind = 'classic', revoked_at IS NOT NULL FROM devices WHERE id = ?")?
@@ -240,7 +248,7 @@ fn enqueue(change: &mut Change<'_>, device: DeviceId, message: &NewMessage) -> R
                 WHERE device = ? AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL",
         )?
         .query_row([device], |row| row.get(0))?;
-    if waiting >= MOST_WAITING {
+    if waiting >= limit {
         return Err(StoreError::TooManyWaiting { waiting });
     }
     let stream = change.down_stream;

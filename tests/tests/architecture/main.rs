@@ -85,7 +85,7 @@ const SERVER: Package = Package {
         Module("enrolment", "host refusal store event tls config"),
         Module("handler", "host registry mailbox store event"),
         Module("http", "strangers"),
-        Module("host", "refusal registry mailbox classic_clients store event tls config"),
+        Module("host", "refusal strangers registry mailbox classic_clients store event tls config"),
         Module("refusal", "store event"),
         Module("strangers", ""),
         Module("registry", "mailbox store event"),

@@ -18,11 +18,11 @@ async fn wait_until_they_are_delivered() {
     let (pi, other) = (device(&store, "pi-7", 1).await, device(&store, "pi-8", 2).await);
     let mut stream = 0;
     for number in 1..=5 {
-        let queued = store.enqueue(pi, message(&format!("text {number}"))).await.unwrap();
+        let queued = store.enqueue(pi, message(&format!("text {number}")), 10).await.unwrap();
         assert_eq!(queued.number, number);
         stream = queued.stream;
     }
-    assert_eq!(store.enqueue(other, message("x")).await.unwrap().number, 1);
+    assert_eq!(store.enqueue(other, message("x"), 10).await.unwrap().number, 1);
     let connected = connect(&store, pi).await;
     store.delivered(pi, connected.session, stream, 1, 2).await.unwrap();
     assert_eq!(waiting_numbers(&store, pi).await, [3, 4, 5]);
@@ -50,11 +50,11 @@ async fn each_start_of_the_store_has_its_own_stream() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let pi = device(&store, "pi-7", 1).await;
-    let first = store.enqueue(pi, message("one")).await.unwrap();
-    store.enqueue(pi, message("two")).await.unwrap();
+    let first = store.enqueue(pi, message("one"), 10).await.unwrap();
+    store.enqueue(pi, message("two"), 10).await.unwrap();
     store.close().await;
     let store = Store::open(directory.path()).unwrap();
-    let third = store.enqueue(pi, message("three")).await.unwrap();
+    let third = store.enqueue(pi, message("three"), 10).await.unwrap();
     assert_ne!(third.stream, first.stream);
     assert_eq!(third.number, 1);
     let order: Vec<_> = store
@@ -75,7 +75,7 @@ async fn expire_with_an_event_but_count_if_they_arrive_all_the_same() {
     let past = Some(UnixMillis::now().plus(-1));
     let future = Some(UnixMillis::now().plus(3_600_000));
     for expires_at in [past, future, None, past] {
-        store.enqueue(pi, NewMessage { expires_at, ..message("x") }).await.unwrap();
+        store.enqueue(pi, NewMessage { expires_at, ..message("x") }, 10).await.unwrap();
     }
     // Not sent any more, even before it is noted.
     assert_eq!(waiting_numbers(&store, pi).await, [2, 3]);
@@ -97,10 +97,10 @@ async fn are_refused_where_nobody_would_get_them() {
     let store = Store::open(directory.path()).unwrap();
     let pi = device(&store, "pi-7", 1).await;
     let classic = store.classic_client(HOME).await.unwrap();
-    assert!(matches!(store.enqueue(classic.id, message("x")).await, Err(StoreError::Classic)));
-    assert!(matches!(store.enqueue(DeviceId(99), message("x")).await, Err(StoreError::NoSuchDevice)));
+    assert!(matches!(store.enqueue(classic.id, message("x"), 10).await, Err(StoreError::Classic)));
+    assert!(matches!(store.enqueue(DeviceId(99), message("x"), 10).await, Err(StoreError::NoSuchDevice)));
     store.revoke("pi-7", "operator").await.unwrap();
-    assert!(matches!(store.enqueue(pi, message("x")).await, Err(StoreError::Revoked)));
+    assert!(matches!(store.enqueue(pi, message("x"), 10).await, Err(StoreError::Revoked)));
 }
 
 #[tokio::test]
@@ -108,18 +108,13 @@ async fn only_so_many_may_wait() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let pi = device(&store, "pi-7", 1).await;
-    let first = store.enqueue(pi, message("x")).await.unwrap();
-    let many = "WITH RECURSIVE more (n) AS (VALUES (2) UNION ALL SELECT n + 1 FROM more WHERE n < 10000)
-        INSERT INTO messages (id, device, direction, stream, number, previous, kind, time, received_at, body)
-            SELECT 1000 + n, ?1, 1, ?2, n, 0, 'text', 0, 0, x'' FROM more";
-    let stream = RandomId(!first.stream);
-    store
-        .write(move |change| Ok(change.connection.execute(many, rusqlite::params![pi, stream])?))
-        .await
-        .unwrap();
-    let refused = store.enqueue(pi, message("x")).await;
-    assert!(matches!(refused, Err(StoreError::TooManyWaiting { waiting: 10_000 })), "{refused:?}");
+    let first = store.enqueue(pi, message("x"), 10).await.unwrap();
+    for _ in 1..10 {
+        store.enqueue(pi, message("x"), 10).await.unwrap();
+    }
+    let refused = store.enqueue(pi, message("x"), 10).await;
+    assert!(matches!(refused, Err(StoreError::TooManyWaiting { waiting: 10 })), "{refused:?}");
     let connected = connect(&store, pi).await;
     store.delivered(pi, connected.session, first.stream, 1, 1).await.unwrap();
-    store.enqueue(pi, message("x")).await.unwrap();
+    store.enqueue(pi, message("x"), 10).await.unwrap();
 }
