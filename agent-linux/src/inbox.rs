@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::{
     config::InboxLimits,
-    queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, to_sql},
+    queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, take_up_to, to_sql},
     state::StateDirectory,
 };
 
@@ -118,27 +118,17 @@ impl Inbox {
         self.database.with(|connection| {
             let sql = "SELECT position, stream, number, time, kind, body FROM message WHERE position > ?1 ORDER BY position";
             let mut statement = connection.prepare(sql)?;
-            let mut rows = statement.query([to_sql(after)])?;
-            let (mut found, mut size) = (Vec::new(), 0);
-            while let Some(row) = rows.next()? {
-                let message = StoredMessage {
+            let found = statement.query_map([to_sql(after)], |row| {
+                Ok(StoredMessage {
                     position: from_sql(row.get(0)?),
                     stream: StreamId(from_sql(row.get(1)?)),
                     number: from_sql(row.get(2)?),
                     time: from_sql(row.get(3)?),
                     kind: row.get(4)?,
                     body: row.get(5)?,
-                };
-                size += message.size();
-                if !found.is_empty() && size > bytes {
-                    break;
-                }
-                found.push(message);
-                if found.len() >= messages {
-                    break;
-                }
-            }
-            Ok(found)
+                })
+            })?;
+            take_up_to(found, messages, bytes)
         })
     }
 

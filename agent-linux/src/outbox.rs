@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     config::OutboxLimits,
-    queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, max_body, to_sql},
+    queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, max_body, take_up_to, to_sql},
     state::StateDirectory,
 };
 
@@ -203,28 +203,18 @@ impl Outbox {
             let sql = "SELECT position, time, kind, body FROM message WHERE position > ?1 ORDER BY position";
             let mut statement = connection.prepare(sql)?;
             // Messages of an older stream have no number in this one.
-            let mut rows = statement.query([to_sql(after.max(marks.base))])?;
-            let (mut found, mut size) = (Vec::new(), 0);
-            while let Some(row) = rows.next()? {
+            let found = statement.query_map([to_sql(after.max(marks.base))], |row| {
                 let position = from_sql(row.get(0)?);
-                let message = StoredMessage {
+                Ok(StoredMessage {
                     position,
                     stream: marks.stream,
                     number: position - marks.base,
                     time: from_sql(row.get(1)?),
                     kind: row.get(2)?,
                     body: row.get(3)?,
-                };
-                size += message.size();
-                if !found.is_empty() && size > bytes {
-                    break;
-                }
-                found.push(message);
-                if found.len() >= messages {
-                    break;
-                }
-            }
-            Ok(found)
+                })
+            })?;
+            take_up_to(found, messages, bytes)
         })
     }
 

@@ -246,6 +246,24 @@ fn database_error(path: &Path, error: rusqlite::Error) -> QueueError {
     QueueError::Database { path: path.to_owned(), what: error.to_string() }
 }
 
+/// The first of what was `found`: at least one if there is any, then up to `messages` and `bytes`.
+pub(crate) fn take_up_to(
+    found: impl Iterator<Item = rusqlite::Result<StoredMessage>>,
+    messages: usize,
+    bytes: u64,
+) -> rusqlite::Result<Vec<StoredMessage>> {
+    let (mut taken, mut size) = (Vec::new(), 0);
+    for message in found.take(messages.max(1)) {
+        let message = message?;
+        size += message.size();
+        if !taken.is_empty() && size > bytes {
+            break;
+        }
+        taken.push(message);
+    }
+    Ok(taken)
+}
+
 /// Any 64 bits as SQLite keeps them.
 pub(crate) const fn to_sql(number: u64) -> i64 {
     number.cast_signed()
