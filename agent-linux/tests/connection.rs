@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use holdfast_tests::tls;
 use protocol_core::{code::CloseReason, message::Window};
 use support::{Answer, Device, Heard, PATIENCE, TestServer, until};
 
@@ -222,7 +223,7 @@ fn another_server_is_not_spoken_to() {
 
 #[test]
 fn a_server_that_moves_is_followed() {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let key = tls::new_key();
     let (server, moved) = (TestServer::with_key(&key), TestServer::with_key(&key));
     let mut device = Device::enrolled(&server);
     device.run();

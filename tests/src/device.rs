@@ -6,7 +6,6 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,27 +17,19 @@ use protocol_core::{
     message::{self, Body, BootId, Close, Echo, Enrol, Hello, Kind, Message, StreamId, Text, Window},
     tag::Tag,
 };
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
-    version::TLS13,
-};
+use rcgen::KeyPair;
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::wait::PATIENCE;
+use crate::{tls, wait::PATIENCE};
 
 /// What a connection speaks, by its name in the handshake.
 pub const FRAMED: &str = "holdfast/1";
 /// The same for one that enrols.
 pub const ENROLMENT: &str = "holdfast-enroll/1";
 
-/// A device's key, and the certificate that shows it.
+/// A device's key.
 #[derive(Debug)]
-pub struct Key {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-}
+pub struct Key(KeyPair);
 
 impl Key {
     /// A new key, which nobody knows.
@@ -46,9 +37,7 @@ impl Key {
     /// # Panics
     /// The system has no randomness.
     pub fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(["device".to_owned()]).expect("a key can be made");
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        Self { certificate: made.cert.der().clone(), key }
+        Self(tls::new_key())
     }
 
     /// A new key that is registered by this enrolment line.
@@ -163,7 +152,7 @@ impl Device {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut tls = ClientConnection::new(tls_config(protocol, key), ServerName::from(server.ip()))
+        let mut tls = ClientConnection::new(tls::client(&key.0, protocol), ServerName::from(server.ip()))
             .map_err(io::Error::other)?;
         tls.complete_io(&mut stream)?;
         Ok(Self { stream: StreamOwned::new(tls, stream), input: Vec::new() })
@@ -326,56 +315,4 @@ fn ends(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
     )
-}
-
-fn tls_config(protocol: &str, key: &Key) -> Arc<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .expect("ring speaks TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer))
-        .with_client_auth_cert(vec![key.certificate.clone()], key.key.clone_key())
-        .expect("the certificate is of this key");
-    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    Arc::new(config)
-}
-
-/// Trusts everyone: here it is the server that is tested.
-#[derive(Debug)]
-struct AnyServer;
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        Err(TlsError::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
 }

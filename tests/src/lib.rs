@@ -19,4 +19,5 @@ pub mod proxy;
 pub mod server;
 pub mod simulation;
 pub mod terminal;
+pub mod tls;
 pub mod wait;

@@ -14,6 +14,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use holdfast_agent::clock;
+use holdfast_tests::tls;
+pub(crate) use holdfast_tests::wait::{PATIENCE, until_true as until};
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded},
@@ -25,21 +27,9 @@ use protocol_core::{
     session::{Event, Server, Session},
     tag::Tag,
 };
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
-    client::danger::HandshakeSignatureValid,
-    crypto::{ring, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
-    server::{
-        ParsedCertificate,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-};
+use rcgen::KeyPair;
+use rustls::{ServerConfig, ServerConnection, StreamOwned, server::ParsedCertificate};
 use sha2::{Digest as _, Sha256};
-
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The token of all enrolment lines here.
 const TOKEN: [u8; 16] = [7; 16];
@@ -53,23 +43,14 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) fn start() -> Self {
-        Self::with_key(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+        Self::with_key(&tls::new_key())
     }
 
     pub(crate) fn with_key(key: &KeyPair) -> Self {
-        let certificate = CertificateParams::new(vec![]).unwrap().self_signed(key).unwrap();
-        let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(Arc::new(AnyKey))
-            .with_single_cert(vec![certificate.der().clone()], secret)
-            .unwrap();
-        config.alpn_protocols = vec![b"holdfast/1".to_vec(), b"holdfast-enroll/1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let pin = Pin(Sha256::digest(key.subject_public_key_info()).into());
-        Self { listener, config: Arc::new(config), pin }
+        let config = tls::server(key, &["holdfast/1", "holdfast-enroll/1"]);
+        Self { listener, config, pin: tls::pin(key) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -132,47 +113,6 @@ impl TestServer {
     pub(crate) fn endpoints<'a>(&self, addresses: &[&'a str]) -> Endpoints<'a> {
         let addresses = addresses.iter().map(|address| Text::new(address).unwrap()).collect();
         Endpoints { current: self.pin, next: Pin([9; 32]), addresses }
-    }
-}
-
-#[derive(Debug)]
-struct AnyKey;
-
-impl ClientCertVerifier for AnyKey {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = ring::default_provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }
 
@@ -557,14 +497,5 @@ impl Drop for Device {
             eprintln!("the agent's log:\n{}", self.log());
         }
         self.kill();
-    }
-}
-
-/// Waits until `condition` holds.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(10));
     }
 }

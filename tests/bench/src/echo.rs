@@ -1,16 +1,8 @@
 //! The bare TLS echo: what a server costs that keeps nothing, on tokio and rustls like ours.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{io::Write, net::SocketAddr};
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, ring, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-    version::TLS13,
-};
+use holdfast_tests::tls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -36,7 +28,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 }
 
 async fn serve(address: SocketAddr) -> Result {
-    let acceptor = acceptor()?;
+    // TLS as the server speaks it: 1.3, ring, P-256, the client's key asked for.
+    let acceptor = TlsAcceptor::from(tls::server(&tls::new_key(), &["echo"]));
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -59,61 +52,5 @@ async fn echo(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<()> {
         let Some(read @ [_, ..]) = buffer.get(..length) else { return Ok(()) };
         stream.write_all(read).await?;
         stream.flush().await?;
-    }
-}
-
-/// TLS as the server speaks it: 1.3, ring, P-256, the client's key asked for.
-fn acceptor() -> Result<TlsAcceptor> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let certificate = CertificateParams::new(vec!["echo".to_owned()])?.self_signed(&key)?;
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(AnyClient(provider)))
-        .with_single_cert(vec![certificate.der().clone()], private)?;
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"echo".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Every client that holds the key it shows.
-#[derive(Debug)]
-struct AnyClient(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyClient {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> std::result::Result<ClientCertVerified, TlsError> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        Err(TlsError::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
     }
 }

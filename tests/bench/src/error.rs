@@ -8,12 +8,9 @@ pub(crate) enum Error {
     /// A socket, a process or the system's figures failed.
     #[error(transparent)]
     System(#[from] std::io::Error),
-    /// No certificate could be made, or read.
-    #[error("keys and certificates: {0}")]
+    /// A key can't be read.
+    #[error("keys: {0}")]
     Key(#[from] rcgen::Error),
-    /// TLS can't be had with these keys.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
     /// The server's store can't be prepared.
     #[error("the server's store: {0}")]
     Store(#[from] holdfast_server::store::StoreError),

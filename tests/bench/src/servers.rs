@@ -8,6 +8,7 @@ use std::{
 };
 
 use holdfast_server::store::{DeviceName, Enrolment, Facts, NewToken, Store, UnixMillis};
+use holdfast_tests::tls;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -129,7 +130,7 @@ fn holdfast(
 ) -> Result<Command> {
     let data = directory.join("data");
     if server == Server::Holdfast {
-        let keys = device::keys(&place.keys, devices)?.iter().map(device::pin).collect();
+        let keys = device::keys(&place.keys, devices)?.iter().map(|key| tls::pin(key).0).collect();
         tokio::runtime::Runtime::new()?.block_on(enrol(&data, keys))?;
     }
     let config = directory.join("server.toml");
