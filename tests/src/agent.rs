@@ -28,6 +28,14 @@ most_wait_seconds = 0.5
 refused_wait_seconds = 1
 ";
 
+/// What shows a program the calendar of the file that `FAKETIME_TIMESTAMP_FILE` names: the Debian package `faketime`.
+/// The clocks that only measure go on as they are.
+const CALENDAR: [&str; 3] = [
+    "LD_PRELOAD=/usr/$LIB/faketime/libfaketimeMT.so.1",
+    "FAKETIME_NO_CACHE=1",
+    "FAKETIME_DONT_FAKE_MONOTONIC=1",
+];
+
 /// An agent: it may run or not, and keeps its state until it is dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -112,8 +120,21 @@ impl Agent {
     pub fn run(&mut self) -> io::Result<()> {
         let log = self.directory.path().join("agent.log");
         let arguments = self.commands().arguments(&["run"]);
-        self.process = Some(Process::start(&binaries::agent(), &arguments, &log)?);
+        self.process = Some(Process::start(Path::new("env"), &arguments, &log)?);
         Ok(())
+    }
+
+    /// Sets its calendar, from its next start on: to a time, which then goes on. Once it has one of its own it may be set
+    /// while it runs as well.
+    ///
+    /// # Errors
+    /// The file that says so can't be written.
+    pub fn set_calendar(&self, time: &str) -> io::Result<()> {
+        fs::write(self.calendar(), time)
+    }
+
+    fn calendar(&self) -> PathBuf {
+        self.directory.path().join("calendar")
     }
 
     /// The process that runs.
@@ -151,7 +172,8 @@ impl Agent {
 
     /// The command line for it.
     pub fn commands(&self) -> Commands {
-        Commands { state: self.state(), config: self.directory.path().join("agent.toml") }
+        let (config, calendar) = (self.directory.path().join("agent.toml"), self.calendar());
+        Commands { state: self.state(), config, calendar: calendar.exists().then_some(calendar) }
     }
 
     /// Runs `holdfast-agent` for it with these arguments.
@@ -202,6 +224,8 @@ impl Agent {
 pub struct Commands {
     state: PathBuf,
     config: PathBuf,
+    /// The calendar that it is shown, where that is not the machine's.
+    calendar: Option<PathBuf>,
 }
 
 impl Commands {
@@ -215,11 +239,18 @@ impl Commands {
     /// # Errors
     /// It can't be run, or takes longer than `patience`.
     pub fn run(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
-        process::run(&binaries::agent(), self.arguments(arguments), patience)
+        process::run(Path::new("env"), self.arguments(arguments), patience)
     }
 
+    /// What `env` is told.
     fn arguments(&self, arguments: &[&str]) -> Vec<String> {
-        let mut all: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut all = Vec::new();
+        if let Some(calendar) = &self.calendar {
+            all.extend(CALENDAR.map(str::to_owned));
+            all.push(format!("FAKETIME_TIMESTAMP_FILE={}", calendar.display()));
+        }
+        all.push(binaries::agent().display().to_string());
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         all.extend(["--state".to_owned(), self.state.display().to_string()]);
         all.extend(["--config".to_owned(), self.config.display().to_string()]);
         all

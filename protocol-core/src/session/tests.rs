@@ -166,6 +166,30 @@ fn a_silent_peer_is_lost_within_the_bound() {
 }
 
 #[test]
+fn a_client_that_slept_asks_at_once_and_is_soon_sure() {
+    // Its clock counts sleep, and jumps when the machine wakes.
+    let (mut client, mut server) = opened();
+    assert_eq!(drain(&mut server, at(40)), Err(Lost::Silent), "meanwhile the server gave it up");
+    assert_eq!(client.timeout(), Some(at(30)), "what was due while it slept is due when it wakes");
+    assert_eq!(drain(&mut client, at(36_000)).unwrap(), b"PING");
+    assert_eq!(client.timeout(), Some(at(36_010)));
+    assert_eq!(drain(&mut client, at(36_010)), Err(Lost::NoAnswer));
+}
+
+#[test]
+fn a_client_that_slept_over_an_answer_knows_at_once_that_none_came() {
+    let (mut client, mut server) = opened();
+    assert_eq!(drain(&mut client, at(30)).unwrap(), b"PING");
+    let mut awake = client.clone();
+    assert_eq!(drain(&mut client, at(36_000)), Err(Lost::NoAnswer));
+    // Unless it came, and waits in the socket: then the client asks anew.
+    feed(&mut server, at(30), b"PING");
+    let pong = drain(&mut server, at(30)).unwrap();
+    feed(&mut awake, at(36_000), &pong);
+    assert_eq!(drain(&mut awake, at(36_000)).unwrap(), b"PING");
+}
+
+#[test]
 fn a_busy_client_still_asks_for_an_answer() {
     let (mut client, _) = opened();
     let mut buffer = [0; 256];

@@ -40,6 +40,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("qemu-user"),
     },
     Tool {
+        name: "faketime",
+        why: "a test runs an agent whose calendar stands at 1970",
+        present: || Shell::new("faketime", "--version").succeeds(),
+        source: Source::Debian("faketime"),
+    },
+    Tool {
         name: "valgrind",
         why: "bench counts instructions",
         present: || Shell::new("valgrind", "--version").succeeds(),
