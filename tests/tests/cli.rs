@@ -138,6 +138,21 @@ fn options_that_all_share_stand_anywhere_and_in_the_environment() -> io::Result<
 }
 
 #[test]
+fn people_are_shown_their_own_time_and_programs_utc() -> io::Result<()> {
+    let server = Server::start()?;
+    let show = |arguments: &[&str]| -> io::Result<String> {
+        let mut command = Command::new(binaries::holdfast());
+        command.args(arguments).arg("--data").arg(server.data()).env("TZ", "HERE-3");
+        Ok(stdout(&command.output()?))
+    };
+    let shown = show(&["events"])?;
+    assert!(shown.contains(" HERE  server-started"), "{shown}");
+    let event: Value = serde_json::from_str(show(&["events", "--json"])?.lines().next().expect("an event"))?;
+    assert!(event["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{event}");
+    Ok(())
+}
+
+#[test]
 fn errors_say_what_to_do_and_have_their_codes() -> io::Result<()> {
     let server = Server::start()?;
     server.tell(&["enroll", "--name", "a"]);

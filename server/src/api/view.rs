@@ -5,7 +5,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
@@ -21,17 +21,11 @@ impl Time {
         Self(UnixMillis::now())
     }
 
-    fn timestamp(self) -> Timestamp {
+    /// The moment as a calendar knows it.
+    pub fn timestamp(self) -> Timestamp {
         // A device may claim any time: one that no calendar holds is told as the last that one does.
         let limit = if self.0.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
         Timestamp::from_millisecond(self.0.0).unwrap_or(limit)
-    }
-
-    /// `2026-11-22 07:30:01Z`: for tables.
-    pub fn to_seconds(self) -> String {
-        let down = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Floor);
-        let seconds = self.timestamp().round(down).unwrap_or_else(|_| self.timestamp());
-        format!("{seconds:.0}").replacen('T', " ", 1)
     }
 }
 
@@ -391,7 +385,6 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2026-11-22T07:30:01.009Z\"");
         assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), time);
-        assert_eq!(time.to_seconds(), "2026-11-22 07:30:01Z");
         // What a device claims may be beyond every calendar.
         assert!(Time(UnixMillis(i64::MAX)).to_string().starts_with("9999-"));
         assert!(Time(UnixMillis(i64::MIN)).to_string().starts_with("-009999-"));

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     api_client::{ApiClient, encoded},
     error::CliError,
-    output::{Cell, Output, Style, Table, ago, details, exact_and_ago, or_dash, round_trip, size},
+    output::{Cell, Output, Style, Table, ago, clock, details, exact_and_ago, or_dash, round_trip, size},
 };
 use crate::{
     api::view::{DeviceView, Page, PingAnswer, RevokeAnswer, SessionView, Time},
@@ -48,7 +48,7 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
         table.row([
             Cell::plain(&device.name),
             state(device, now),
-            Cell::plain(or_dash(device.last_seen.map(Time::to_seconds))),
+            Cell::plain(or_dash(device.last_seen.map(clock))),
             Cell::plain(or_dash(device.address.as_ref())),
             Cell::plain(or_dash(device.version.as_ref())),
             Cell::plain(or_dash(device.round_trip_ms.map(round_trip))),
@@ -148,7 +148,7 @@ pub(super) async fn sessions(
         };
         table.row([
             Cell::plain(&session.device),
-            Cell::plain(session.started.to_seconds()),
+            Cell::plain(clock(session.started)),
             Cell::plain(ago(session.started, session.ended.unwrap_or(now))),
             Cell::plain(&session.address),
             end,

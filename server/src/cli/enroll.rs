@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{api_client::ApiClient, error::CliError, output::Output};
+use super::{
+    api_client::ApiClient,
+    error::CliError,
+    output::{Output, clock},
+};
 use crate::{
     api::view::{TokenAnswer, TokenRequest},
     span,
@@ -45,10 +49,7 @@ pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output
         1 => "one device".to_owned(),
         uses => format!("{uses} devices"),
     };
-    eprintln!(
-        "Run this line on the device. It is good for {devices}, until {}.",
-        answer.expires.to_seconds()
-    );
+    eprintln!("Run this line on the device. It is good for {devices}, until {}.", clock(answer.expires));
     if answer.guessed {
         eprintln!(
             "The device will look for the server at {}: that is a guess. If it is wrong, use --address, or set \

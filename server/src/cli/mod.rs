@@ -41,6 +41,7 @@ Examples:
   holdfast messages --follow            what they say
   holdfast send greenhouse 'hello'      say something to one
 
+Times are in your time zone (TZ), with --json in UTC.
 Exit codes: 0 fine, 1 failed, 2 usage, 3 the server can't be reached, 4 no such device, 5 refused.")]
 pub struct Arguments {
     #[command(flatten)]

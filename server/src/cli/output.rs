@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use jiff::tz::TimeZone;
 use protocol_core::escape::Escaped;
 use serde::Serialize;
 use serde_json::{Number, Value};
@@ -179,9 +180,23 @@ pub(super) fn ago(time: Time, now: Time) -> String {
     span::shortened(std::time::Duration::from_secs(millis / 1000)).replace("0ms", "0s")
 }
 
+/// A moment as the clock on the reader's wall shows it: `2026-11-22 08:30:01 CET`.
+pub(super) fn clock(time: Time) -> String {
+    in_zone(time, reader_zone())
+}
+
+fn in_zone(time: Time, zone: TimeZone) -> String {
+    time.timestamp().to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// The time zone that `TZ` or else this machine says; UTC if it is not known.
+pub(super) fn reader_zone() -> TimeZone {
+    TimeZone::try_system().unwrap_or(TimeZone::UTC)
+}
+
 /// A moment, exactly and as how long ago it was.
 pub(super) fn exact_and_ago(time: Time, now: Time) -> String {
-    format!("{} ({} ago)", time.to_seconds(), ago(time, now))
+    format!("{} ({} ago)", clock(time), ago(time, now))
 }
 
 /// A size for people: `512 B`, `1.5 KB`, `20 MB`.
@@ -235,7 +250,9 @@ fn figure(number: &Number) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{Cell, Table, ago, details, round_trip, size};
+    use jiff::tz::TimeZone;
+
+    use super::{Cell, Table, ago, details, in_zone, round_trip, size};
     use crate::{api::view::Time, id::UnixMillis};
 
     #[test]
@@ -244,6 +261,18 @@ mod tests {
         table.row([Cell::plain("a"), Cell::plain("x\n\x1b[31mfake  online")]);
         assert_eq!(table.rows[0][1].text, "x\\n\\u{1b}[31mfake  online");
         assert_eq!(table.widths()[0], 4);
+    }
+
+    #[test]
+    fn times_are_those_of_the_reader() {
+        let time = Time(UnixMillis(1_795_332_601_999));
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(in_zone(time, berlin.clone()), "2026-11-22 08:30:01 CET");
+        assert_eq!(in_zone(time, TimeZone::UTC), "2026-11-22 07:30:01 UTC");
+        // What a device claims may be beyond every calendar.
+        for claimed in [i64::MIN, i64::MAX] {
+            assert!(in_zone(Time(UnixMillis(claimed)), berlin.clone()).ends_with(" CET"));
+        }
     }
 
     #[test]

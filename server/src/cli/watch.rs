@@ -1,14 +1,14 @@
 //! `messages` and `events`: what there is, and what comes.
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 use protocol_core::escape::{Escaped, EscapedBytes};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     api_client::{ApiClient, with_query},
     error::CliError,
-    output::{Cell, Output, Style, details},
+    output::{Cell, Output, Style, clock, details, reader_zone},
 };
 use crate::{
     api::view::{EventView, MessageView, Time},
@@ -25,7 +25,7 @@ pub(super) struct Selection {
     /// Stay, and show more as it comes; Ctrl-C ends it
     #[arg(long, short)]
     follow: bool,
-    /// Only what came since then: a span such as 1h, or a moment such as 2026-11-22T08:00:00Z
+    /// Only what came since then: a span such as 1h, or a moment such as '2026-11-22 08:00' or 2026-11-22T07:00:00Z
     #[arg(long, value_name = "SPAN|TIME", value_parser = parse_since)]
     since: Option<Time>,
 }
@@ -47,7 +47,7 @@ pub(super) async fn messages(
             None | Some("delivered") => String::new(),
             Some(state) => output.styled(Style::Dim, &format!(" [{}]", Escaped(state))),
         };
-        let time = output.styled(Style::Dim, &message.received.to_seconds());
+        let time = output.styled(Style::Dim, &clock(message.received));
         let body = message.body_bytes();
         output.line(&format!("{time}  {device} {arrow} {kind}{state}  {}", EscapedBytes(&body)))
     })
@@ -61,7 +61,7 @@ pub(super) async fn events(
     output: &mut Output,
 ) -> Result<(), CliError> {
     show(api, "/api/v1/events", selection, output, |output, event: &EventView| {
-        let mut line = output.styled(Style::Dim, &event.at.to_seconds());
+        let mut line = output.styled(Style::Dim, &clock(event.at));
         line.push_str("  ");
         line.push_str(&output.styled(style(&event.kind), &Cell::plain(&event.kind).to_string()));
         for (name, value) in [("", &event.device), ("from ", &event.address), ("by ", &event.who)] {
@@ -114,8 +114,32 @@ fn parse_since(text: &str) -> Result<Time, String> {
         let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         return Ok(Time(UnixMillis(UnixMillis::now().0.saturating_sub(millis))));
     }
-    let timestamp: Timestamp = text.parse().map_err(|_| {
-        format!("expected a span such as 1h, or a moment such as 2026-11-22T08:00:00Z, found {text:?}")
+    let moment = text.parse::<Timestamp>().or_else(|_| {
+        // Without a zone it is the reader's, in which all times are shown.
+        Ok(text.parse::<DateTime>()?.to_zoned(reader_zone())?.timestamp())
+    });
+    let moment = moment.map_err(|_: jiff::Error| {
+        format!(
+            "expected a span such as 1h, or a moment such as '2026-11-22 08:00' or 2026-11-22T08:00:00Z, found {text:?}"
+        )
     })?;
-    Ok(Time(UnixMillis(timestamp.as_millisecond())))
+    Ok(Time(UnixMillis(moment.as_millisecond())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_since, reader_zone};
+
+    #[test]
+    fn moments_are_the_readers_unless_they_name_a_zone() {
+        let millis = |text: &str| parse_since(text).unwrap().0.0;
+        assert_eq!(millis("2026-11-22T08:00:00Z"), 1_795_334_400_000);
+        assert_eq!(millis("2026-11-22T09:00:00+01:00"), 1_795_334_400_000);
+        let local =
+            "2026-11-22T08:00".parse::<jiff::civil::DateTime>().unwrap().to_zoned(reader_zone()).unwrap();
+        assert_eq!(millis("2026-11-22 08:00"), local.timestamp().as_millisecond());
+        for bad in ["yesterday", "2026-11-22T08:00:00Y", "2026-13-01", ""] {
+            assert!(parse_since(bad).unwrap_err().contains("such as 1h"), "{bad}");
+        }
+    }
 }
