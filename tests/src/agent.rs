@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    binaries,
+    binaries, files,
     process::{self, Process},
     server::Server,
     wait::PATIENCE,
@@ -90,7 +90,7 @@ impl Agent {
     /// The state can't be copied.
     pub fn cloned(&self) -> io::Result<Self> {
         let clone = Self::new(&self.name)?;
-        copy_files(&self.state(), &clone.state())?;
+        files::copy(&self.state(), &clone.state())?;
         Ok(clone)
     }
 
@@ -100,7 +100,7 @@ impl Agent {
     /// The state can't be copied.
     pub fn restore(&self, older: &Self) -> io::Result<()> {
         fs::remove_dir_all(self.state())?;
-        copy_files(&older.state(), &self.state())
+        files::copy(&older.state(), &self.state())
     }
 
     /// The device's name.
@@ -255,19 +255,4 @@ impl Commands {
         all.extend(["--config".to_owned(), self.config.display().to_string()]);
         all
     }
-}
-
-/// Copies the files of a directory to a new one: sockets stay behind, as they do on a copied card.
-fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_files(&entry.path(), &to)?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }

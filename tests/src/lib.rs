@@ -12,6 +12,7 @@ pub mod binaries;
 pub mod chaos;
 pub mod demo;
 pub mod device;
+pub mod files;
 pub mod fuzz_targets;
 pub mod original;
 pub mod process;

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Output,
     time::Duration,
@@ -27,12 +27,16 @@ pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// A device that stops answering is shown offline after this, at the latest.
 pub const BOUND: Duration = Duration::from_secs(2);
 
+/// A port that the system chooses.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A server: it may run or not, and keeps its data and its port until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     directory: TempDir,
     data: PathBuf,
     listen: SocketAddr,
+    classic: Option<SocketAddr>,
     advertise: Option<SocketAddr>,
     process: Option<Process>,
 }
@@ -76,16 +80,34 @@ impl Server {
         more: &str,
         advertise: Option<SocketAddr>,
     ) -> io::Result<Self> {
-        let (interval, timeout) = (INTERVAL.as_millis(), TIMEOUT.as_millis());
-        let keep_alive = format!("[keep-alive]\ninterval = \"{interval}ms\"\ntimeout = \"{timeout}ms\"\n");
-        fs::write(directory.path().join("server.toml"), keep_alive + more)?;
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = Self { directory, data, listen, advertise, process: None };
+        let mut server = Self::prepared(directory, data, more)?;
+        server.advertise = advertise;
         server.run()?;
         Ok(server)
     }
 
-    /// Starts it again, on the port that it had, and waits until it is ready.
+    /// A server that runs, with these lines more in its configuration, and speaks the original protocol too.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn with_classic(more: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let data = directory.path().join("data");
+        let mut server = Self::prepared(directory, data, more)?;
+        server.classic = Some(ANY_PORT);
+        server.run()?;
+        Ok(server)
+    }
+
+    fn prepared(directory: TempDir, data: PathBuf, more: &str) -> io::Result<Self> {
+        let (interval, timeout) = (INTERVAL.as_millis(), TIMEOUT.as_millis());
+        let keep_alive =
+            format!("keep-alive.interval = \"{interval}ms\"\nkeep-alive.timeout = \"{timeout}ms\"\n");
+        fs::write(directory.path().join("server.toml"), keep_alive + more)?;
+        Ok(Self { directory, data, listen: ANY_PORT, classic: None, advertise: None, process: None })
+    }
+
+    /// Starts it again, on the ports that it had, and waits until it is ready.
     ///
     /// # Errors
     /// It can't be started.
@@ -96,28 +118,28 @@ impl Server {
         let log = self.directory.path().join("server.log");
         let printed_before = fs::metadata(&log).map_or(0, |file| file.len() as usize);
         let (listen, config) = (self.listen.to_string(), self.directory.path().join("server.toml"));
-        let mut arguments =
-            self.arguments(&["serve", "--classic", "off", "--http", "off", "--log-format", "json"]);
-        arguments.extend(["--listen".into(), listen, "--config".into(), config.display().to_string()]);
+        let classic = self.classic.map_or_else(|| "off".to_owned(), |classic| classic.to_string());
+        let mut arguments = self.arguments(&["serve", "--http", "off", "--log-format", "json"]);
+        arguments.extend(["--listen".into(), listen, "--classic".into(), classic]);
+        arguments.extend(["--config".into(), config.display().to_string()]);
         if let Some(advertise) = self.advertise {
             arguments.extend(["--advertise".into(), advertise.to_string()]);
         }
         let mut process = Process::start(&binaries::holdfast(), &arguments, &log)?;
         let ready = wait::find(PATIENCE, || {
             let printed = process.printed();
-            let listen = printed
-                .get(printed_before..)
-                .unwrap_or_default()
-                .lines()
-                .find_map(|line| listening(line, "listen"));
-            listen.or_else(|| process.ended().map(|_| self.listen))
+            let mut lines = printed.get(printed_before..).unwrap_or_default().lines();
+            let ready = lines.find_map(|line| {
+                listening(line, "listen").map(|listen| (listen, listening(line, "classic")))
+            });
+            ready.or_else(|| process.ended().map(|_| (self.listen, self.classic)))
         });
         assert!(
             ready.is_some() && process.ended().is_none(),
             "the server did not come up; it printed {}",
             process.printed()
         );
-        self.listen = ready.unwrap_or(self.listen);
+        (self.listen, self.classic) = ready.unwrap_or((self.listen, self.classic));
         self.process = Some(process);
         Ok(())
     }
@@ -125,6 +147,14 @@ impl Server {
     /// Where devices connect.
     pub fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where it speaks the original protocol.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn classic(&self) -> SocketAddr {
+        self.classic.expect("it was started with a classic listener")
     }
 
     /// Its data directory.

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
@@ -17,8 +17,7 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::wait::{self, PATIENCE};
 
 /// A program that has a terminal: its input and output, and the one it finds at `/dev/tty`.
 #[derive(Debug)]
@@ -127,14 +126,8 @@ impl Terminal {
     /// # Panics
     /// It does not end in time.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            assert!(Instant::now() < deadline, "the program did not end; it showed {:?}", self.everything());
-            thread::sleep(Duration::from_millis(10));
-        }
+        let ended = wait::find(PATIENCE, || self.child.try_wait().transpose());
+        ended.unwrap_or_else(|| panic!("the program did not end; it showed {:?}", self.everything()))
     }
 }
 

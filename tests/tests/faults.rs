@@ -3,14 +3,13 @@
 
 use std::{
     fs, io,
-    path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use holdfast_tests::{
     agent::Agent,
     device::Device,
+    files,
     proxy::{Break, Network, Proxy},
     server::{BOUND, Server},
     wait::{self, PATIENCE},
@@ -199,7 +198,7 @@ fn a_restored_database_gets_again_what_it_lost() -> io::Result<()> {
     wait::until("it is there", || agent.receive(), |all| *all == ["order one"]);
     server.terminate();
     let backup = tempfile::tempdir()?;
-    copy(server.data(), backup.path())?;
+    files::copy(server.data(), backup.path())?;
     server.run()?;
     server.wait_online("faithful", true);
     for text in ["one", "two", "three"] {
@@ -212,7 +211,7 @@ fn a_restored_database_gets_again_what_it_lost() -> io::Result<()> {
     // The disk dies, and the backup comes back.
     server.kill();
     fs::remove_dir_all(server.data())?;
-    copy(backup.path(), server.data())?;
+    files::copy(backup.path(), server.data())?;
     server.run()?;
     let expected = ["before the backup", "one", "two", "three"];
     wait::until("what was lost comes again", || server.archived("faithful"), |all| *all == expected);
@@ -267,10 +266,4 @@ fn a_restored_agent_is_a_conflict_and_loses_nothing() -> io::Result<()> {
     agent.send("four");
     wait::until("it goes on", || server.archived("card").len(), |count| *count == 5);
     Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
-    status.success().then_some(()).ok_or_else(|| io::Error::other("the directory can't be copied"))
 }

@@ -1,7 +1,6 @@
 //! Peers that cost: slow ones, silent ones, and very many of them. All are bounded, and no device notices.
 
 use std::{
-    fs,
     io::{self, Read, Write},
     net::TcpStream,
     thread,
@@ -91,6 +90,7 @@ fn strangers_do_not_take_the_place_of_devices() -> io::Result<()> {
         (0..200).map(|_| TcpStream::connect(server.address())).collect::<Result<_, _>>()?;
     // The oldest of them make way: the device that comes then is not shut out.
     agent.kill();
+    server.wait_online("bystander", false);
     agent.run()?;
     server.wait_online("bystander", true);
     drop(strangers);
@@ -104,6 +104,7 @@ fn strangers_do_not_take_the_place_of_devices() -> io::Result<()> {
         .collect();
     assert!(shaken.iter().any(Result::is_ok), "nobody could shake hands");
     agent.kill();
+    server.wait_online("bystander", false);
     agent.run()?;
     server.wait_online("bystander", true);
     agent.send("here");
@@ -117,7 +118,7 @@ fn garbage_of_thousands_is_bounded() -> io::Result<()> {
     let each = if std::env::var_os("HOLDFAST_SLOW").is_some() { 10_000 } else { 750 };
     let mut server = Server::start()?;
     let agent = Agent::start(&server, "bystander")?;
-    let memory_before = memory_of(server.process().id())?;
+    let memory_before = server.process().memory();
     let address = server.address();
     let floods: Vec<_> = (0..THREADS)
         .map(|thread| {
@@ -149,7 +150,7 @@ fn garbage_of_thousands_is_bounded() -> io::Result<()> {
     // The events of one stranger are limited; what was left out is counted.
     let events = server.events("connection-refused").len();
     assert!((1..=100).contains(&events), "{events} events");
-    let grown = memory_of(server.process().id())?.saturating_sub(memory_before);
+    let grown = server.process().memory().saturating_sub(memory_before);
     assert!(grown < 64 * 1024, "the server has grown by {grown} kB");
     println!("{sent} connections of garbage, {lines} messages beside them, {events} events, {grown} kB more");
     assert_eq!(sent, THREADS * each);
@@ -167,12 +168,4 @@ fn a_hello_may_come_in_single_bytes() -> io::Result<()> {
     }
     device.expect(protocol_core::tag::Tag::WELCOME)?;
     Ok(())
-}
-
-/// The resident memory of a process, in kB.
-fn memory_of(process: u32) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| io::Error::other("no VmRSS in the status"))
 }

@@ -1,53 +1,37 @@
 //! A server with its classic listener, and what is found in its store.
 
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
-use holdfast_tests::binaries;
+use holdfast_tests::{binaries, server, wait::PATIENCE};
 use rusqlite::{Connection, OpenFlags};
-use tempfile::TempDir;
-
-/// Longer than anything takes here: only a failing test waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
-pub(crate) struct Server {
-    data: TempDir,
-    child: Child,
-    classic: SocketAddr,
-}
+pub(crate) struct Server(server::Server);
 
 impl Server {
     /// A server whose classic texts end at this gap.
     pub(crate) fn start(gap: &str) -> io::Result<Self> {
-        let data = tempfile::tempdir()?;
-        fs::write(data.path().join("server.toml"), format!("classic-gap = \"{gap}\"\n"))?;
-        let (child, classic) = run(data.path())?;
-        Ok(Self { data, child, classic })
+        server::Server::with_classic(&format!("classic-gap = \"{gap}\"\n")).map(Self)
     }
 
     /// Kills it, and starts it again on the same data.
     pub(crate) fn kill_and_restart(&mut self) -> io::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        (self.child, self.classic) = run(self.data.path())?;
-        Ok(())
+        self.0.kill();
+        self.0.run()
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.classic
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.classic()
     }
 
     /// A connection that has not said anything.
     pub(crate) fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(self.classic)?;
+        let stream = TcpStream::connect(self.address())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
@@ -65,7 +49,7 @@ impl Server {
         let mut child = Command::new(binaries::holdfast())
             .args(arguments)
             .arg("--data")
-            .arg(self.data.path())
+            .arg(self.0.data())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -94,7 +78,7 @@ impl Server {
     }
 
     fn query<T: rusqlite::types::FromSql>(&self, query: &str) -> Vec<T> {
-        let database = self.data.path().join("holdfast.db");
+        let database = self.0.data().join("holdfast.db");
         let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .expect("the database can be read");
         connection.busy_timeout(PATIENCE).expect("the database can be waited for");
@@ -104,68 +88,14 @@ impl Server {
     }
 
     /// How much processor time the server has used.
-    pub(crate) fn processor_time(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name: state, and then the fields from the fourth on; user and system time are 14 and 15.
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+    pub(crate) fn processor_time(&mut self) -> Duration {
+        self.0.process().processor_time()
     }
 
     /// Waits for the server's end.
-    pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
-        let mut status = None;
-        until("the server has ended", || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        });
-        status.ok_or(io::ErrorKind::TimedOut.into())
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.0.process().wait(PATIENCE)
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended, or nobody is there to be told that it could not be.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(data: &Path) -> io::Result<(Child, SocketAddr)> {
-    let mut child = Command::new(binaries::holdfast())
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--classic",
-            "127.0.0.1:0",
-            "--http",
-            "off",
-            "--log-format",
-            "json",
-        ])
-        .arg("--config")
-        .arg(data.join("server.toml"))
-        .arg("--data")
-        .arg(data)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut log = BufReader::new(child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
-    let mut printed = String::new();
-    let classic = loop {
-        let start = printed.len();
-        if log.read_line(&mut printed)? == 0 {
-            return Err(io::Error::other(format!("the server did not come up: {printed}")));
-        }
-        let line: serde_json::Value = serde_json::from_str(&printed[start..]).unwrap_or_default();
-        if let Some(address) = line["fields"]["classic"].as_str().and_then(|address| address.parse().ok()) {
-            break address;
-        }
-    };
-    // Its log must go somewhere.
-    thread::spawn(move || io::copy(&mut log, &mut io::stderr()));
-    Ok((child, classic))
 }
 
 /// Sends a message, and expects exactly this answer.
@@ -205,13 +135,4 @@ pub(crate) fn expect_close(mut stream: TcpStream) {
         !matches!(&end, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
         "expected a close, got nothing"
     );
-}
-
-/// Waits until something holds.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
