@@ -62,7 +62,7 @@ impl UnixMillis {
 }
 
 /// A random number that names a stream of messages, a boot, or a store. Shown as 16 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RandomId(pub u64);
 
 impl RandomId {

@@ -107,38 +107,64 @@ pub(super) struct Stream {
     pub(super) last: MessageId,
 }
 
-/// What the writer remembers of the streams from devices.
+/// Where the streams from devices stand: what the writer remembers of them, before the table. The table is written
+/// when messages are settled, not with each of them: behind it are the streams of messages that are not.
 #[derive(Default)]
-pub(super) struct Streams(HashMap<(DeviceId, u64), Stream>);
+pub(super) struct Streams {
+    known: HashMap<(DeviceId, u64), Stream>,
+    /// Streams of unsettled messages may be missing.
+    forgotten: bool,
+}
 
 impl Streams {
     /// Forgets them: the transaction that they are from was undone.
     pub(super) fn forget(&mut self) {
-        self.0.clear();
+        self.known.clear();
+        self.forgotten = true;
+    }
+
+    /// Whether all messages have to be settled before a stream may be looked up.
+    pub(super) fn need_table(&self) -> bool {
+        self.forgotten
+    }
+
+    /// All messages are settled: the table has all streams.
+    pub(super) fn table_is_whole(&mut self) {
+        self.forgotten = false;
+        if self.known.len() > REMEMBERED_STREAMS {
+            self.known.clear();
+        }
+    }
+
+    /// Where this stream stands.
+    pub(super) fn find(
+        &self,
+        connection: &Connection,
+        device: DeviceId,
+        stream: u64,
+    ) -> Result<Stream, StoreError> {
+        match self.known.get(&(device, stream)) {
+            Some(stream) => Ok(*stream),
+            None => find_stream(connection, device, UP, RandomId(stream)),
+        }
     }
 }
 
 /// The archiving of one batch, inside its transaction.
 pub(super) struct Batch<'a> {
-    streams: &'a mut Streams,
     insert: CachedStatement<'a>,
-    /// Streams whose rows are to be written at the end of the batch: once, however many messages they got.
-    grown: Vec<(DeviceId, u64)>,
     /// Connections that met a conflict in this very batch: marked as such only when it is committed.
     conflicting: Vec<Arc<Reply>>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(connection: &'a Connection, streams: &'a mut Streams) -> Result<Self, StoreError> {
-        if streams.0.len() > REMEMBERED_STREAMS {
-            streams.forget();
-        }
+    pub(super) fn new(connection: &'a Connection) -> Result<Self, StoreError> {
         let insert = connection.prepare_cached(
             "INSERT INTO messages
                 (id, device, direction, stream, number, previous, session, kind, time, received_at, body)
                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?;
-        Ok(Self { streams, insert, grown: Vec::new(), conflicting: Vec::new() })
+        Ok(Self { insert, conflicting: Vec::new() })
     }
 
     /// Puts one message into the transaction. `None`: its connection was stopped before, there is nothing to tell.
@@ -152,15 +178,11 @@ impl<'a> Batch<'a> {
         if stopped {
             return Ok(None);
         }
-        let key = (incoming.device, incoming.stream);
-        let stream = match self.streams.0.get(&key) {
-            Some(stream) => *stream,
-            None => find_stream(change.connection, incoming.device, UP, RandomId(incoming.stream))?,
-        };
+        let stream = change.streams.find(change.connection, incoming.device, incoming.stream)?;
         let outcome = if incoming.number > stream.highest {
-            let id = self.insert(change, incoming, stream.last)?;
-            self.streams.0.insert(key, Stream { highest: incoming.number, last: id });
-            self.grown.push(key);
+            let last = self.insert(change, incoming, stream.last)?;
+            let stream = Stream { highest: incoming.number, last };
+            change.streams.known.insert((incoming.device, incoming.stream), stream);
             Outcome::New
         } else if is_repeat(change.connection, incoming, stream)? {
             Outcome::Repeat
@@ -194,18 +216,6 @@ impl<'a> Batch<'a> {
         ])?;
         Ok(id)
     }
-
-    /// Writes where the streams stand now. To be called before the commit.
-    pub(super) fn finish(mut self, connection: &Connection) -> Result<(), StoreError> {
-        self.grown.sort_unstable();
-        self.grown.dedup();
-        for key in self.grown {
-            if let Some(stream) = self.streams.0.get(&key) {
-                keep_stream(connection, key.0, UP, RandomId(key.1), *stream)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A peer's time as the database holds it: one that it can't hold is the latest that it can.
@@ -213,7 +223,7 @@ fn time(incoming: &Incoming) -> i64 {
     i64::try_from(incoming.time).unwrap_or(i64::MAX)
 }
 
-/// Where a stream stands.
+/// Where the table has a stream.
 pub(super) fn find_stream(
     connection: &Connection,
     device: DeviceId,
@@ -243,7 +253,7 @@ pub(super) fn keep_stream(
         .prepare_cached(
             "INSERT INTO streams (device, direction, stream, highest, last) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT DO UPDATE SET highest = excluded.highest, last = excluded.last
-                WHERE (excluded.highest < 0, excluded.highest) > (highest < 0, highest)",
+                WHERE (excluded.highest < 0, excluded.highest) >= (highest < 0, highest)",
         )?
         .execute(params![device, direction, id, stream.highest.cast_signed(), stream.last])?;
     if kept == 1 { Ok(()) } else { Err(StoreError::Inconsistent("a stream's numbers would go back")) }

@@ -140,11 +140,8 @@ impl Store {
     ///
     /// The store can't be read, or is closed.
     pub async fn highest(&self, device: DeviceId, stream: u64) -> Result<u64, StoreError> {
-        self.read(move |connection| {
-            let stream = find_stream(connection, device, UP, RandomId(stream))?;
-            Ok(stream.highest)
-        })
-        .await
+        // The writer knows it, where the table does not have it yet.
+        self.write(move |change| Ok(change.streams.find(change.connection, device, stream)?.highest)).await
     }
 
     /// Enqueues a message for a device for which fewer than `limit` wait; returns when it is on disk. It is for the caller to wake the device's

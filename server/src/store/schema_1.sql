@@ -59,8 +59,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_of_device ON sessions (device);
 CREATE INDEX sessions_open ON sessions (id) WHERE ended IS NULL;
 
--- A message from a device is appended here, and changes the one row of its stream: an index by device would have
--- each device's page of it written again with each message.
+-- A message from a device is appended here, and changes nothing else at once: an index by device would have each
+-- device's page of it written again with each message.
 CREATE TABLE messages (
     -- Given by the writer in the order of commits, so that a reader can go on after the last one it saw.
     id INTEGER PRIMARY KEY,
@@ -89,7 +89,7 @@ CREATE INDEX messages_expiring ON messages (expires_at)
     WHERE direction = 1 AND delivered_at IS NULL AND expired_at IS NULL AND expires_at IS NOT NULL;
 
 -- The highest number of each stream, and the message that has it. It outlives its messages, or a repeat of one
--- that has been deleted would be archived as new.
+-- that has been deleted would be archived as new. Of streams from devices: up to the message in meta 'settled'.
 CREATE TABLE streams (
     device INTEGER NOT NULL,
     direction INTEGER NOT NULL,

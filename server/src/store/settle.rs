@@ -1,13 +1,16 @@
-//! What each message changes besides its own row, done for many of them at once: the sums of its session and its
-//! device, and the table by which a device's messages are found.
+//! What each message changes besides its own row, done for many of them at once: where its stream stands, the sums of
+//! its session and its device, and the table by which a device's messages are found.
 //!
 //! All of it follows from the messages behind the one in meta `settled`, so that a crash loses none of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{DeviceId, MessageId, SessionId, StoreError, UnixMillis, archive::UP};
+use super::{
+    DeviceId, MessageId, RandomId, SessionId, StoreError, UnixMillis,
+    archive::{Stream, UP, keep_stream},
+};
 
 /// What came in one session.
 #[derive(Clone, Copy)]
@@ -31,18 +34,23 @@ pub(super) fn settled(connection: &Connection) -> Result<MessageId, StoreError> 
 pub(super) fn settle(connection: &Connection, until: MessageId) -> Result<(), StoreError> {
     let mut messages: Vec<(DeviceId, MessageId)> = Vec::new();
     let mut tallies: HashMap<SessionId, Tally> = HashMap::new();
+    let mut streams: BTreeMap<(DeviceId, RandomId), Stream> = BTreeMap::new();
     let mut statement = connection.prepare_cached(
-        "SELECT id, device, direction, session, length(body), received_at FROM messages
+        "SELECT id, device, direction, session, length(body), received_at, stream, number FROM messages
             WHERE id > ? AND id <= ? ORDER BY id",
     )?;
     let mut rows = statement.query([settled(connection)?, until])?;
     while let Some(row) = rows.next()? {
         let device = row.get(1)?;
-        messages.push((device, row.get(0)?));
-        let session: Option<SessionId> = row.get(3)?;
-        if let Some(session) = session
-            && row.get::<_, i64>(2)? == UP
-        {
+        let id = row.get(0)?;
+        messages.push((device, id));
+        if row.get::<_, i64>(2)? != UP {
+            continue;
+        }
+        // Numbers within a stream only grow.
+        let highest = row.get::<_, i64>(7)?.cast_unsigned();
+        streams.insert((device, row.get(6)?), Stream { highest, last: id });
+        if let Some(session) = row.get(3)? {
             let received_at = row.get(5)?;
             let tally =
                 tallies.entry(session).or_insert(Tally { device, messages: 0, bytes: 0, last: received_at });
@@ -57,6 +65,9 @@ pub(super) fn settle(connection: &Connection, until: MessageId) -> Result<(), St
         connection.prepare_cached("INSERT INTO device_messages (device, message) VALUES (?, ?)")?;
     for (device, message) in messages {
         insert.execute(params![device, message])?;
+    }
+    for ((device, id), stream) in streams {
+        keep_stream(connection, device, UP, id, stream)?;
     }
     for (session, tally) in tallies {
         add(connection, session, &tally)?;

@@ -100,6 +100,8 @@ pub(crate) struct Change<'a> {
     pub(super) down_stream: RandomId,
     /// When the transaction began.
     pub(crate) now: UnixMillis,
+    /// Where the streams from devices stand.
+    pub(super) streams: &'a mut Streams,
     /// The newest rows, its own included.
     newest: Newest,
 }
@@ -216,7 +218,8 @@ impl Writer {
         let Some(connection) = &self.connection else {
             return Err(StoreError::Unavailable("it is not open".to_owned()));
         };
-        let settle_due = self.state.settle_due.is_some_and(|due| due <= Instant::now());
+        let settle_due =
+            self.state.settle_due.is_some_and(|due| due <= Instant::now()) || self.state.streams.need_table();
         if jobs.is_empty() && !settle_due && self.state.notes.is_empty() {
             return Ok(());
         }
@@ -354,16 +357,18 @@ fn transact(
     state: &mut State,
     settle_due: bool,
 ) -> Result<Newest, StoreError> {
-    let mut change = Change { connection, down_stream, now: UnixMillis::now(), newest: before };
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+    if settle_due {
+        settle(connection, before.message)?;
+        state.streams.table_is_whole();
+    }
+    let now = UnixMillis::now();
+    let mut change = Change { connection, down_stream, now, streams: &mut state.streams, newest: before };
     state.outcomes.clear();
     for note in &state.notes {
         change.event(note)?;
     }
-    if settle_due {
-        settle(connection, before.message)?;
-    }
-    let mut batch = Batch::new(connection, &mut state.streams)?;
+    let mut batch = Batch::new(connection)?;
     for job in jobs {
         let outcome = match job {
             Job::Archive(incoming) => batch.add(&mut change, incoming)?,
@@ -374,7 +379,6 @@ fn transact(
         };
         state.outcomes.push(outcome);
     }
-    batch.finish(connection)?;
     connection.prepare_cached("COMMIT")?.execute(())?;
     Ok(change.newest)
 }
