@@ -17,6 +17,7 @@ pub mod fuzz_targets;
 pub mod original;
 pub mod process;
 pub mod proxy;
+mod random;
 pub mod server;
 pub mod simulation;
 pub mod terminal;

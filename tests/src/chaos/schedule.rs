@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::proxy::{Break, Network};
+use crate::{
+    proxy::{Break, Network},
+    random::Random,
+};
 
 /// So long faults come, one after the other, and side by side.
 const STORM: Duration = Duration::from_secs(10);
@@ -76,7 +79,7 @@ impl Kind {
 
 /// All faults of a run of this length, in their order.
 pub(super) fn schedule(seed: u64, length: Duration, agents: usize) -> Vec<Fault> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut faults = Vec::new();
     let mut free_from = vec![Duration::ZERO; 1 + 2 * agents];
     let mut at = Duration::ZERO;
@@ -120,26 +123,6 @@ fn random_kind(random: &mut Random, agents: usize) -> Kind {
         14..=16 => Kind::Broken(agent, Break::Cut),
         17 | 18 => Kind::Broken(agent, Break::HalfOpenAtServer),
         _ => Kind::Broken(agent, Break::HalfOpenAtDevice),
-    }
-}
-
-/// Numbers that follow from a seed (SplitMix64).
-#[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    /// The next number.
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from `least` to `most`.
-    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
     }
 }
 

@@ -11,8 +11,7 @@ use std::{
 use protocol_core::message::StreamId;
 use serde_json::json;
 
-use super::schedule::Random;
-use crate::{agent::Commands, api::Api, device::Device};
+use crate::{agent::Commands, api::Api, device::Device, random::Random};
 
 /// How long a local program waits for its agent before it tries again.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -44,7 +43,7 @@ fn command_text(name: &str, number: u64) -> String {
 
 /// A local program that sends until `stop`, and then until all it has begun is acknowledged.
 pub(super) fn send_up(name: &str, commands: &Commands, seed: u64, stop: &AtomicBool) -> Sent {
-    let stream = StreamId(Random(seed).next());
+    let stream = StreamId(Random::new(seed).number());
     let mut sent = Sent::default();
     let mut program: Option<Device<_>> = None;
     while !stop.load(Ordering::Relaxed) {
@@ -72,7 +71,7 @@ pub(super) fn send_up(name: &str, commands: &Commands, seed: u64, stop: &AtomicB
 
 /// What was under way at the end: sent until it is acknowledged.
 pub(super) fn finish(name: &str, commands: &Commands, seed: u64, sent: &mut Sent) -> io::Result<()> {
-    let stream = StreamId(Random(seed).next());
+    let stream = StreamId(Random::new(seed).number());
     let last = sent.by_socket + BATCH;
     let mut program = Device::local(commands.state(), stream, Duration::from_secs(30))?;
     for number in sent.by_socket + 1..=last {
@@ -104,7 +103,7 @@ pub(super) struct Ordered {
 
 /// An operator who sends to all devices until `stop`.
 pub(super) fn send_down(api: &Api, names: &[String], seed: u64, stop: &AtomicBool) -> Vec<Ordered> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut ordered: Vec<Ordered> = names.iter().map(|_| Ordered::default()).collect();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {

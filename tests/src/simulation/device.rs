@@ -11,9 +11,9 @@ use protocol_core::{
 
 use super::{
     Broken, Content, INTERVAL, TIMEOUT,
-    random::Random,
     wire::{Wire, seconds},
 };
+use crate::random::Random;
 
 /// The largest frame that the device takes, in bytes.
 const MAX_FRAME: u16 = 1024;

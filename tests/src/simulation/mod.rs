@@ -5,7 +5,6 @@
 //! the promises are checked; once the faults stop, all must arrive. The same seed gives the same run.
 
 mod device;
-mod random;
 mod server;
 mod wire;
 
@@ -20,9 +19,10 @@ use protocol_core::{
 };
 
 use device::Device;
-use random::Random;
 use server::Server;
 use wire::{Wire, seconds};
+
+use crate::random::Random;
 
 /// The device asks when it has heard or sent nothing for so long, in seconds.
 const INTERVAL: u32 = 30;

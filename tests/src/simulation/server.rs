@@ -13,9 +13,9 @@ use protocol_core::{
 
 use super::{
     Broken, Content, INTERVAL, Sabotage, TIMEOUT,
-    random::Random,
     wire::{Wire, seconds},
 };
+use crate::random::Random;
 
 /// The largest frame that the server takes, in bytes.
 const LARGEST: u16 = 2_048;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use protocol_core::time::{Duration, Instant};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Both directions of a connection.
 #[derive(Debug, Default)]
