@@ -2,11 +2,14 @@
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::queue::{MAX_FRAME, OVERHEAD};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/agent.toml";
@@ -21,7 +24,7 @@ pub struct Config {
     pub ssh_user: Option<String>,
     /// Where the public SSH host keys are.
     pub ssh_directory: PathBuf,
-    /// How often the device's readings are sent, in seconds; 0 for only once a connection.
+    /// How often the device's readings are sent, in seconds, up to a day; 0 for only once a connection.
     #[serde(rename = "status_interval_seconds", deserialize_with = "seconds")]
     pub status_interval: Duration,
     /// The connection to the server.
@@ -32,7 +35,7 @@ pub struct Config {
     pub inbox: InboxLimits,
 }
 
-/// `[connection]`: how long to wait for what.
+/// `[connection]`: how long to wait for what; each up to an hour or a day.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connection {
@@ -130,6 +133,18 @@ pub enum ConfigError {
         /// Where, and what was expected.
         error: Box<toml::de::Error>,
     },
+    /// A value is out of its range.
+    #[error("{}: {setting}: expected {expected}, found {found}; correct it", path.display())]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// The setting, as in the file.
+        setting: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
 }
 
 impl Config {
@@ -140,12 +155,69 @@ impl Config {
     pub fn read(named: Option<&Path>) -> Result<Self, ConfigError> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         match fs::read(path) {
-            Ok(text) => toml::from_slice(&text)
-                .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) }),
+            Ok(text) => {
+                let config: Self = toml::from_slice(&text)
+                    .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
+                config.check().map_err(|wrong| wrong.of(path))?;
+                Ok(config)
+            }
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(ConfigError::Read { path: path.to_owned(), error }),
         }
     }
+
+    fn check(&self) -> Result<(), OutOfRange> {
+        let Connection { timeout, least_wait, most_wait, refused_wait } = self.connection;
+        let within = |name, span: Duration, allowed: RangeInclusive<f64>| {
+            range(name, span.as_secs_f64(), &allowed, " seconds")
+        };
+        let at_most = |name, number, most| range(name, number, &(1..=most), "");
+        within("status_interval_seconds", self.status_interval, 0.0..=DAY)?;
+        within("[connection] timeout_seconds", timeout, 0.1..=3_600.0)?;
+        within("[connection] least_wait_seconds", least_wait, 0.01..=3_600.0)?;
+        within("[connection] most_wait_seconds", most_wait, least_wait.as_secs_f64()..=DAY)?;
+        within("[connection] refused_wait_seconds", refused_wait, 0.01..=DAY)?;
+        // A queue holds the largest message at least: else that one would never pass.
+        let bytes = u64::from(MAX_FRAME) + OVERHEAD..=MOST_BYTES;
+        range("[outbox] max_bytes", self.outbox.max_bytes, &bytes, "")?;
+        range("[inbox] max_bytes", self.inbox.max_bytes, &bytes, "")?;
+        range("[outbox] keep_bytes", self.outbox.keep_bytes, &(0..=MOST_BYTES), "")?;
+        at_most("[outbox] max_messages", self.outbox.max_messages, MOST_MESSAGES)?;
+        at_most("[inbox] max_messages", self.inbox.max_messages, MOST_MESSAGES)?;
+        range("[outbox] keep_messages", self.outbox.keep_messages, &(0..=MOST_MESSAGES), "")
+    }
+}
+
+/// The longest span that a setting may have, in seconds.
+const DAY: f64 = 86_400.0;
+
+/// The most bytes that a queue may hold: 1 TiB.
+const MOST_BYTES: u64 = 1 << 40;
+
+/// The most messages that a queue may hold.
+const MOST_MESSAGES: u64 = 1_000_000_000;
+
+/// A setting that is out of its range: which, what it may be, what it is.
+struct OutOfRange(&'static str, String, String);
+
+impl OutOfRange {
+    fn of(self, path: &Path) -> ConfigError {
+        let Self(setting, expected, found) = self;
+        ConfigError::Range { path: path.to_owned(), setting, expected, found }
+    }
+}
+
+fn range<T: PartialOrd + std::fmt::Display>(
+    setting: &'static str,
+    value: T,
+    allowed: &RangeInclusive<T>,
+    unit: &str,
+) -> Result<(), OutOfRange> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{} to {}{unit}", allowed.start(), allowed.end());
+    Err(OutOfRange(setting, expected, value.to_string()))
 }
 
 /// Reads a span in seconds, whole or not.
@@ -162,7 +234,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
         Err(_) => return Err(D::Error::custom("expected a number of seconds, such as 30 or 0.5")),
     };
     Duration::try_from_secs_f64(seconds)
-        .map_err(|_| D::Error::custom("expected a number of seconds that is not negative"))
+        .map_err(|_| D::Error::custom("expected a number of seconds that is not negative, and not endless"))
 }
 
 #[cfg(test)]
@@ -186,13 +258,45 @@ mod tests {
     #[test]
     fn what_is_said_is_taken() {
         let config = parse(
-            "ssh_user = 'admin'\nstatus_interval_seconds = 60\n[connection]\nleast_wait_seconds = 0.25\n[inbox]\nmax_bytes = 1000",
+            "ssh_user = 'admin'\nstatus_interval_seconds = 60\n[connection]\nleast_wait_seconds = 0.25\n[inbox]\nmax_bytes = 20000",
         )
         .unwrap();
         assert_eq!(config.ssh_user.as_deref(), Some("admin"));
         assert_eq!(config.status_interval, Duration::from_secs(60));
         assert_eq!(config.connection.least_wait, Duration::from_millis(250));
-        assert_eq!((config.inbox.max_bytes, config.inbox.max_messages), (1000, 100_000));
+        assert_eq!((config.inbox.max_bytes, config.inbox.max_messages), (20_000, 100_000));
+    }
+
+    #[test]
+    fn values_have_their_ranges() {
+        for (text, words) in [
+            (
+                "status_interval_seconds = 86401",
+                "status_interval_seconds: expected 0 to 86400 seconds, found 86401",
+            ),
+            (
+                "[connection]\ntimeout_seconds = 0",
+                "[connection] timeout_seconds: expected 0.1 to 3600 seconds",
+            ),
+            ("[connection]\ntimeout_seconds = 1e19", "found 10000000000000000000"),
+            ("[connection]\ntimeout_seconds = 1e300", "not endless"),
+            ("[connection]\ntimeout_seconds = inf", "not endless"),
+            ("[connection]\ntimeout_seconds = nan", "not endless"),
+            (
+                "[connection]\nleast_wait_seconds = 61",
+                "most_wait_seconds: expected 61 to 86400 seconds, found 60",
+            ),
+            ("[connection]\nrefused_wait_seconds = 0", "refused_wait_seconds: expected 0.01"),
+            ("[outbox]\nmax_bytes = 1000", "[outbox] max_bytes: expected 16448 to"),
+            ("[outbox]\nkeep_messages = 9223372036854775807", "keep_messages: expected 0 to 1000000000"),
+            ("[inbox]\nmax_messages = 0", "[inbox] max_messages: expected 1 to 1000000000, found 0"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        let widest =
+            "[connection]\ntimeout_seconds = 3600\nmost_wait_seconds = 86400\n[outbox]\nkeep_messages = 0";
+        parse(widest).unwrap();
     }
 
     #[test]

@@ -89,15 +89,29 @@ impl From<StateError> for EnrolError {
     }
 }
 
+/// Whether the server has registered nothing, and will not by this line. Where it was only slow it may
+/// have: then the key stays, and the same line may be given again.
+const fn is_final(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::TokenUnknown
+            | CloseReason::TokenExpired
+            | CloseReason::TokenUsedUp
+            | CloseReason::NameTaken
+            | CloseReason::NoCommonVersion
+    )
+}
+
 /// What to do after a refusal.
 fn advice(reason: CloseReason) -> &'static str {
     match reason {
-        CloseReason::TokenExpired | CloseReason::TokenUsedUp | CloseReason::TokenUnknown => {
-            "ask for a new one (holdfast enroll)"
-        }
+        CloseReason::TokenExpired
+        | CloseReason::TokenUsedUp
+        | CloseReason::TokenUnknown
+        | CloseReason::Revoked => "ask for a new line (holdfast enroll)",
         CloseReason::NameTaken => "ask for a line with another name (holdfast enroll --name)",
         CloseReason::NoCommonVersion => "update the older of agent and server",
-        CloseReason::Overloaded => "try again later",
+        CloseReason::Overloaded | CloseReason::Silent => "give the same line again later",
         _ => "ask the server's operator",
     }
 }
@@ -115,11 +129,12 @@ pub async fn enrol(
     let text = invitation_text(line).ok_or(EnrolError::NoInvitation)?;
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvitationError { length: text.len() })?;
     let invitation = Invitation::decode(&bytes)?;
-    let is_new = !directory.exists();
+    let had_directory = directory.exists();
     let state = StateDirectory::make(directory)?;
     if let Some(identity) = known(&state, again)? {
         return Err(EnrolError::AlreadyEnrolled { name: identity.name });
     }
+    let had_begun = Begun::is_begun(&state);
     let begun = Begun::begin(&state, &invitation.token)?;
     match ask(&invitation, &begun, config).await {
         Ok(identity) => {
@@ -131,9 +146,17 @@ pub async fn enrol(
             Ok(identity)
         }
         Err(error) => {
-            if is_new && matches!(error, EnrolError::Refused { .. } | EnrolError::Unreachable(_)) {
-                // A line that was refused leaves nothing behind. Else the key may be registered: it stays.
-                let _ = std::fs::remove_dir_all(directory);
+            let nothing_came_of_it = match &error {
+                EnrolError::Refused { reason, .. } => is_final(*reason),
+                EnrolError::Unreachable(_) => true,
+                _ => false,
+            };
+            if nothing_came_of_it && !had_begun {
+                begun.forget(&state)?;
+                if !had_directory {
+                    // It is empty, unless somebody else has put something there: then it stays.
+                    let _ = std::fs::remove_dir(directory);
+                }
             }
             Err(error)
         }

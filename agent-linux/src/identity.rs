@@ -170,6 +170,11 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// Whether an enrolment was begun here before, by whatever token, and not finished.
+    pub fn is_begun(state: &StateDirectory) -> bool {
+        state.file(BEGUN_FILE).exists()
+    }
+
     /// Makes a key for an enrolment by `token`, or finds the one with which it was begun before. It is on
     /// disk.
     ///
@@ -193,6 +198,14 @@ impl Begun {
     pub fn finish(self, state: &StateDirectory, identity: &Identity) -> Result<(), IdentityError> {
         let _lock = state.lock_identity()?;
         identity.write(state)?;
+        Ok(state.remove(BEGUN_FILE)?)
+    }
+
+    /// Removes the key: nobody has registered it.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn forget(self, state: &StateDirectory) -> Result<(), IdentityError> {
         Ok(state.remove(BEGUN_FILE)?)
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of one connection, both ways: bounded, and neither way ever waits for the other.
+//! The bytes of one connection, both ways, each bounded. Reading waits for writing only while too much is unsent.
 
 use std::io;
 

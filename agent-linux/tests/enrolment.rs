@@ -56,13 +56,14 @@ fn an_enrolled_device_is_enrolled_again_only_if_that_is_said() {
 }
 
 #[test]
-fn a_refusal_is_told_in_words_and_leaves_nothing_behind() {
+fn a_final_refusal_is_told_in_words_and_leaves_nothing_behind() {
     let server = TestServer::start();
     for (reason, words) in [
-        (CloseReason::TokenExpired, "too old"),
-        (CloseReason::TokenUsedUp, "used"),
-        (CloseReason::TokenUnknown, "does not know"),
-        (CloseReason::Other(999), "not you"),
+        (CloseReason::TokenExpired, "a new line"),
+        (CloseReason::TokenUsedUp, "a new line"),
+        (CloseReason::TokenUnknown, "a new line"),
+        (CloseReason::NameTaken, "another name"),
+        (CloseReason::NoCommonVersion, "update"),
     ] {
         let device = Device::new();
         let enrolling = device.command(&["--json", "enroll", &server.line()]).spawn().unwrap();
@@ -74,6 +75,40 @@ fn a_refusal_is_told_in_words_and_leaves_nothing_behind() {
         assert!(error["error"]["message"].as_str().unwrap().contains(words), "{error}");
         assert!(!device.state().exists());
     }
+}
+
+/// The server may have registered the key all the same: it only had no time to say so.
+#[test]
+fn a_server_that_was_too_slow_gets_the_same_key_again() {
+    let server = TestServer::start();
+    for reason in [CloseReason::Overloaded, CloseReason::Silent, CloseReason::Other(999)] {
+        let device = Device::new();
+        let address = server.address().to_string();
+        let mut keys = vec![];
+        for (answer, code) in
+            [(Answer::Refused(reason), 5), (Answer::Enrolled(server.endpoints(&[&address])), 0)]
+        {
+            let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
+            keys.push(server.accept(PATIENCE).unwrap().enrolment(answer));
+            let output = enrolling.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(code), "{output:?}");
+        }
+        assert_eq!(keys[0], keys[1], "{reason}");
+    }
+}
+
+#[test]
+fn only_what_a_refused_enrolment_made_is_removed() {
+    let server = TestServer::start();
+    let device = Device::new();
+    std::fs::create_dir(device.state()).unwrap();
+    std::fs::write(device.state().join("mine"), "kept").unwrap();
+    let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
+    server.accept(PATIENCE).unwrap().enrolment(Answer::Refused(CloseReason::TokenExpired));
+    assert_eq!(enrolling.wait_with_output().unwrap().status.code(), Some(5));
+    let left: Vec<_> =
+        std::fs::read_dir(device.state()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine"]);
 }
 
 #[test]
