@@ -62,6 +62,10 @@ event_kinds! {
     TokenCreated = "token-created",
     /// There were keys, but no database: it began anew, without any device.
     StoreMissing = "store-missing",
+    /// The key in use was missing: the next one, which devices trust as well, was taken into use.
+    KeyMissing = "key-missing",
+    /// An operator took the next key into use, from the server's next start on.
+    KeyRotated = "key-rotated",
     /// Writing to the store failed; it was opened anew.
     StoreFailed = "store-failed",
     /// No space was left for the store.

@@ -1,20 +1,14 @@
 //! The running server: its parts, started, supervised and drained.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+mod prepare;
 
-use protocol_core::{
-    code::CloseReason,
-    message::{MAX_ADDRESSES, Text},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use protocol_core::code::CloseReason;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::{Mutex, Semaphore},
     task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -29,7 +23,7 @@ use crate::{
     logs::{LogError, Logs},
     mailbox::Farewell,
     shutdown::Shutdown,
-    store::{Store, StoreError, UnixMillis},
+    store::{StoreError, UnixMillis},
     tls::{Acceptor, KeyError, Keys},
 };
 
@@ -106,95 +100,41 @@ struct RunningServer {
     parts: JoinSet<&'static str>,
 }
 
-/// What is said of keys without a database: an operator may want it so, but not unknowingly.
-const MISSING_DATABASE: &str = "there are keys, but no database: it begins anew, without any device; if that is not wanted, stop and restore it from a backup";
-
-/// Opens the store in the data directory; a database that is missing beside its keys is an event in the new one.
-async fn open_store(data: &Path) -> Result<Store, StoreError> {
-    let is_missing = data.join("keys/current.pem").exists() && !data.join("holdfast.db").exists();
-    let directory = data.to_owned();
-    let store = tokio::task::spawn_blocking(move || Store::open(&directory))
-        .await
-        .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))?;
-    if is_missing {
-        tracing::warn!("{MISSING_DATABASE}");
-        store.record(NewEvent::new(EventKind::StoreMissing).detail("text", MISSING_DATABASE)).await?;
-    }
-    Ok(store)
-}
-
 async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, ServeError> {
     files::create_private_directory(&config.data)
         .map_err(|source| ServeError::Data { path: config.data.display().to_string(), source })?;
     // Before the keys: of a first start that failed there are never keys without a database.
-    let store = open_store(&config.data).await?;
-    let keys = Keys::load_or_create(&config.data.join("keys"))?;
-    let listener = listen(config.listen, "--listen")?;
-    let classic_listener = config.classic.map(|address| listen(address, "--classic")).transpose()?;
-    let http_listener = listener::http::bind(config.http).await.map_err(|source| ServeError::Listen {
-        address: config.http.address.unwrap_or(config.listen),
-        option: "--http",
-        source,
-    })?;
-    let http_listening = http_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let listening = listener.local_addr().unwrap_or(config.listen);
-    let host = Arc::new(Host::new(config, store, &keys, addresses(config, listening)));
+    let store = prepare::open_store(&config.data).await?;
+    let keys = prepare::load_keys(&store, &Keys::directory(&config.data)).await?;
+    let listeners = Listeners::bind(config).await?;
+    let addresses = listeners.addresses(config);
+    let host = Arc::new(Host::new(config, store, &keys, prepare::advertised(config, addresses.listen)));
     let acceptor = Acceptor::new(&keys)?;
     let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;
-    let api_listener = ApiListener::bind(&config.data)?;
-
-    let mut parts = JoinSet::new();
-    let part_host = Arc::clone(&host);
-    parts.spawn(async move {
-        listener::framed::run(part_host, acceptor, listener).await;
-        "the device listener"
-    });
-    let classic_listening = classic_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let classic = classic_listener.map(|listener| {
+    let classic = listeners.classic.is_some().then(|| {
         let (store, clients) = (host.store.clone(), Arc::clone(&host.classic_clients));
-        let classic = Arc::new(ClassicHost::new(config, store, clients, shutdown.clone()));
-        let part_host = Arc::clone(&classic);
-        parts.spawn(async move {
-            listener::classic::run(part_host, listener).await;
-            "the classic listener"
-        });
-        classic
+        Arc::new(ClassicHost::new(config, store, clients, shutdown.clone()))
     });
-    let started = UnixMillis::now();
-    if let Some(listener) = http_listener {
-        let part_host = Arc::clone(&host);
-        parts.spawn(async move {
-            listener::http::run(part_host, listener, started).await;
-            "the metrics"
-        });
-    }
     let api = Arc::new(Api {
         host: Arc::clone(&host),
-        addresses: Addresses { listen: listening, classic: classic_listening, http: http_listening },
+        addresses,
         guessed: config.advertise.is_empty(),
-        started,
+        started: UnixMillis::now(),
+        keys: Keys::directory(&config.data),
+        rotation: Mutex::default(),
         shutdown: shutdown.clone(),
         patience: api::PATIENCE,
+        streams: Arc::new(Semaphore::new(api::STREAMS)),
     });
-    let api = tokio::spawn(api::serve(api_listener, api));
-    let part_host = Arc::clone(&host);
-    parts.spawn(async move {
-        do_chores(&part_host).await;
-        "the housekeeping"
-    });
-    let store = host.store.clone();
-    parts.spawn(async move {
-        store.ended().await;
-        "the store"
-    });
+    let (parts, api) = listeners.serve(api, acceptor, classic.clone());
 
     host.store
         .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))
         .await?;
     tracing::info!(
-        listen = %listening,
-        classic = classic_listening.map(|address| address.to_string()),
-        http = http_listening.map(|address| address.to_string()),
+        listen = %addresses.listen,
+        classic = addresses.classic.map(|address| address.to_string()),
+        http = addresses.http.map(|address| address.to_string()),
         advertise = host.address_book.addresses.join(", "),
         data = %config.data.display(),
         pin = %host.address_book.current,
@@ -203,8 +143,80 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     Ok(RunningServer { host, classic, logs, api, parts })
 }
 
-fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
-    listener::framed::bind(address).map_err(|source| ServeError::Listen { address, option, source })
+/// The sockets that the server listens on.
+struct Listeners {
+    framed: TcpListener,
+    classic: Option<TcpListener>,
+    http: Option<TcpListener>,
+    api: ApiListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let listen = |address, option| {
+            listener::framed::bind(address).map_err(|source| ServeError::Listen { address, option, source })
+        };
+        Ok(Self {
+            framed: listen(config.listen, "--listen")?,
+            classic: config.classic.map(|address| listen(address, "--classic")).transpose()?,
+            http: listener::http::bind(config.http).await.map_err(|source| ServeError::Listen {
+                address: config.http.address.unwrap_or(config.listen),
+                option: "--http",
+                source,
+            })?,
+            api: ApiListener::bind(&config.data)?,
+        })
+    }
+
+    /// Where they really listen: the system chooses a port where the configuration has 0.
+    fn addresses(&self, config: &Config) -> Addresses {
+        let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
+        Addresses {
+            listen: self.framed.local_addr().unwrap_or(config.listen),
+            classic: address(&self.classic),
+            http: address(&self.http),
+        }
+    }
+
+    /// Starts all parts of the server. Each ends with its name; none should, but the API (the second), which ends with
+    /// the shutdown.
+    fn serve(
+        self,
+        api: Arc<Api>,
+        acceptor: Acceptor,
+        classic: Option<Arc<ClassicHost>>,
+    ) -> (JoinSet<&'static str>, JoinHandle<()>) {
+        let mut parts = JoinSet::new();
+        let host = Arc::clone(&api.host);
+        parts.spawn(async move {
+            listener::framed::run(host, acceptor, self.framed).await;
+            "the device listener"
+        });
+        if let Some((host, listener)) = classic.zip(self.classic) {
+            parts.spawn(async move {
+                listener::classic::run(host, listener).await;
+                "the classic listener"
+            });
+        }
+        if let Some(listener) = self.http {
+            let (host, started) = (Arc::clone(&api.host), api.started);
+            parts.spawn(async move {
+                listener::http::run(host, listener, started).await;
+                "the metrics"
+            });
+        }
+        let host = Arc::clone(&api.host);
+        parts.spawn(async move {
+            do_chores(&host).await;
+            "the housekeeping"
+        });
+        let store = api.host.store.clone();
+        parts.spawn(async move {
+            store.ended().await;
+            "the store"
+        });
+        (parts, tokio::spawn(api::serve(self.api, api)))
+    }
 }
 
 impl RunningServer {
@@ -275,30 +287,6 @@ async fn do_chores(host: &Host) {
             tracing::warn!(%error, "messages could not be expired");
         }
     }
-}
-
-/// Where devices find the server: as configured, else this machine's own address.
-fn addresses(config: &Config, listening: SocketAddr) -> Vec<String> {
-    if !config.advertise.is_empty() {
-        return config.advertise.clone();
-    }
-    let address = if listening.ip().is_unspecified() { own_address(listening.port()) } else { listening };
-    let mut addresses = vec![address.to_string()];
-    addresses.retain(|address| Text::<128>::new(address).is_some());
-    addresses.truncate(MAX_ADDRESSES);
-    addresses
-}
-
-/// The address that this machine would go out by; nothing is sent to find it.
-fn own_address(port: u16) -> SocketAddr {
-    let probe = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        // An address for documentation (RFC 5737): a route is looked up, no more.
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    };
-    let address: io::Result<SocketAddr> = probe();
-    SocketAddr::new(address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip()), port)
 }
 
 fn watch_signals(shutdown: Shutdown) -> io::Result<()> {

@@ -74,9 +74,19 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: String,
     },
-    /// There are no keys.
-    #[error("{0}: expected the keys of a server, found none; name its data directory by --data")]
+    /// A key is missing that must not be made anew.
+    #[error("{0}: expected a key of the server, found none; restore it from a backup")]
     Missing(PathBuf),
+    /// No key that the devices trust is left.
+    #[error(
+        "{directory}: current.pem is missing, and no other key that the {devices} registered devices trust is there; restore the directory from a backup: a new key locks all of them out. If it is lost for good, move the database away as well, start anew, and enrol every device again"
+    )]
+    Lost {
+        /// Where the keys should be.
+        directory: PathBuf,
+        /// How many devices are registered.
+        devices: u64,
+    },
     /// A key can't be made.
     #[error("no key could be made: {0}")]
     Generate(String),
@@ -93,6 +103,16 @@ const CURRENT_KEY: &str = "current.pem";
 const NEXT_KEY: &str = "next.pem";
 
 impl Keys {
+    /// Where the keys are, in the server's data directory.
+    pub fn directory(data: &Path) -> PathBuf {
+        data.join("keys")
+    }
+
+    /// Whether there is no key in use. One that can't be looked for counts as one that is there.
+    pub fn is_current_missing(directory: &Path) -> bool {
+        !directory.join(CURRENT_KEY).try_exists().unwrap_or(true)
+    }
+
     /// Reads the keys in `directory`, and makes those that are missing.
     ///
     /// # Errors
@@ -106,16 +126,30 @@ impl Keys {
         })
     }
 
-    /// Takes the next key into use, and makes a new next one; gives both. Devices that have been online since the
-    /// last rotation know it already. It takes effect at the server's next start.
+    /// Reads the keys in `directory`.
     ///
     /// # Errors
-    /// [`KeyError`] if there are no keys, or the files can't be written.
+    /// [`KeyError`] if one is missing, or can't be read.
+    pub fn load(directory: &Path) -> Result<Self, KeyError> {
+        Ok(Self { current: load(&directory.join(CURRENT_KEY))?, next: load(&directory.join(NEXT_KEY))? })
+    }
+
+    /// Reads the key that comes after the one in use, and gives its pin.
+    ///
+    /// # Errors
+    /// [`KeyError`] if it is missing, or can't be read.
+    pub fn load_next_pin(directory: &Path) -> Result<Pin, KeyError> {
+        load(&directory.join(NEXT_KEY)).map(|key| pin(&key))
+    }
+
+    /// Takes the next key into use, and makes a new next one; gives both. It takes effect at the server's next start.
+    ///
+    /// Devices that don't know the next key are locked out then: it is for the caller to see that they do.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there is no next key, or the files can't be written.
     pub fn rotate(directory: &Path) -> Result<Self, KeyError> {
-        if !directory.join(CURRENT_KEY).exists() {
-            return Err(KeyError::Missing(directory.to_owned()));
-        }
-        let current = Self::load_or_create(directory)?.next;
+        let current = load(&directory.join(NEXT_KEY))?;
         let next = generate()?;
         let write = |name: &str, key: &KeyPair| {
             let path = directory.join(name);
@@ -140,7 +174,18 @@ impl Keys {
 }
 
 fn load_or_create(path: &Path) -> Result<KeyPair, KeyError> {
-    let file_error = |source| KeyError::File { path: path.to_owned(), source };
+    match load(path) {
+        Err(KeyError::Missing(_)) => {
+            let key = generate()?;
+            files::replace_private(path, key.serialize_pem().as_bytes())
+                .map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+            Ok(key)
+        }
+        other => other,
+    }
+}
+
+fn load(path: &Path) -> Result<KeyPair, KeyError> {
     let malformed = |reason: String| KeyError::Malformed { path: path.to_owned(), reason };
     match std::fs::read_to_string(path) {
         Ok(text) => KeyPair::from_pkcs8_pem_and_sign_algo(&text, &rcgen::PKCS_ECDSA_P256_SHA256)
@@ -148,12 +193,8 @@ fn load_or_create(path: &Path) -> Result<KeyPair, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(malformed("it is no text".to_owned()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = generate()?;
-            files::replace_private(path, key.serialize_pem().as_bytes()).map_err(file_error)?;
-            Ok(key)
-        }
-        Err(error) => Err(file_error(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(KeyError::Missing(path.to_owned())),
+        Err(source) => Err(KeyError::File { path: path.to_owned(), source }),
     }
 }
 
@@ -310,10 +351,19 @@ mod tests {
         let path = directory.path().join("keys");
         assert!(matches!(Keys::rotate(&path), Err(KeyError::Missing(_))), "nothing is made where nothing is");
         let before = Keys::load_or_create(&path).unwrap();
+        assert_eq!(Keys::load_next_pin(&path).unwrap(), before.next_pin());
         let after = Keys::rotate(&path).unwrap();
         assert_eq!(after.current_pin(), before.next_pin());
         assert_ne!(after.next_pin(), before.next_pin());
-        assert_eq!(Keys::load_or_create(&path).unwrap().next_pin(), after.next_pin());
+        let read = Keys::load(&path).unwrap();
+        assert_eq!((read.current_pin(), read.next_pin()), (after.current_pin(), after.next_pin()));
+
+        // A new key is never taken into use at once: nobody knows it.
+        fs::remove_file(path.join("next.pem")).unwrap();
+        assert!(matches!(Keys::rotate(&path), Err(KeyError::Missing(_))));
+        assert!(!Keys::is_current_missing(&path));
+        fs::remove_file(path.join("current.pem")).unwrap();
+        assert!(Keys::is_current_missing(&path));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod asker;
 mod devices;
 mod error;
+mod keys;
 mod lists;
 pub mod rights;
 mod server;
@@ -16,7 +17,7 @@ mod stream;
 mod tests;
 pub mod view;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -24,6 +25,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::{
     host::Host,
@@ -39,6 +41,9 @@ const MAX_REQUEST: usize = 512 * 1024;
 
 /// How many requests may be worked on at a time. Streams take only some of the places.
 const REQUESTS: usize = 256;
+
+/// How many streams there may be: fewer than requests, so that there is always a place for a question.
+pub const STREAMS: usize = 192;
 
 /// How many connections may be open that ask nothing yet: far more than ask at the same moment.
 const STRANGERS: usize = 512;
@@ -57,10 +62,16 @@ pub struct Api {
     pub guessed: bool,
     /// Since when it runs.
     pub started: UnixMillis,
+    /// Where the server's keys are.
+    pub keys: PathBuf,
+    /// Held by the one who changes the keys.
+    pub rotation: Mutex<()>,
     /// Asked for by `holdfast stop`; streams end when it is.
     pub shutdown: Shutdown,
     /// How long a client may take nothing of its answer, or leave its request unfinished: [`PATIENCE`].
     pub patience: Duration,
+    /// The places of streams: [`STREAMS`].
+    pub streams: Arc<Semaphore>,
 }
 
 /// Where the server listens.
@@ -89,6 +100,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/status", get(server::status))
         .route("/stop", post(server::stop))
         .route("/tokens", post(server::make_token))
+        .route("/keys/rotate", post(keys::rotate))
         .route("/devices", get(devices::list))
         .route("/devices/{name}", get(devices::show))
         .route("/devices/{name}/messages", post(devices::send))

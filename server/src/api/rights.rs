@@ -40,6 +40,8 @@ pub enum Action {
     Enrol,
     /// Take a device's rights away.
     Revoke,
+    /// Take the server's next key into use.
+    RotateKey,
     /// Stop the server.
     Stop,
 }
@@ -89,8 +91,15 @@ mod tests {
             assert!(may(&Actor { uid }, Action::Stop, Object::Server).is_ok());
         }
         let other = own.wrapping_add(12_345).max(1);
-        for action in [Action::Look, Action::Send, Action::Ping, Action::Enrol, Action::Revoke, Action::Stop]
-        {
+        for action in [
+            Action::Look,
+            Action::Send,
+            Action::Ping,
+            Action::Enrol,
+            Action::Revoke,
+            Action::RotateKey,
+            Action::Stop,
+        ] {
             for object in [Object::Server, Object::Devices, Object::Device("a")] {
                 assert!(may(&Actor { uid: other }, action, object).is_err());
             }

@@ -11,23 +11,17 @@ use axum::response::{
     sse::{Event, Sse},
 };
 use futures_util::stream;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Api, error::ApiError, lists::List};
+use super::{Api, STREAMS, error::ApiError, lists::List};
 use crate::store::Newest;
-
-/// How many streams there may be: fewer than connections, so that there is always one for a question.
-const STREAMS: usize = 192;
-
-/// The places of the streams of this process, which serves one API.
-static PLACES: Semaphore = Semaphore::const_new(STREAMS);
 
 /// Streams what is behind `after`, and then whatever comes.
 pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Result<Response, ApiError> {
     if api.shutdown.is_requested() {
         return Err(ApiError::stopping());
     }
-    let Ok(place) = PLACES.try_acquire() else {
+    let Ok(place) = Arc::clone(&api.streams).try_acquire_owned() else {
         return Err(ApiError::too_many_streams(STREAMS));
     };
     let mut follower = Follower {
@@ -55,7 +49,7 @@ struct Follower<L: List> {
     page: VecDeque<L::View>,
     /// The last row that was read.
     after: i64,
-    _place: SemaphorePermit<'static>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl<L: List> Follower<L> {

@@ -5,11 +5,12 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::UnixStream,
+    sync::{Mutex, Semaphore},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{Addresses, Api, ApiListener, REQUESTS, SOCKET, STRANGERS, SocketError, serve};
+use super::{Addresses, Api, ApiListener, REQUESTS, SOCKET, STRANGERS, STREAMS, SocketError, serve};
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
     config::{Config, Overrides},
@@ -47,8 +48,11 @@ impl Server {
             addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
             guessed: false,
             started: UnixMillis::now(),
+            keys: Keys::directory(data),
+            rotation: Mutex::default(),
             shutdown: Shutdown::default(),
             patience: CLIENT_PATIENCE,
+            streams: Arc::new(Semaphore::new(STREAMS)),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
         Self { directory, api, serving }

@@ -367,6 +367,24 @@ pub struct RevokeAnswer {
     pub was_online: bool,
 }
 
+/// The next key is to be taken into use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateRequest {
+    /// Also where that locks devices out.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The keys that the server has from its next start on, by their pins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateAnswer {
+    /// The key in use.
+    pub current: String,
+    /// The one that comes after it.
+    pub next: String,
+}
+
 /// The server stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopAnswer {

@@ -131,11 +131,12 @@ Example:
     TermPassword,
     /// Take the server's next key into use, which its devices know already, and make another next one
     #[command(after_help = "\
-Devices trust the key in use and the next one, so that keys change without a visit.
+Devices trust the key in use and the next one, so that keys change without a visit. It is refused where that
+would lock devices out: until the server has been restarted since the last time, and all have been online since.
 
 Example:
   holdfast rotate-key && systemctl restart holdfast")]
-    RotateKey,
+    RotateKey(rotate_key::RotateKey),
     /// Print completions for a shell
     #[command(after_help = "\
 Example:
@@ -171,7 +172,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         }
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
         Verb::TermPassword => term_password::run(&shared.data, output),
-        Verb::RotateKey => rotate_key::run(&shared.data, output),
+        Verb::RotateKey(arguments) => ask(rotate_key::run(&api, &arguments, output)),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.
             let mut script = Vec::new();

@@ -1,23 +1,28 @@
 //! `holdfast rotate-key`: takes the server's next key into use.
 
-use std::path::Path;
+use clap::Args;
 
-use serde_json::json;
+use super::{api_client::ApiClient, error::CliError, output::Output};
+use crate::api::view::{RotateAnswer, RotateRequest};
 
-use super::{error::CliError, output::Output};
-use crate::tls::Keys;
+/// The arguments of `rotate-key`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RotateKey {
+    /// Rotate even if devices don't know the next key: these are locked out
+    #[arg(long)]
+    force: bool,
+}
 
 /// Takes the next key into use from the server's next start on, and makes another next one.
-pub(super) fn run(data: &Path, output: &mut Output) -> Result<(), CliError> {
-    let directory = data.join("keys");
-    let keys = Keys::rotate(&directory).map_err(|error| CliError::failed(error.to_string()))?;
-    let (current, next) = (keys.current_pin().to_string(), keys.next_pin().to_string());
+pub(super) async fn run(api: &ApiClient, arguments: &RotateKey, output: &mut Output) -> Result<(), CliError> {
+    let request = RotateRequest { force: arguments.force };
+    let answer: RotateAnswer = api.post("/api/v1/keys/rotate", &request).await?;
     if output.json {
-        return Ok(output.json_line(&json!({ "current": current, "next": next }))?);
+        return Ok(output.json_line(&answer)?);
     }
-    output.line(&format!("The server shows the key {current} from its next start on."))?;
-    output.line(
-        "Devices that were online since the last rotation know it. Leave the others time before the next.",
-    )?;
-    Ok(())
+    output.line(&format!(
+        "The server shows the key {} from its next start on: restart it now.",
+        answer.current
+    ))?;
+    Ok(output.line("Enrolment lines that were printed before, and not used, are void then.")?)
 }

@@ -81,7 +81,7 @@ fn style(kind: &str) -> Style {
     match kind {
         "device-connected" | "server-started" | "disk-recovered" => Style::Good,
         "device-lost" | "message-conflict" | "message-passed-over" => Style::Bad,
-        "store-failed" | "store-missing" | "disk-full" => Style::Bad,
+        "store-failed" | "store-missing" | "key-missing" | "disk-full" => Style::Bad,
         kind if kind.ends_with("-refused") => Style::Bad,
         _ => Style::Plain,
     }

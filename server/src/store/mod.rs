@@ -26,6 +26,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod told_keys;
 mod writer;
 
 use std::{
@@ -50,6 +51,7 @@ pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
+pub use told_keys::ToldKeys;
 
 // For the logs, which read on their own thread.
 pub(crate) use logged::{LogFileRow, Unlogged};

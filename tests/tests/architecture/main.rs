@@ -68,7 +68,7 @@ const SERVER: Package = Package {
     library: "holdfast_server",
     modules: &[
         Module("main", "cli"),
-        Module("cli", "serve api::SOCKET api::view config term_password tls"),
+        Module("cli", "serve api::SOCKET api::view config term_password"),
         Module("serve", "*"),
         Module(
             "listener",
@@ -76,7 +76,7 @@ const SERVER: Package = Package {
         ),
         Module(
             "api",
-            "enrolment host http registry mailbox classic_clients store event term_password config",
+            "enrolment host http registry mailbox classic_clients store event term_password tls config",
         ),
         Module(
             "connection",
