@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: what is shipped to devices, static binaries of the agent in `target/dist/`.
 
+use std::env::consts::ARCH;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,15 @@ use std::path::{Path, PathBuf};
 use crate::setup;
 use crate::shell::{Error, Result, Shell, target};
 
-/// Build the static agents for ARM boards into target/dist/, and check their sizes
+/// Build the static agents into target/dist/, and check their sizes
 ///
 /// They are linked with musl and run on any Linux of their architecture.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask dist          build them and print their sizes
-  cargo xtask dist --run    also run each of them under qemu-user")]
+  cargo xtask dist --run    also run each of them, and measure the memory of the one for this machine")]
 pub(crate) struct Arguments {
-    /// Also run each of them under qemu-user
+    /// Also run each of them, under qemu-user where it is for another machine, and measure its memory where not
     #[arg(long)]
     run: bool,
 }
@@ -51,10 +52,22 @@ const BOARDS: &[Board] = &[
         emulator: ("arm", "arm1176"),
         examples: "Raspberry Pi 1, Zero and Zero W",
     },
+    Board {
+        name: "x86_64",
+        triple: "x86_64-unknown-linux-musl",
+        emulator: ("x86_64", "qemu64"),
+        examples: "PCs",
+    },
 ];
 
 /// The largest binary that is shipped, in bytes.
 const LARGEST: u64 = 4_000_000;
+
+/// The most memory that a connected agent at rest may hold, in kilobytes.
+const MOST_MEMORY: u64 = 6_000;
+
+/// What the test of the shipped agent prints before the memory that it found.
+const MEMORY_AT_REST: &str = "memory at rest: ";
 
 /// `cargo xtask dist`.
 ///
@@ -64,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     setup::ensure()?;
     build()?;
     measure()?;
-    if arguments.run { run_each() } else { Ok(()) }
+    if arguments.run { run_each().map(drop) } else { Ok(()) }
 }
 
 /// The step of `cargo xtask test`.
@@ -73,9 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 /// A build failed, or a binary is too large or does not run as it must.
 pub(crate) fn step() -> Result<String> {
     build()?;
-    let sizes = measure()?;
-    run_each()?;
-    Ok(sizes)
+    Ok(format!("{}; {}", measure()?, run_each()?))
 }
 
 /// Where the binary for `board` is shipped from.
@@ -130,19 +141,30 @@ fn measure() -> Result<String> {
     if too_large.is_empty() { Ok(sizes.join(", ")) } else { Err(Error::Told(too_large.join("; "))) }
 }
 
-/// Runs each under qemu-user: it must know its version, refuse a bad enrolment line in words, and do its work with a
-/// real server.
-fn run_each() -> Result {
+/// Runs each: it must know its version, refuse a bad enrolment line in words, and do its work with a real server.
+/// Returns how much memory the one for this machine takes: in an emulator it would be the emulator's.
+fn run_each() -> Result<String> {
+    let mut memory = format!("memory not measured: none of them is for {ARCH}");
     for board in BOARDS {
-        let agent = emulated(board)?;
+        let is_ours = board.name == ARCH;
+        let agent = if is_ours { shipped(board) } else { emulated(board)? };
         expect(Shell::new(&agent, "--version"), true, concat!("holdfast-agent ", env!("CARGO_PKG_VERSION")))?;
         let state = target().join("dist").join("no-state");
         expect(Shell::new(&agent, "enroll hf1.nonsense --state").argument(&state), false, "invitation")?;
         must_not_exist(&state)?;
         // --workspace: with the features that `cargo test --workspace` has built it with.
-        Shell::cargo("test --workspace --test shipped").environment("HOLDFAST_AGENT", agent).run()?;
+        let mut test = Shell::cargo("test --workspace --test shipped -- --nocapture");
+        test = test.environment("HOLDFAST_AGENT", agent);
+        if is_ours {
+            test = test.environment("HOLDFAST_AGENT_MOST_MEMORY", MOST_MEMORY.to_string());
+        }
+        test.run_lines(|line| {
+            if is_ours && line.starts_with(MEMORY_AT_REST) {
+                memory = format!("{line} of {MOST_MEMORY}");
+            }
+        })?;
     }
-    Ok(())
+    Ok(memory)
 }
 
 /// Makes a program that runs the binary for `board` in its emulator, and gives its path.

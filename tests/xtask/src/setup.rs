@@ -35,7 +35,7 @@ enum Source {
 const TOOLS: &[Tool] = &[
     Tool {
         name: "qemu-user",
-        why: "dist runs the agents for ARM boards on this machine",
+        why: "dist runs the agents for other machines on this one",
         present: || qemu("arm").is_some() && qemu("aarch64").is_some(),
         source: Source::Debian("qemu-user"),
     },
@@ -82,7 +82,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "cross compiler",
-        why: "dist links static binaries for ARM boards",
+        why: "dist links static binaries for all boards",
         present: cross_compiler_present,
         source: Source::Own("cargo-zigbuild and ziglang from PyPI, into target/", install_cross_compiler),
     },

@@ -116,7 +116,7 @@ const STEPS: &[&Step] = &[
         about: "the server and the agent as they are installed",
         run: || quietly_done(Shell::cargo("build --release --bins --locked")),
     },
-    &Step { name: "dist", about: "static agents for ARM boards, built, measured and run", run: dist::step },
+    &Step { name: "dist", about: "static agents for all boards, built, measured and run", run: dist::step },
 ];
 
 /// What `--slow` adds.
