@@ -223,9 +223,10 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
     Agent::new("one")?.tell(&["enroll", &line]);
     refused(&line, "token-used-up", "used");
 
-    let taken = server.invite(&["--name", "two"]);
-    server.invite(&["--name", "two"]);
-    Key::enrolled(&taken)?;
+    // Two lines for one name: whoever comes first has it.
+    let (first, second) = (server.invite(&["--name", "two"]), server.invite(&["--name", "two"]));
+    Key::enrolled(&first)?;
+    refused(&second, "name-taken", "another name");
 
     let brief = server.ask(&["enroll", "--name", "brief", "--expires", "1s"]);
     let line = brief[0]["line"].as_str().and_then(|line| line.split_whitespace().last()).unwrap_or_default();

@@ -72,5 +72,5 @@ fn a_message_archived_twice_is_noticed() {
 
 #[test]
 fn a_ghost_is_noticed() {
-    is_noticed(Sabotage::KeepGhosts, "BROKEN");
+    is_noticed(Sabotage::KeepGhosts, "shows a device that is silent");
 }
