@@ -29,6 +29,12 @@ impl Instant {
         Self(self.0.saturating_add(duration.0))
     }
 
+    /// The moment `duration` earlier; the clock's start where there is none.
+    #[must_use]
+    pub const fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration.0))
+    }
+
     /// How long before this moment `earlier` was; zero if it was not before.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))

@@ -102,7 +102,7 @@ impl Client {
     async fn connect(store: &Store) -> Self {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
         let device = store.classic_client(address).await.unwrap().id;
-        let new = NewSession { device, address, boot: None };
+        let new = NewSession { device, address, boot: None, longest_message: None };
         let session = store.start_session(new).await.unwrap();
         let (sender, outcomes) = mpsc::channel();
         Self { new, session, outcomes, reply: Reply::new(Mailbox(sender)) }

@@ -93,6 +93,9 @@ impl From<StoreError> for ApiError {
             StoreError::Revoked => Self::new(StatusCode::FORBIDDEN, "revoked", message)
                 .hint("`holdfast enroll --name` with its name lets it in again"),
             StoreError::Classic => Self::new(StatusCode::CONFLICT, "classic", message),
+            StoreError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message).hint("send it in parts")
+            }
             StoreError::TooManyWaiting { .. } => Self::new(StatusCode::CONFLICT, "queue-full", message).hint(
                 "let it fetch some first, or raise limits.queued-messages in the server's configuration",
             ),

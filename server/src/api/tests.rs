@@ -289,7 +289,7 @@ async fn a_classic_client_is_present_while_it_is_connected() {
     let store = &server.api.host.store;
     let address = "192.0.2.7".parse().unwrap();
     let device = store.classic_client(address).await.unwrap();
-    let session = NewSession { device: device.id, address, boot: None };
+    let session = NewSession { device: device.id, address, boot: None, longest_message: None };
     let session = store.start_session(session).await.unwrap();
     let clients: &Arc<ClassicClients> = &server.api.host.classic_clients;
     let client = ClassicClient { device: device.id, session, address, since: UnixMillis::now() };

@@ -13,6 +13,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use protocol_core::{
     message::{self, Hello, Pin},
     session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, Server, Session},
+    time,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -48,21 +49,25 @@ where
     // Opening takes a large future, and is soon over: an idle connection should not keep it.
     let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address, &mut stranger)).await;
     drop(stranger);
-    let end = match opened {
+    match opened {
         Ok(Opened { device, place, hello }) => {
             let online = Arc::clone(place.online());
             let end = Connection::new(&device, &online, &mut wire, &mut session).run(&hello).await;
-            // Offline at once; then the record of it.
+            // Offline at once; then the record of it, which the peer does not wait for.
             drop(place);
-            Box::pin(record_end(host, &device, &online, &end)).await;
-            end
+            Box::pin(async {
+                tokio::join!(record_end(host, &device, &online, &end), say_farewell(&mut wire, &end))
+            })
+            .await;
         }
         Err(refused) => {
-            Box::pin(refused.refusal(key, address).record(&host.store)).await;
-            refused.end
+            let refusal = refused.refusal(key, address);
+            Box::pin(async {
+                tokio::join!(refusal.record(&host.store), say_farewell(&mut wire, &refused.end))
+            })
+            .await;
         }
-    };
-    Box::pin(say_farewell(&mut wire, &end)).await;
+    }
 }
 
 /// A connection whose session is open.
@@ -99,32 +104,49 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     /// Runs the connection; gives how it ended.
     async fn run(mut self, hello: &Hello) -> End {
         let Err(end) = self.go_on(hello).await;
+        self.delivery.finish(self.device);
         end
     }
 
-    /// The loop: input first, then output, then wait. It goes on until something ends it.
+    /// The loop: input first, then output, then wait. It goes on until something ends it. It waits for the peer
+    /// only: what is asked of the store is handed over, or comes as a wake.
     async fn go_on(&mut self, hello: &Hello) -> Result<Infallible, End> {
         Box::pin(opening::welcome(self.device, hello, self.wire, self.session)).await?;
+        let mut wake = Wake::default();
         loop {
             self.take_input().await?;
-            write_due(self.session, self.wire)?;
-            self.delivery.send(self.device, self.session, self.wire).await?;
-            match self.wire.next(&self.online.mailbox, self.session.timeout()).await? {
-                Wake::Input => {
-                    self.online.figures.heard(UnixMillis::now(), self.wire.bytes_in, self.wire.bytes_out);
-                }
-                Wake::Letters(letters) => self.take_letters(letters)?,
-                Wake::Due => {}
+            if let Some(letters) = wake.letters {
+                self.take_letters(letters)?;
             }
+            write_due(self.session, self.wire, wake.due)?;
+            self.delivery.send(self.device, self.session, self.wire);
+            wake = self.next().await?;
         }
     }
 
+    async fn next(&mut self) -> Result<Wake, End> {
+        let wake = tokio::select! {
+            wake = self.wire.next(&self.online.mailbox, self.session.timeout()) => wake?,
+            done = self.delivery.done() => {
+                done?;
+                Wake::default()
+            }
+        };
+        if wake.input {
+            self.online.figures.heard(UnixMillis::now(), self.wire.bytes_in, self.wire.bytes_out);
+        }
+        Ok(wake)
+    }
+
     async fn take_input(&mut self) -> Result<(), End> {
-        let now = clock::now();
+        let begun = clock::now();
         loop {
+            let now = clock::now();
             let (used, event) = self.session.input(now, self.wire.input())?;
             match event {
-                Some(Event::Message(message)) => handler::message::archive(self.device, &message).await?,
+                Some(Event::Message(message)) => {
+                    handler::message::archive(self.device, &message, begun).await?;
+                }
                 Some(Event::Echo(echo)) => {
                     let count = self.delivery.echoed(self.device, echo);
                     self.online.figures.delivered(count);
@@ -136,9 +158,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                         let _ = waiting.send(round_trip.into());
                     }
                 }
-                // A notice is rare, and its handler's future large.
                 Some(Event::Notice(frame)) => {
-                    Box::pin(handler::notice(self.device, &mut self.allowance, now, frame)).await?
+                    handler::notice(self.device, &mut self.allowance, now, frame)?;
                 }
                 Some(Event::Closed(close)) => return Err(End::left(&close)),
                 Some(Event::Hello(_) | Event::Welcome(_)) | None => {}
@@ -157,7 +178,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
         if let Some(farewell) = letters.last_word() {
             // What is archived is echoed first: else the device would have to send it again.
-            write_due(self.session, self.wire)?;
+            write_due(self.session, self.wire, false)?;
             return Err(End::Told(farewell));
         }
         if letters.deliver {
@@ -173,12 +194,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 }
 
-/// Puts all that the session has to say behind what is to be sent.
+/// Puts all that the session has to say behind what is to be sent. Its deadline has come only where the wire says
+/// that it is `due`: until then the peer may have said something that was not read yet.
 fn write_due<S: AsyncRead + AsyncWrite + Unpin>(
     session: &mut Session<Server>,
     wire: &mut Wire<S>,
+    due: bool,
 ) -> Result<(), Lost> {
-    let now = clock::now();
+    let now = match session.timeout() {
+        Some(deadline) if !due => clock::now().min(deadline.before(time::Duration::from_micros(1))),
+        _ => clock::now(),
+    };
     while wire.write(OUTPUT_ROOM, |room| session.output(now, room))? > 0 {}
     Ok(())
 }

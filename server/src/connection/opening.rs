@@ -15,11 +15,13 @@ use crate::{
     clock,
     event::EventKind,
     handler::Device,
-    host::{self, Host},
+    host::{self, Host, MESSAGE_OVERHEAD},
     mailbox::{Farewell, Mailbox},
     refusal::Refusal,
     registry::{self, Figures, Online, Place},
-    store::{DeviceRef, KeyStatus, NewSession, Reply, UnixMillis},
+    store::{
+        DeviceRef, EndReason, KeyStatus, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis,
+    },
     strangers::Stranger,
 };
 
@@ -67,7 +69,7 @@ impl<E: Into<End>> From<E> for Refused {
     }
 }
 
-/// How long it may take to see who a peer is, beyond the wait for its hello: also where the store does not answer.
+/// How long the store may take for each step of an opening.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Brings a session from its first byte to its welcome, and the device into the registry.
@@ -82,7 +84,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let patience = host.limits.opening_timeout + PATIENCE;
     let (device, hello) = tokio::select! {
         identified = tokio::time::timeout(patience, identify(host, wire, session, key, address)) => identified
-            .unwrap_or_else(|_| Err(told(CloseReason::Overloaded, 10, "the server takes too long").into())),
+            .unwrap_or_else(|_| Err(too_slow().into())),
         () = stranger.displaced() => Err(match host.last_word.get() {
             Some(farewell) => End::Told(farewell.clone()),
             None => told(CloseReason::Overloaded, 5, "newer connections needed the place"),
@@ -90,7 +92,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         .into()),
     }?;
     let opened = enter(host, device, hello, address).await?;
-    if known_device(host, key).await.is_err() {
+    if !matches!(tokio::time::timeout(PATIENCE, known_device(host, key)).await, Ok(Ok(_))) {
         // Revoked while it opened: whoever did that found nobody in this place yet.
         opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
     }
@@ -110,7 +112,7 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     address: SocketAddr,
 ) -> Result<(DeviceRef, Hello), Refused> {
     let hello = hear_hello(wire, session).await?;
-    write_due(session, wire)?;
+    write_due(session, wire, false)?;
     if hello.kind != ConnectionKind::Control {
         return Err(told(CloseReason::NotServed, 0, "this kind of connection is not served here").into());
     }
@@ -131,6 +133,7 @@ async fn hear_hello<S: AsyncRead + AsyncWrite + Unpin>(
     session: &mut Session<Server>,
 ) -> Result<Hello, End> {
     let nobody = Mailbox::default();
+    let mut due = false;
     loop {
         let (used, event) = session.input(clock::now(), wire.input())?;
         let hello = match event {
@@ -143,8 +146,8 @@ async fn hear_hello<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(hello);
         }
         if used == 0 {
-            write_due(session, wire)?;
-            wire.next(&nobody, session.timeout()).await?;
+            write_due(session, wire, due)?;
+            due = wire.next(&nobody, session.timeout()).await?.due;
         }
     }
 }
@@ -194,8 +197,13 @@ async fn enter(
     hello: Hello,
     address: SocketAddr,
 ) -> Result<Opened, Refused> {
-    let started = NewSession { device: device.id, address: address.ip(), boot: Some(hello.boot.0) };
-    let session = host.store.start_session(started).await.map_err(End::store)?;
+    let started = NewSession {
+        device: device.id,
+        address: address.ip(),
+        boot: Some(hello.boot.0),
+        longest_message: Some(usize::from(hello.max_frame).saturating_sub(MESSAGE_OVERHEAD)),
+    };
+    let session = start_session(host, started).await?;
     let mailbox = Arc::new(Mailbox::default());
     let figures = Figures::default();
     figures.heard(UnixMillis::now(), 0, 0);
@@ -217,6 +225,25 @@ async fn enter(
         reply: Reply::new(mailbox),
     });
     Ok(Opened { device, place, hello })
+}
+
+/// Begins the session's row. If that takes too long the peer does not wait for it, and the row ends when it is there.
+async fn start_session(host: &Host, session: NewSession) -> Result<SessionId, End> {
+    let store = host.store.clone();
+    let mut starting = tokio::spawn(async move { store.start_session(session).await });
+    if let Ok(started) = tokio::time::timeout(PATIENCE, &mut starting).await {
+        let started = started.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())));
+        return started.map_err(End::store);
+    }
+    let store = host.store.clone();
+    tokio::spawn(async move {
+        if let Ok(Ok(session)) = starting.await {
+            let (last_seen, reason) = (UnixMillis::now(), EndReason::StoreFailed);
+            // The next start closes the row, if this can't.
+            let _ = store.end_session(SessionEnd { session, last_seen, reason, text: None }).await;
+        }
+    });
+    Err(too_slow())
 }
 
 /// Sees that nothing came behind the hello but what may: the client has not been welcomed yet.
@@ -245,7 +272,10 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     refuse_early(wire, session)?;
     let host = &device.host;
-    let archived = host.store.highest(device.id, hello.stream.0).await.map_err(End::store)?;
+    let archived = tokio::time::timeout(PATIENCE, host.store.highest(device.id, hello.stream.0))
+        .await
+        .map_err(|_| too_slow())?
+        .map_err(End::store)?;
     let welcome = Welcome {
         version: session.version(),
         interval: host::millis(host.keep_alive.interval),
@@ -268,6 +298,10 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     }
     tracing::info!(device = device.name, address = %device.address, "device online");
     Ok(())
+}
+
+fn too_slow() -> End {
+    told(CloseReason::Overloaded, 10, "the server's store takes too long")
 }
 
 fn told(reason: CloseReason, retry_after: u32, detail: &str) -> End {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{self, BootId, Hello, Kind, Message, Pin, StreamId, Window},
+    message::{self, BootId, Hello, Kind, Message, Pin, StreamId, Text, Window},
     session::{Client, Event, Session, State},
 };
 use tempfile::TempDir;
@@ -18,14 +18,16 @@ use crate::{
     clock,
     config::{Config, Overrides},
     host::Host,
-    mailbox::Farewell,
+    mailbox::{Farewell, Mailbox},
     store::{
         DeviceId, EndReason, Enrolment, EventFilter, Facts, MessageFilter, NewMessage, NewToken,
-        SessionFilter, Store, UnixMillis,
+        SessionFilter, Store, StoreError, UnixMillis,
     },
     strangers::Strangers,
     tls::Keys,
 };
+
+use super::{wire::Wire, write_due};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const KEY: Pin = Pin([7; 32]);
@@ -136,6 +138,12 @@ impl Peer {
         self.stream.write_all(&buffer[..length]).await.unwrap();
     }
 
+    async fn notice(&mut self, body: &impl message::Body) {
+        let mut buffer = [0; 4096];
+        let length = message::encode(body, 4096, &mut buffer).unwrap();
+        self.stream.write_all(&buffer[..length]).await.unwrap();
+    }
+
     async fn closed(&mut self, reason: CloseReason) {
         let event = self.next().await;
         assert!(event.starts_with(&format!("Closed(Close {{ reason: {reason:?}")), "{event}");
@@ -212,28 +220,83 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
     timeout(PATIENCE, delivered).await.expect("the deliveries are noted");
 }
 
-/// A message that this agent's frames have no room for is told of once in each session, and holds up no other.
+/// Messages that this agent's frames have no room for are told of once in each session, and hold up no other; once
+/// it is known what the agent takes, no more of them are taken.
 #[tokio::test]
 async fn a_message_that_is_too_large_for_the_device_leaves_an_event() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
     let device = enrol(&host, KEY).await;
-    for body in [vec![b'x'; 5_000], b"small".to_vec()] {
-        let message = NewMessage { kind: "text".parse().unwrap(), body, expires_at: None, who: None };
-        host.store.enqueue(device, message, 10).await.unwrap();
+    let message = |length| NewMessage {
+        kind: "text".parse().unwrap(),
+        body: vec![b'x'; length],
+        expires_at: None,
+        who: None,
+    };
+    for length in [5_000, 6_000, 5] {
+        host.store.enqueue(device, message(length), 10).await.unwrap();
     }
     for sessions in 1..=2 {
         let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
         let event = peer.next().await;
-        assert!(event.starts_with("Message(") && event.contains("number: 2"), "{event}");
+        assert!(event.starts_with("Message(") && event.contains("number: 3"), "{event}");
         host.registry.notify(device);
         peer.send(sessions, b"and back").await;
         assert!(peer.next().await.starts_with("Echo("));
-        let events = host.store.events(EventFilter::default()).await.unwrap();
-        let told: Vec<_> = events.iter().filter(|event| event.kind == "message-passed-over").collect();
-        assert_eq!(told.len() as u64, sessions, "{events:?}");
+        let told = timeout(PATIENCE, async {
+            loop {
+                let mut told = host.store.events(EventFilter::default()).await.unwrap();
+                told.retain(|event| event.kind == "message-passed-over");
+                if told.len() as u64 >= sessions {
+                    return told;
+                }
+            }
+        });
+        let told = told.await.expect("it is told");
+        assert_eq!(told.len() as u64, sessions, "{told:?}");
         assert!(told.iter().all(|event| event.detail["length"] == 5_000 && event.session.is_some()));
     }
+    assert_eq!(host.store.enqueue(device, message(4_000), 10).await.unwrap().number, 4);
+    let refused = host.store.enqueue(device, message(4_001), 10).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { length: 4_001, most: 4_000 })), "{refused:?}");
+}
+
+/// Whatever a device sends, and whatever waits for it: it is answered while the store stands still.
+#[tokio::test]
+async fn a_device_is_answered_while_the_store_stands_still() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
+    let stopped = rusqlite::Connection::open(directory.path().join("holdfast.db")).unwrap();
+    stopped.execute_batch("BEGIN IMMEDIATE").unwrap();
+    peer.notice(&message::Facts { host_name: Text::shortened("pi-2"), ..message::Facts::default() }).await;
+    peer.notice(&message::Status { uptime: 5, readings: Default::default() }).await;
+    peer.send(1, b"to be archived").await;
+    host.registry.notify(device);
+    for _ in 0..3 {
+        peer.session.ping();
+        peer.flush().await;
+        assert!(peer.next().await.starts_with("Pong"));
+    }
+    stopped.execute_batch("COMMIT").unwrap();
+    assert!(peer.next().await.starts_with("Echo("));
+}
+
+/// A server that was held up wakes with letters for connections whose peers have spoken: it has to read first.
+#[tokio::test]
+async fn what_was_said_is_read_before_silence_is_judged() {
+    let (mut peer, stream) = duplex(1024);
+    let mut wire = Wire::new(stream);
+    let long_ago = clock::now().before(protocol_core::time::Duration::from_secs(60));
+    let mut session = Session::server(long_ago, protocol_core::time::Duration::from_secs(10));
+    peer.write_all(b"PING").await.unwrap();
+    let mailbox = Mailbox::default();
+    mailbox.deliver();
+    let wake = wire.next(&mailbox, session.timeout()).await.unwrap();
+    assert!(wake.input && wake.letters.is_some() && !wake.due, "{wake:?}");
+    assert!(write_due(&mut session, &mut wire, wake.due).is_ok());
+    assert!(write_due(&mut session, &mut wire, true).is_err());
 }
 
 #[tokio::test]

@@ -34,15 +34,15 @@ thread_local! {
     static LENT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Why a connection went on.
-#[derive(Debug)]
-pub(super) enum Wake {
+/// Why a connection goes on: for one of these, or for bytes and letters at once.
+#[derive(Debug, Default)]
+pub(super) struct Wake {
     /// More bytes are there.
-    Input,
+    pub(super) input: bool,
     /// The mailbox had something.
-    Letters(Letters),
-    /// The deadline has come.
-    Due,
+    pub(super) letters: Option<Letters>,
+    /// The deadline has come, and nothing that the peer said is unread.
+    pub(super) due: bool,
 }
 
 /// How a connection's bytes ended.
@@ -164,13 +164,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if let Poll::Ready(Err(error)) = self.poll_send(context) {
             return Poll::Ready(Err(error.into()));
         }
-        // The mailbox before the input: a peer that talks without end is still told to go.
-        if let Poll::Ready(letters) = mailbox.poll_take(context) {
-            return Poll::Ready(Ok(Wake::Letters(letters)));
-        }
-        // The input before the timer: what the peer said counts before its silence is judged.
-        if let Poll::Ready(result) = self.poll_receive(context) {
-            return Poll::Ready(result.map(|()| Wake::Input));
+        // Both at each turn. A peer that talks without end is still told to go; and what it said counts before its
+        // silence is judged, whatever else there is to do.
+        let letters = match mailbox.poll_take(context) {
+            Poll::Ready(letters) => Some(letters),
+            Poll::Pending => None,
+        };
+        let input = match self.poll_receive(context) {
+            // The letters first: the end of the bytes is found again.
+            Poll::Ready(Err(error)) if letters.is_none() => return Poll::Ready(Err(error)),
+            Poll::Ready(result) => result.is_ok(),
+            Poll::Pending => false,
+        };
+        if input || letters.is_some() {
+            return Poll::Ready(Ok(Wake { input, letters, due: false }));
         }
         while self.timer.as_mut().poll(context).is_ready() {
             let now = clock::now();
@@ -182,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 self.timer.as_mut().reset(tokio::time::Instant::now() + LATE);
             } else {
                 self.armed = Instant::NEVER;
-                return Poll::Ready(Ok(Wake::Due));
+                return Poll::Ready(Ok(Wake { due: true, ..Wake::default() }));
             }
         }
         Poll::Pending

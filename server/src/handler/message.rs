@@ -1,24 +1,25 @@
 //! `MESG`: a device's messages go to the archive, and its echoes settle ours.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use protocol_core::{message::Message, session::SendError};
+use protocol_core::{message::Message, session::SendError, time::Instant};
+use tokio::task::JoinHandle;
 
 use super::{Device, HandlerError};
 use crate::{
+    clock,
     event::{EventKind, NewEvent},
     store::{Incoming, Kind, MessageId, UnixMillis},
 };
 
-/// How long a message waits for room in the store. Less than a device waits for an answer: it is to be told that
-/// the server is overloaded, not to take it for lost.
-const ROOM_PATIENCE: Duration = Duration::from_secs(4);
-
 /// Hands a message to the archive. Once it is on disk the connection's mailbox is told, and the echo sent.
+///
+/// Where the store has no room, this waits for it, until half of the timeout is over since the connection has `begun`
+/// to work on what it read: the device is to be told that the server is overloaded, not to take it for lost.
 ///
 /// # Errors
 /// [`HandlerError`] if the store is closed, or has no room for too long.
-pub async fn archive(device: &Device, message: &Message<'_>) -> Result<(), HandlerError> {
+pub async fn archive(device: &Device, message: &Message<'_>, begun: Instant) -> Result<(), HandlerError> {
     let incoming = Incoming {
         device: device.id,
         session: device.session,
@@ -32,15 +33,18 @@ pub async fn archive(device: &Device, message: &Message<'_>) -> Result<(), Handl
         reply: Arc::clone(&device.reply),
     };
     let Some(incoming) = device.host.store.try_archive(incoming)? else { return Ok(()) };
+    let worked = Duration::from(clock::now().since(begun));
+    let left = (device.host.keep_alive.timeout / 2).saturating_sub(worked);
     // Rare, and a large future.
-    match Box::pin(tokio::time::timeout(ROOM_PATIENCE, device.host.store.archive(incoming))).await {
+    match Box::pin(tokio::time::timeout(left, device.host.store.archive(incoming))).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(HandlerError::NoRoom),
     }
 }
 
-/// Records that a message can't be sent to the device as it is connected now: else it would wait unseen.
-pub async fn passed_over(device: &Device, message: MessageId, length: usize, why: &SendError) {
+/// Records that a message can't be sent to the device as it is connected now: else it would wait unseen. The
+/// connection does not wait for that.
+pub fn passed_over(device: &Arc<Device>, message: MessageId, length: usize, why: &SendError) {
     tracing::warn!(device = device.name, %message, length, %why, "a message can't be sent; it waits on");
     let event = NewEvent::new(EventKind::MessagePassedOver)
         .device(device.id)
@@ -48,20 +52,33 @@ pub async fn passed_over(device: &Device, message: MessageId, length: usize, why
         .detail("message", message.0)
         .detail("length", length)
         .detail("text", why.to_string());
-    if let Err(error) = device.host.store.record(event).await {
-        tracing::error!(device = device.name, %error, "an event could not be recorded");
-    }
-}
-
-/// Notes that the device has these messages of a stream. The connection does not wait for that: until it is on disk
-/// the messages count as waiting, and the device knows a repeat.
-pub fn delivered(device: &Arc<Device>, stream: u64, numbers: RangeInclusive<u64>) {
     let device = Arc::clone(device);
     tokio::spawn(async move {
-        let (first, last) = numbers.into_inner();
+        if let Err(error) = device.host.store.record(event).await {
+            tracing::error!(device = device.name, %error, "an event could not be recorded");
+        }
+    });
+}
+
+/// Messages of one stream that a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The stream.
+    pub stream: u64,
+    /// The number of the first.
+    pub first: u64,
+    /// The number of the last.
+    pub last: u64,
+}
+
+/// Notes that the device has these. The connection does not wait for that: until it is on disk the messages count as
+/// waiting, and the device knows a repeat.
+pub fn delivered(device: &Arc<Device>, Delivered { stream, first, last }: Delivered) -> JoinHandle<()> {
+    let device = Arc::clone(device);
+    tokio::spawn(async move {
         let noted = device.host.store.delivered(device.id, device.session, stream, first, last).await;
         if let Err(error) = noted {
             tracing::error!(device = device.name, %error, "a delivery could not be recorded; it will be repeated");
         }
-    });
+    })
 }

@@ -86,21 +86,35 @@ impl Default for Allowance {
 ///
 /// # Errors
 /// [`HandlerError`]; the connection ends by it.
-pub async fn notice(
-    device: &Device,
+pub fn notice(
+    device: &Arc<Device>,
     allowance: &mut Allowance,
     now: Instant,
     frame: Frame<'_>,
 ) -> Result<(), HandlerError> {
     match frame.tag {
-        Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body).await,
-        Tag::STATUS if allowance.take(now) => status::handle(device, frame.body).await,
+        Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body),
+        Tag::STATUS if allowance.take(now) => status::handle(device, frame.body),
         Tag::FACTS | Tag::STATUS => Err(HandlerError::TooMany),
         tag => {
             tracing::debug!(device = device.name, %tag, "skipped a frame of a tag that is not known");
             Ok(())
         }
     }
+}
+
+/// Has the store keep something that the device said. The connection does not wait for that: [`Allowance`] bounds how
+/// much of it there can be while the store is slow.
+fn keep<W>(device: &Arc<Device>, work: impl FnOnce(Arc<Device>) -> W)
+where
+    W: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    let (name, work) = (device.name.clone(), work(Arc::clone(device)));
+    tokio::spawn(async move {
+        if let Err(error) = work.await {
+            tracing::error!(device = name, %error, "what a device said of itself could not be kept");
+        }
+    });
 }
 
 #[cfg(test)]

@@ -333,7 +333,9 @@ impl Connection {
         }
         let store = &self.host.store;
         let device = store.classic_client(self.address).await?.id;
-        let session = store.start_session(NewSession { device, address: self.address, boot: None }).await?;
+        let session = store
+            .start_session(NewSession { device, address: self.address, boot: None, longest_message: None })
+            .await?;
         let since = UnixMillis::now();
         let client = ClassicClient { device, session, address: self.address, since };
         let (sender, archived) = mpsc::channel(1);

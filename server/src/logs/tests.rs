@@ -41,8 +41,9 @@ impl Bench {
         let store = Store::open(directory.path()).unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
         let device = runtime.block_on(store.classic_client(address)).unwrap().id;
-        let session =
-            runtime.block_on(store.start_session(NewSession { device, address, boot: None })).unwrap();
+        let session = runtime
+            .block_on(store.start_session(NewSession { device, address, boot: None, longest_message: None }))
+            .unwrap();
         Self { runtime, directory, store, limits, device, session, reply: Reply::new(Mailbox), sent: 0 }
     }
 

@@ -66,6 +66,14 @@ pub enum StoreError {
     /// Classic clients can't be reached or revoked: they have no identity but their address.
     #[error("this is a classic client: it is known by its address only")]
     Classic,
+    /// The message is larger than what the device takes.
+    #[error("the device takes messages of at most {most} bytes, and this one has {length}")]
+    TooLarge {
+        /// The message's length in bytes.
+        length: usize,
+        /// The most bytes that the device took when it last connected.
+        most: usize,
+    },
     /// As many messages wait for this device as may.
     #[error("{waiting} messages wait for this device, and no more may")]
     TooManyWaiting {

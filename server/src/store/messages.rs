@@ -230,14 +230,20 @@ fn enqueue(
 ) -> Result<Queued, StoreError> {
     let connection = change.connection;
     let found = connection
-        .prepare_cached("SELECT kind = 'classic', revoked_at IS NOT NULL FROM devices WHERE id = ?")?
-        .query_row([device], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached(
+            "SELECT kind = 'classic', revoked_at IS NOT NULL, longest_message FROM devices WHERE id = ?",
+        )?
+        .query_row([device], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<usize>>(2)?)))
         .optional()?;
-    match found {
+    let longest = match found {
         None => return Err(StoreError::NoSuchDevice),
-        Some((true, _)) => return Err(StoreError::Classic),
-        Some((_, true)) => return Err(StoreError::Revoked),
-        Some((false, false)) => {}
+        Some((true, ..)) => return Err(StoreError::Classic),
+        Some((_, true, _)) => return Err(StoreError::Revoked),
+        Some((false, false, longest)) => longest,
+    };
+    let length = message.body.len();
+    if let Some(most) = longest.filter(|most| length > *most) {
+        return Err(StoreError::TooLarge { length, most });
     }
     let waiting: usize = connection
         .prepare_cached(

@@ -19,6 +19,8 @@ CREATE TABLE devices (
     version TEXT,
     ssh_user TEXT,
     ssh_host_keys TEXT NOT NULL DEFAULT '[]',
+    -- The longest body of a message that it took when it last connected, in bytes.
+    longest_message INTEGER,
     status TEXT,
     status_at INTEGER,
     -- Sums over all sessions; of connected time, over those that have ended.

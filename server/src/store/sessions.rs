@@ -85,6 +85,8 @@ pub struct NewSession {
     pub address: IpAddr,
     /// The start of the device's agent that it belongs to; None of a classic client.
     pub boot: Option<u64>,
+    /// The longest body of a message that the device takes, in bytes; None of a classic client.
+    pub longest_message: Option<usize>,
 }
 
 /// A session that ends.
@@ -263,8 +265,10 @@ fn start(change: &mut Change<'_>, session: &NewSession) -> Result<SessionId, Sto
     let id = SessionId(change.connection.last_insert_rowid());
     change
         .connection
-        .prepare_cached("UPDATE devices SET sessions = sessions + 1, last_seen = ?2 WHERE id = ?1")?
-        .execute(params![session.device, now])?;
+        .prepare_cached(
+            "UPDATE devices SET sessions = sessions + 1, last_seen = ?2, longest_message = ?3 WHERE id = ?1",
+        )?
+        .execute(params![session.device, now, session.longest_message])?;
     change.event(
         &NewEvent::new(EventKind::DeviceConnected).device(session.device).session(id).address(address),
     )?;

@@ -109,7 +109,10 @@ async fn device(store: &Store, name: &str, key: u8) -> DeviceId {
 }
 
 async fn connect(store: &Store, device: DeviceId) -> Connected {
-    let session = store.start_session(NewSession { device, address: HOME, boot: Some(9) }).await.unwrap();
+    let session = store
+        .start_session(NewSession { device, address: HOME, boot: Some(9), longest_message: None })
+        .await
+        .unwrap();
     Connected::new(store, device, session)
 }
 

@@ -64,7 +64,7 @@ async fn a_revoked_device_begins_none() {
     let store = Store::open(directory.path()).unwrap();
     let pi = device(&store, "pi-7", 1).await;
     store.revoke("pi-7", "operator").await.unwrap();
-    let session = NewSession { device: pi, address: HOME, boot: None };
+    let session = NewSession { device: pi, address: HOME, boot: None, longest_message: None };
     assert!(matches!(store.start_session(session).await, Err(StoreError::Revoked)));
     let session = NewSession { device: DeviceId(99), ..session };
     assert!(matches!(store.start_session(session).await, Err(StoreError::NoSuchDevice)));
