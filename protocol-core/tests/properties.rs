@@ -8,6 +8,7 @@ use common::{golden_frames, kind, text};
 use proptest::{collection::vec, prelude::*};
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
+    escape::EscapedBytes,
     frame::{self, Decoded, MAX_FRAME},
     invitation::{self, Invitation},
     message::{
@@ -242,6 +243,43 @@ proptest! {
             prop_assert!(Invitation::decode(body).is_err());
         }
     }
+
+    /// What is shown moves no terminal, and no two things look the same: all can be read back.
+    #[test]
+    fn what_is_escaped_can_be_read_back(
+        bytes in prop_oneof![
+            vec(any::<u8>(), 0..40), any::<String>().prop_map(String::into_bytes), "[\\\\nrtux{}0-9a-f\n\u{202e}]{0,20}".prop_map(String::into_bytes)
+        ],
+    ) {
+        let shown = EscapedBytes(&bytes).to_string();
+        prop_assert!(!shown.contains(|letter: char| letter.is_control() || letter == '\u{202e}'), "{}", shown);
+        prop_assert_eq!(read_back(&shown), bytes, "{}", shown);
+    }
+}
+
+/// The bytes that an escaped text stands for.
+fn read_back(shown: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = shown;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        bytes.extend(before.as_bytes());
+        let (length, meant) = match escape.split_at(1) {
+            ("x", digits) => (2, u8::from_str_radix(&digits[..2], 16).map(|byte| vec![byte]).unwrap()),
+            ("u", digits) => {
+                let (number, _) = digits[1..].split_once('}').unwrap();
+                let letter = u32::from_str_radix(number, 16).ok().and_then(char::from_u32).unwrap();
+                (number.len() + 2, letter.to_string().into_bytes())
+            }
+            ("n", _) => (0, vec![b'\n']),
+            ("r", _) => (0, vec![b'\r']),
+            ("t", _) => (0, vec![b'\t']),
+            (same, _) => (0, same.as_bytes().to_vec()),
+        };
+        bytes.extend(meant);
+        rest = &escape[1 + length..];
+    }
+    bytes.extend(rest.as_bytes());
+    bytes
 }
 
 fn body_or_error<'a, B: Body + Deserialize<'a>>(body: &'a [u8]) -> Result<(), TestCaseError> {
