@@ -125,6 +125,7 @@ where
             address,
             key: Some(key),
             device: None,
+            original: None,
         };
         refusal.record(&host.store).await;
         let close =

@@ -48,7 +48,7 @@ event_kinds! {
     ConnectionRefused = "connection-refused",
     /// Someone asked to be enrolled and was not; `reason` in the detail says why.
     EnrolmentRefused = "enrolment-refused",
-    /// A second holder of a device's identity was turned away; both addresses are in the detail.
+    /// A second holder of a device's identity was turned away; `original` in the detail is the address of the first.
     CloneRefused = "clone-refused",
     /// A device sent another message under the number of an archived one: its storage was turned back.
     MessageConflict = "message-conflict",

@@ -24,13 +24,15 @@ pub struct Refusal {
     pub key: Option<Pin>,
     /// The device that the key belongs to, if it is known.
     pub device: Option<DeviceRef>,
+    /// Of a clone: where the holder of its identity is connected from.
+    pub original: Option<SocketAddr>,
 }
 
 impl Refusal {
     /// A stranger was turned away, of whom nothing but the address is known.
     pub fn of_stranger(address: SocketAddr, reason: CloseReason, detail: impl Into<String>) -> Self {
         let event = EventKind::ConnectionRefused;
-        Self { event, reason, detail: detail.into(), address, key: None, device: None }
+        Self { event, reason, detail: detail.into(), address, key: None, device: None, original: None }
     }
 
     /// Writes it down. The store leaves out most of a storm.
@@ -46,6 +48,9 @@ impl Refusal {
         }
         if let Some(device) = &self.device {
             event = event.device(device.id);
+        }
+        if let Some(original) = self.original {
+            event = event.detail("original", original.ip().to_canonical().to_string());
         }
         if let Err(error) = store.record_refusal(event).await {
             tracing::error!(%error, "a refusal could not be recorded");

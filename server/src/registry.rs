@@ -7,14 +7,14 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use protocol_core::{code::CloseReason, message::BootId};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 
 use crate::{
     mailbox::{Farewell, Mailbox},
@@ -120,29 +120,43 @@ pub enum ReachError {
 #[derive(Debug, Default)]
 pub struct Registry {
     devices: Mutex<HashMap<DeviceId, Arc<Online>>>,
+    turns: Mutex<HashMap<DeviceId, Weak<AsyncMutex<()>>>>,
 }
 
 impl Registry {
     /// The control connection of a device, if it is online.
     pub fn online(&self, device: DeviceId) -> Option<Arc<Online>> {
-        self.lock().get(&device).cloned()
+        lock(&self.devices).get(&device).cloned()
     }
 
     /// Everyone who is online.
     pub fn all(&self) -> Vec<Arc<Online>> {
-        self.lock().values().cloned().collect()
+        lock(&self.devices).values().cloned().collect()
     }
 
     /// How many devices are online.
     pub fn count(&self) -> usize {
-        self.lock().len()
+        lock(&self.devices).len()
     }
 
-    /// Puts a connection in its device's place, and tells the one that had it to go.
+    /// Waits until no other connection of this device is about to take its place: of two that come at the same
+    /// moment the second sees the first in that place, and can ask whether it lives.
+    pub async fn turn(self: &Arc<Self>, device: DeviceId) -> Turn {
+        let waiting = {
+            let mut turns = lock(&self.turns);
+            let turn = turns.get(&device).and_then(Weak::upgrade).unwrap_or_default();
+            turns.insert(device, Arc::downgrade(&turn));
+            turn.lock_owned()
+        };
+        Turn { registry: Arc::clone(self), device, guard: Some(waiting.await) }
+    }
+
+    /// Puts a connection in its device's place when it is its turn, and tells the one that had the place to go.
     ///
     /// Gives a guard: the place is free again when it is dropped, unless a newer connection took it.
-    pub fn enter(self: &Arc<Self>, online: Arc<Online>) -> Place {
-        let before = self.lock().insert(online.device, Arc::clone(&online));
+    pub fn enter(self: &Arc<Self>, online: Arc<Online>, turn: Turn) -> Place {
+        debug_assert_eq!(turn.device, online.device, "a turn is for one device");
+        let before = lock(&self.devices).insert(online.device, Arc::clone(&online));
         if let Some(before) = before {
             before
                 .mailbox
@@ -175,11 +189,11 @@ impl Registry {
             true
         })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Arc<Online>>> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks the holder of a connection for a sign of life: gives the round-trip time.
@@ -193,6 +207,25 @@ pub async fn ping(online: &Online, patience: Duration) -> Result<Duration, Reach
         Ok(Ok(round_trip)) => Ok(round_trip),
         Ok(Err(_)) => Err(ReachError::Offline),
         Err(_) => Err(ReachError::NoAnswer),
+    }
+}
+
+/// The right to take a device's place, for one connection at a time; the next has it when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    registry: Arc<Registry>,
+    device: DeviceId,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = lock(&self.registry.turns);
+        self.guard = None;
+        // Those who wait hold the turn as well.
+        if turns.get(&self.device).is_some_and(|turn| turn.strong_count() == 0) {
+            turns.remove(&self.device);
+        }
     }
 }
 
@@ -212,7 +245,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut devices = self.registry.lock();
+        let mut devices = lock(&self.registry.devices);
         if devices.get(&self.online.device).is_some_and(|holder| Arc::ptr_eq(holder, &self.online)) {
             devices.remove(&self.online.device);
         }

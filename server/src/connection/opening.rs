@@ -18,7 +18,7 @@ use crate::{
     host::{self, Host, MESSAGE_OVERHEAD},
     mailbox::{Farewell, Mailbox},
     refusal::Refusal,
-    registry::{self, Figures, Online, Place},
+    registry::{self, Figures, Online, Place, Turn},
     store::{
         DeviceRef, EndReason, KeyStatus, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis,
     },
@@ -48,6 +48,7 @@ pub(super) struct Refused {
     pub(super) end: End,
     device: Option<DeviceRef>,
     event: EventKind,
+    original: Option<SocketAddr>,
 }
 
 impl Refused {
@@ -59,13 +60,14 @@ impl Refused {
             address,
             key: Some(key),
             device: self.device.clone(),
+            original: self.original,
         }
     }
 }
 
 impl<E: Into<End>> From<E> for Refused {
     fn from(end: E) -> Self {
-        Self { end: end.into(), device: None, event: EventKind::ConnectionRefused }
+        Self { end: end.into(), device: None, event: EventKind::ConnectionRefused, original: None }
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stranger: &mut Stranger,
 ) -> Result<Opened, Refused> {
     let patience = host.limits.opening_timeout + PATIENCE;
-    let (device, hello) = tokio::select! {
+    let (device, hello, turn) = tokio::select! {
         identified = tokio::time::timeout(patience, identify(host, wire, session, key, address)) => identified
             .unwrap_or_else(|_| Err(too_slow().into())),
         () = stranger.displaced() => Err(match host.last_word.get() {
@@ -91,10 +93,13 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         }
         .into()),
     }?;
-    let opened = enter(host, device, hello, address).await?;
-    if !matches!(tokio::time::timeout(PATIENCE, known_device(host, key)).await, Ok(Ok(_))) {
+    let opened = enter(host, device, hello, address, turn).await?;
+    let known = tokio::time::timeout(PATIENCE, known_device(host, key)).await;
+    if let Err(refused) = known.unwrap_or_else(|_| Err(too_slow().into()))
+        && let Some(farewell) = refused.end.farewell()
+    {
         // Revoked while it opened: whoever did that found nobody in this place yet.
-        opened.place.online().mailbox.close(Farewell::new(CloseReason::Revoked, REVOKED));
+        opened.place.online().mailbox.close(farewell);
     }
     if let Some(farewell) = host.last_word.get() {
         // The server stops: whoever told the devices found nobody in this place yet.
@@ -110,15 +115,16 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     session: &mut Session<Server>,
     key: Pin,
     address: SocketAddr,
-) -> Result<(DeviceRef, Hello), Refused> {
+) -> Result<(DeviceRef, Hello, Turn), Refused> {
     let hello = hear_hello(wire, session).await?;
     write_due(session, wire, false)?;
     if hello.kind != ConnectionKind::Control {
         return Err(told(CloseReason::NotServed, 0, "this kind of connection is not served here").into());
     }
     let device = known_device(host, key).await?;
+    let turn = host.registry.turn(device.id).await;
     make_way(host, &device, hello, address).await?;
-    Ok((device, hello))
+    Ok((device, hello, turn))
 }
 
 /// A device with a place among those who are online, and a session's row: both are ended by whoever has this.
@@ -159,6 +165,7 @@ async fn known_device(host: &Host, key: Pin) -> Result<DeviceRef, Refused> {
             end: told(CloseReason::Revoked, UNKNOWN_RETRY, REVOKED),
             device: Some(device),
             event: EventKind::ConnectionRefused,
+            original: None,
         }),
         KeyStatus::Unknown => Err(told(
             CloseReason::UnknownKey,
@@ -187,6 +194,7 @@ async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: Socket
         end: told(CloseReason::Clone, CLONE_RETRY, &detail),
         device: Some(device.clone()),
         event: EventKind::CloneRefused,
+        original: Some(holder.address),
     })
 }
 
@@ -196,6 +204,7 @@ async fn enter(
     device: DeviceRef,
     hello: Hello,
     address: SocketAddr,
+    turn: Turn,
 ) -> Result<Opened, Refused> {
     let started = NewSession {
         device: device.id,
@@ -207,7 +216,7 @@ async fn enter(
     let mailbox = Arc::new(Mailbox::default());
     let figures = Figures::default();
     figures.heard(UnixMillis::now(), 0, 0);
-    let place = host.registry.enter(Arc::new(Online {
+    let online = Online {
         device: device.id,
         session,
         boot: hello.boot,
@@ -215,7 +224,8 @@ async fn enter(
         since: UnixMillis::now(),
         mailbox: Arc::clone(&mailbox),
         figures,
-    }));
+    };
+    let place = host.registry.enter(Arc::new(online), turn);
     let device = Arc::new(Device {
         host: Arc::clone(host),
         id: device.id,

@@ -360,6 +360,47 @@ async fn a_clone_is_refused_while_the_original_answers() {
     answering.abort();
 }
 
+/// A fleet comes back at the same moment, clones and originals alike: who is in is not the last one, but the first.
+#[tokio::test]
+async fn of_two_starts_at_the_same_moment_one_is_refused_as_the_clone() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let start = |boot| {
+        let host = Arc::clone(&host);
+        tokio::spawn(async move {
+            let mut peer = Peer::connect(&host, KEY, &hello(boot)).await;
+            let first = peer.next().await;
+            // Whoever is in answers to the other's question, and goes on.
+            let ended = tokio::spawn(async move {
+                loop {
+                    let event = peer.next().await;
+                    if event.starts_with("Closed(") {
+                        return event;
+                    }
+                }
+            });
+            (first, ended)
+        })
+    };
+    let (one, two) = (start(1), start(2));
+    let ((one, one_ended), (two, two_ended)) = (one.await.unwrap(), two.await.unwrap());
+    let refused = [&one, &two].map(|event| event.starts_with("Closed(Close { reason: Clone"));
+    let welcomed = [&one, &two].map(|event| event.starts_with("Welcome("));
+    assert!(refused[0] != refused[1] && welcomed == [refused[1], refused[0]], "{one}; {two}");
+    let holder = host.registry.all();
+    assert_eq!(holder.len(), 1);
+    assert_eq!(holder[0].boot, BootId(if welcomed[0] { 1 } else { 2 }));
+    let staying = if welcomed[0] { one_ended } else { two_ended };
+    assert!(!staying.is_finished(), "nothing replaces it");
+    staying.abort();
+    let events = host.store.events(EventFilter::default()).await.unwrap();
+    let clone: Vec<_> = events.iter().filter(|event| event.kind == "clone-refused").collect();
+    assert_eq!(clone.len(), 1, "{events:?}");
+    assert!(clone[0].detail["original"] == "127.0.0.1" && clone[0].device.is_some(), "{clone:?}");
+    assert_eq!(host.store.sessions(SessionFilter::default()).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_start_that_no_longer_answers_makes_way() {
     let directory = TempDir::new().unwrap();
