@@ -77,6 +77,7 @@ fn a_device_that_goes_silent_is_lost_in_time() -> io::Result<()> {
     server.wait_online("mute", false);
     assert!(silent.elapsed() < BOUND + SLACK, "it took {:?}", silent.elapsed());
     assert_eq!(device.farewell()?.reason, CloseReason::Silent);
+    server.wait_event("device-lost", |event| event["device"] == "mute");
     let sessions = server.ask(&["sessions", "mute"]);
     assert_eq!(sessions[0]["reason"], "lost", "{sessions:#?}");
     Ok(())
