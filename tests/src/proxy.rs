@@ -140,11 +140,15 @@ impl State {
     }
 }
 
+/// How often it is looked for who has opened a connection.
+const OWNER_ATTEMPTS: usize = 20;
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         // Without a connection there is nothing to be passed on.
         let Ok((device, from)) = listener.accept().await else { continue };
-        let owner = owner_of(from).unwrap_or(0);
+        // The system's tables are read in pieces, and change meanwhile: what is there may be missed.
+        let owner = (0..OWNER_ATTEMPTS).find_map(|_| owner_of(from)).unwrap_or(0);
         let (sender, condition) = watch::channel(Condition::Passing);
         let target = {
             let mut state = shared.lock();
