@@ -88,7 +88,11 @@ pub fn describe(name: Option<&str>, levels: &Levels) -> Value {
         "enrolled": name.is_some(),
         "running": false,
         "connected": false,
-        "outbox": { "messages": levels.outbox.waiting(), "bytes": levels.outbox.waiting_bytes },
+        "outbox": {
+            "messages": levels.outbox.waiting(),
+            "bytes": levels.outbox.waiting_bytes,
+            "too_large": levels.outbox.aside_messages,
+        },
         "inbox": { "messages": levels.inbox.waiting, "bytes": levels.inbox.waiting_bytes },
         "version": facts::VERSION,
     })

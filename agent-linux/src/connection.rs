@@ -20,6 +20,7 @@ use crate::{
     feed::{Feed, LOAD_BYTES, LOAD_MESSAGES},
     identity::Identity,
     inbox::Accepted,
+    outbox::Next,
     pipe::Pipe,
     queue::{MAX_FRAME, QueueError, StoredMessage},
     status,
@@ -41,6 +42,9 @@ pub enum End {
     /// The device was enrolled anew.
     #[error("the device was enrolled anew")]
     Enrolled,
+    /// The server has lost a whole stream: on the next connection it is asked about the one before.
+    #[error("the server has lost a whole stream of messages; it is asked about the one before")]
+    StreamLost,
     /// The server ended it.
     #[error("the server closed the connection: {detail} ({reason})")]
     Closed {
@@ -72,6 +76,7 @@ impl End {
             Self::Stopped | Self::Enrolled => Some((CloseReason::Finished, "the agent stops".into())),
             Self::Protocol(error) => Some((error.reason(), error.to_string())),
             Self::Queue(_) => Some((CloseReason::Overloaded, "the agent can't write to its disk".into())),
+            Self::StreamLost => Some((CloseReason::Finished, self.to_string())),
             Self::Closed { .. } | Self::Lost(_) | Self::Broken(_) => None,
         }
     }
@@ -94,7 +99,10 @@ pub(crate) async fn hold<S: AsyncRead + AsyncWrite>(
             identity,
             server,
             opened: None,
-            outward: Feed::after(0),
+            named: agent.store.levels().borrow().outbox.stream,
+            welcoming: None,
+            outward: None,
+            aside_told: 0,
             inward: Inward::default(),
             facts_due: false,
             status_due: Instant::NEVER,
@@ -125,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
     async fn run(&mut self, stop: &mut watch::Receiver<bool>) -> Result<std::convert::Infallible, End> {
         let alarm = Alarm::new()?;
         let mut levels = self.duties.agent.store.levels();
-        self.open(levels.borrow_and_update().outbox.stream)?;
+        self.open()?;
         loop {
             loop {
                 let (used, event) = self.session.input(clock::now(), self.pipe.received())?;
@@ -139,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
             }
             while self.pipe.write(OUTPUT_ROOM, |room| self.session.output(clock::now(), room))? > 0 {}
             let now_at = *levels.borrow_and_update();
-            self.duties.speak(&mut self.session, &mut self.pipe, &now_at);
+            self.duties.speak(&mut self.session, &mut self.pipe, &now_at)?;
             let due = self.session.timeout().unwrap_or(Instant::NEVER).min(self.duties.status_due);
             tokio::select! {
                 biased;
@@ -150,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
                         self.session.echo(stream, number);
                     }
                 }
-                loaded = self.duties.outward.load() => loaded?,
+                next = welcomed(&mut self.duties.welcoming) => self.duties.begin(next?)?,
+                loaded = load(&mut self.duties.outward) => loaded?,
                 _ = levels.changed() => {}
                 () = self.duties.agent.identity_news.notified() => self.duties.check_identity()?,
                 () = alarm.until(Some(due)) => {}
@@ -158,14 +167,14 @@ impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
         }
     }
 
-    fn open(&mut self, stream: StreamId) -> Result<(), End> {
+    fn open(&mut self) -> Result<(), End> {
         let agent = self.duties.agent;
         let hello = Hello {
             oldest_version: OLDEST_VERSION,
             newest_version: VERSION,
             kind: ConnectionKind::Control,
             boot: agent.boot,
-            stream,
+            stream: self.duties.named,
             max_frame: MAX_FRAME,
             window: WINDOW,
         };
@@ -196,7 +205,14 @@ struct Duties<'a> {
     server: Server<'a>,
     /// When the welcome came.
     opened: Option<Instant>,
-    outward: Feed,
+    /// The stream that the hello names.
+    named: StreamId,
+    /// The outbox takes note of the welcome.
+    welcoming: Option<Asked<Next>>,
+    /// Once it has.
+    outward: Option<Feed>,
+    /// How many messages that it does not take the server was told of.
+    aside_told: u64,
     inward: Inward,
     facts_due: bool,
     status_due: Instant,
@@ -208,7 +224,8 @@ impl Duties<'_> {
             Event::Welcome(welcome) => self.welcomed(&welcome),
             Event::Message(message) => self.inward.held.push_back(StoredMessage::keep(&message)),
             Event::Echo(echo) => {
-                if let Some(position) = self.outward.echoed(&echo) {
+                let position = self.outward.as_mut().and_then(|outward| outward.echoed(&echo));
+                if let Some(position) = position {
                     self.agent.store.tell(move |queues| queues.outbox.echoed(position));
                 }
             }
@@ -234,9 +251,20 @@ impl Duties<'_> {
         let since = clock::unix_time();
         self.agent.link.send_replace(Link::Connected { server: address.to_owned(), since });
         self.agent.name.send_replace(Some(self.identity.name.clone()));
-        self.outward = Feed::after(first_to_send(&self.agent.store, welcome.archived));
+        let (named, archived, max_frame) = (self.named, welcome.archived, welcome.max_frame);
+        let max_frame = max_frame.max(OPENING_MAX_FRAME);
+        self.welcoming =
+            Some(self.agent.store.ask(move |queues| queues.outbox.welcomed(named, archived, max_frame)));
         self.facts_due = true;
         self.status_due = clock::now();
+    }
+
+    fn begin(&mut self, next: Next) -> Result<(), End> {
+        match next {
+            Next::SendAfter(position) => self.outward = Some(Feed::after(position)),
+            Next::AskAgain => return Err(End::StreamLost),
+        }
+        Ok(())
     }
 
     fn learn(&mut self, endpoints: &Endpoints<'_>) {
@@ -265,52 +293,48 @@ impl Duties<'_> {
         session: &mut Session<Client>,
         pipe: &mut Pipe<S>,
         levels: &Levels,
-    ) {
+    ) -> Result<(), End> {
         if self.opened.is_none() {
-            return;
+            return Ok(());
         }
         let now = clock::now();
         // What does not fit the peer is left out: it is only for people to see.
         if std::mem::take(&mut self.facts_due) {
             let _ = pipe.write(256, |room| session.notice(now, &self.agent.device.facts(), room));
         }
-        if now >= self.status_due {
-            let status = status::read(self.agent.state.path());
+        let aside = levels.outbox.aside_messages;
+        if now >= self.status_due || aside != self.aside_told {
+            self.aside_told = aside;
+            let status = status::read(self.agent.state.path(), aside);
             let _ = pipe.write(1024, |room| session.notice(now, &status, room));
             let interval = self.agent.config.status_interval;
             self.status_due = if interval.is_zero() { Instant::NEVER } else { clock::after(interval) };
         }
         let store = &self.agent.store;
         self.inward.store(store, levels);
-        self.outward.send(session, pipe, levels.outbox.last, |after| {
-            store.ask(move |queues| queues.outbox.after(after, LOAD_MESSAGES, LOAD_BYTES))
-        });
+        let Some(outward) = &mut self.outward else { return Ok(()) };
+        let load = |after| store.ask(move |queues| queues.outbox.after(after, LOAD_MESSAGES, LOAD_BYTES));
+        let sent = outward.send(session, pipe, levels.outbox.last, load);
+        // What does not fit was set aside at the welcome.
+        sent.map_err(|error| End::Broken(io::Error::other(error)))
     }
 }
 
-/// The position after which messages are to be sent to a server that holds those of our stream up to the
-/// number `archived`.
-fn first_to_send(store: &Store, archived: u64) -> u64 {
-    let marks = store.levels().borrow().outbox;
-    let archived = marks.base.saturating_add(archived);
-    if archived > marks.last {
-        // Our state is an older copy. What waits is sent all the same: if the server holds something else
-        // by these numbers it says so, and the rest gets a stream of its own.
-        tracing::warn!("the server holds more of our stream than was ever sent: this state is an older copy");
-        if marks.waiting() == 0 {
-            store.tell(|queues| queues.outbox.change_stream().map(|_| ()));
-        }
-        return marks.echoed;
+/// Waits until the outbox has taken note of the welcome; for ever if there is none. Dropping the future loses nothing.
+async fn welcomed(welcoming: &mut Option<Asked<Next>>) -> Result<Next, QueueError> {
+    let Some(asked) = welcoming else {
+        return std::future::pending().await;
+    };
+    let next = answer(asked).await;
+    *welcoming = None;
+    next
+}
+
+async fn load(outward: &mut Option<Feed>) -> Result<(), QueueError> {
+    match outward {
+        Some(feed) => feed.load().await,
+        None => std::future::pending().await,
     }
-    if archived < marks.echoed {
-        let from = archived.max(marks.first.saturating_sub(1));
-        tracing::warn!(
-            messages = marks.echoed.saturating_sub(from),
-            "the server has lost messages that it had: sending those that are kept again"
-        );
-        return from;
-    }
-    marks.echoed
 }
 
 fn note<E: std::fmt::Display>(result: Result<(), E>) {

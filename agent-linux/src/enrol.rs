@@ -138,9 +138,8 @@ pub async fn enrol(
     let begun = Begun::begin(&state, &invitation.token)?;
     match ask(&invitation, &begun, config).await {
         Ok(identity) => {
-            // What the old server has echoed is of no use to the new one.
             let mut queues = Queues::open(&state, config)?;
-            queues.outbox.change_stream()?;
+            queues.outbox.change_server()?;
             queues.commit()?;
             begun.finish(&state, &identity)?;
             Ok(identity)

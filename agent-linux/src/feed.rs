@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use protocol_core::{
-    message::{Echo, StreamId},
+    message::{Echo, EncodeError, StreamId},
     session::{Role, SendError, Session},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,42 +34,40 @@ pub(crate) struct Feed {
     cursor: u64,
     /// What is being loaded, and the position up to which there was any.
     loading: Option<(Asked<Vec<StoredMessage>>, u64)>,
-    /// A message can't be sent on this connection: said once.
-    is_stuck: bool,
 }
 
 impl Feed {
     /// Begins with the message after the position `cursor`.
     pub(crate) fn after(cursor: u64) -> Self {
-        Self { loaded: VecDeque::new(), sent: VecDeque::new(), cursor, loading: None, is_stuck: false }
+        Self { loaded: VecDeque::new(), sent: VecDeque::new(), cursor, loading: None }
     }
 
     /// Sends what may be sent, and has more loaded by `load` if there is any up to the position `last`.
+    ///
+    /// # Errors
+    /// The peer does not take the next message: it is too large.
     pub(crate) fn send<R: Role, S: AsyncRead + AsyncWrite>(
         &mut self,
         session: &mut Session<R>,
         pipe: &mut Pipe<S>,
         last: u64,
         load: impl FnOnce(u64) -> Asked<Vec<StoredMessage>>,
-    ) {
+    ) -> Result<(), EncodeError> {
         while pipe.unsent() < MOST_UNSENT
             && let Some(message) = self.loaded.front()
         {
             let room = usize::from(MAX_FRAME);
             match pipe.write(room, |room| session.message(clock::now(), &message.wire(), room)) {
                 Ok(_) => self.sent.push_back((message.stream, message.number, message.position)),
-                Err(SendError::Encode(error)) if !self.is_stuck => {
-                    self.is_stuck = true;
-                    tracing::error!(%error, number = message.number, "a message can't be sent, and those behind it wait; raise the peer's max_frame");
-                    return;
-                }
-                Err(_) => return,
+                Err(SendError::Encode(error)) => return Err(error),
+                Err(_) => return Ok(()),
             }
             self.loaded.pop_front();
         }
         if self.loaded.is_empty() && self.loading.is_none() && self.cursor < last {
             self.loading = Some((load(self.cursor), last));
         }
+        Ok(())
     }
 
     /// Waits for messages that are being loaded; for ever if there are none. Dropping the future loses nothing.

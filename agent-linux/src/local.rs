@@ -132,6 +132,8 @@ enum End {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Send(#[from] SendError),
+    #[error("a message is larger than this program takes; give a max_frame of {MAX_FRAME} in the hello")]
+    TooSmall,
 }
 
 impl End {
@@ -142,7 +144,7 @@ impl End {
             Self::Protocol(error) => Some(error.reason()),
             Self::Lost(_) => Some(CloseReason::Silent),
             Self::Queue(QueueError::Conflict) => Some(CloseReason::Conflict),
-            Self::Queue(QueueError::TooLarge { .. }) => Some(CloseReason::ProtocolError),
+            Self::TooSmall | Self::Queue(QueueError::TooLarge { .. }) => Some(CloseReason::ProtocolError),
             Self::Queue(_) | Self::Send(_) => Some(CloseReason::Overloaded),
             Self::Left | Self::Broken(_) => None,
         }
@@ -294,9 +296,10 @@ impl Duties {
             })?;
         }
         if let Some((feed, _)) = &mut self.receiver {
-            feed.send(session, pipe, levels.inbox.last, |after| {
+            let load = |after| {
                 self.agent.store.ask(move |queues| queues.inbox.after(after, LOAD_MESSAGES, LOAD_BYTES))
-            });
+            };
+            feed.send(session, pipe, levels.inbox.last, load).map_err(|_| End::TooSmall)?;
         }
         Ok(())
     }

@@ -1,17 +1,27 @@
 //! Messages to the server, kept on disk until they are echoed, and for a while longer.
 //!
-//! Each message has a position, which only grows. A stream is what positions are counted from: the
-//! message at position `p` has the number `p - base` in the current stream, so that a new stream costs
-//! one row, however much waits.
+//! Each message has a position, which only grows. A stream is what positions are counted from: it begins
+//! after the position `base`, where the one before it ends, and the message at position `p` has the number
+//! `p - base` in it. So a new stream costs one row, however much waits; and which numbers the kept messages
+//! have in older streams stays known, for a server that lost them.
+//!
+//! A message that is larger than the server takes is set aside: its position is negative, and it gets a new one
+//! when the server takes it.
 
 use protocol_core::message::StreamId;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::{
     config::OutboxLimits,
-    queue::{Database, OVERHEAD, QueueError, StoredMessage, from_sql, max_body, take_up_to, to_sql},
+    queue::{
+        Database, MAX_FRAME, OVERHEAD, QueueError, StoredMessage, from_sql, max_body, take_up_to, to_sql,
+    },
     state::StateDirectory,
 };
+
+mod welcome;
+
+pub use welcome::Next;
 
 #[cfg(test)]
 mod tests;
@@ -27,16 +37,23 @@ const SCHEMA: &str = "
         source_number INTEGER NOT NULL
     ) STRICT;
     CREATE UNIQUE INDEX message_source ON message (source, source_number);
+    CREATE TABLE stream (
+        base INTEGER PRIMARY KEY,
+        id INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO stream VALUES (0, random());
     CREATE TABLE mark (
-        stream INTEGER NOT NULL,
-        base INTEGER NOT NULL,
         first INTEGER NOT NULL,
         echoed INTEGER NOT NULL,
         last INTEGER NOT NULL,
+        holes INTEGER NOT NULL,
         waiting_bytes INTEGER NOT NULL,
-        kept_bytes INTEGER NOT NULL
+        kept_bytes INTEGER NOT NULL,
+        max_frame INTEGER NOT NULL,
+        aside_messages INTEGER NOT NULL,
+        aside_bytes INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO mark VALUES (random(), 0, 1, 0, 0, 0, 0);
+    INSERT INTO mark VALUES (1, 0, 0, 0, 0, 0, 16384, 0, 0);
 ";
 
 /// After how many echoed messages this is written down, if nothing else is written before.
@@ -45,39 +62,68 @@ const ECHOES_AT_ONCE: u64 = 256;
 /// Where the outbox stands. Positions count from 1 up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// The stream in use.
+    /// The stream to be named to the server: that of the newest message that was echoed.
     pub stream: StreamId,
-    /// The position before the stream's first message.
-    pub base: u64,
     /// The oldest message kept.
     pub first: u64,
     /// The newest message that was echoed; 0 for none. `first - 1 <= echoed <= last`.
     pub echoed: u64,
     /// The newest message; 0 for none.
     pub last: u64,
+    /// How many positions after `echoed` have no message any longer.
+    pub holes: u64,
     /// The size of the messages after `echoed`, in bytes; at most that, while an echo is not written down.
     pub waiting_bytes: u64,
     /// The size of the messages up to `echoed` that are kept, in bytes.
     pub kept_bytes: u64,
+    /// The largest frame that the server takes, as it said last, header included, in bytes.
+    pub max_frame: u16,
+    /// Messages that are larger than that, and wait until the server takes them.
+    pub aside_messages: u64,
+    /// Their size, in bytes.
+    pub aside_bytes: u64,
 }
 
 impl Marks {
-    /// How many messages wait for their echo.
+    /// How many messages wait for their echo, without those that are too large for the server.
     pub const fn waiting(&self) -> u64 {
-        self.last.saturating_sub(self.echoed)
+        self.last.saturating_sub(self.echoed).saturating_sub(self.holes)
     }
 
+    /// All but the stream.
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let number = |column| row.get(column).map(from_sql);
         Ok(Self {
-            stream: StreamId(number(0)?),
-            base: number(1)?,
-            first: number(2)?,
-            echoed: number(3)?,
-            last: number(4)?,
-            waiting_bytes: number(5)?,
-            kept_bytes: number(6)?,
+            stream: StreamId::default(),
+            first: number(0)?,
+            echoed: number(1)?,
+            last: number(2)?,
+            holes: number(3)?,
+            waiting_bytes: number(4)?,
+            kept_bytes: number(5)?,
+            max_frame: row.get(6)?,
+            aside_messages: number(7)?,
+            aside_bytes: number(8)?,
         })
+    }
+
+    fn write(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        let numbers = [
+            self.first,
+            self.echoed,
+            self.last,
+            self.holes,
+            self.waiting_bytes,
+            self.kept_bytes,
+            u64::from(self.max_frame),
+            self.aside_messages,
+            self.aside_bytes,
+        ];
+        connection.execute(
+            "UPDATE mark SET first = ?1, echoed = ?2, last = ?3, holes = ?4, waiting_bytes = ?5, kept_bytes = ?6,
+                max_frame = ?7, aside_messages = ?8, aside_bytes = ?9",
+            rusqlite::params_from_iter(numbers.map(to_sql)),
+        )
     }
 }
 
@@ -123,17 +169,18 @@ impl Outbox {
     /// # Errors
     /// [`QueueError::TooLarge`], [`QueueError::Full`], [`QueueError::Conflict`], or of the database.
     pub fn put(&mut self, message: &NewMessage) -> Result<u64, QueueError> {
-        let limit = max_body(&message.kind);
-        if message.body.len() > limit {
-            return Err(QueueError::TooLarge { length: message.body.len(), limit });
-        }
         self.begin()?;
         let (source, source_number) = (to_sql(message.source.0.0), to_sql(message.source.1));
         if let Some((position, is_equal)) = self.known(message)? {
             return if is_equal || message.is_named { Ok(position) } else { Err(QueueError::Conflict) };
         }
-        let size = (message.kind.len() + message.body.len()) as u64 + OVERHEAD;
-        let (messages, bytes) = (self.marks.waiting(), self.marks.waiting_bytes);
+        let (length, limit) = (message.body.len(), max_body(&message.kind, self.marks.max_frame));
+        if length > limit {
+            return Err(QueueError::TooLarge { length, limit });
+        }
+        let size = (message.kind.len() + length) as u64 + OVERHEAD;
+        let messages = self.marks.waiting() + self.marks.aside_messages;
+        let bytes = self.marks.waiting_bytes + self.marks.aside_bytes;
         if messages >= self.limits.max_messages || bytes + size > self.limits.max_bytes {
             return Err(QueueError::Full { messages, bytes });
         }
@@ -169,7 +216,8 @@ impl Outbox {
     /// next, or by [`Outbox::write_down_echoes`].
     pub fn echoed(&mut self, position: u64) -> Result<(), QueueError> {
         self.echoed = self.echoed.max(position);
-        if self.echoed.saturating_sub(self.marks.echoed) >= ECHOES_AT_ONCE {
+        // Over a hole, only what is written down is counted right.
+        if self.marks.holes > 0 || self.echoed.saturating_sub(self.marks.echoed) >= ECHOES_AT_ONCE {
             self.begin()?;
         }
         Ok(())
@@ -198,17 +246,17 @@ impl Outbox {
         messages: usize,
         bytes: u64,
     ) -> Result<Vec<StoredMessage>, QueueError> {
-        let marks = self.marks()?;
         self.database.with(|connection| {
-            let sql = "SELECT position, time, kind, body FROM message WHERE position > ?1 ORDER BY position";
+            let sql = "SELECT position, time, kind, body, id, base FROM message
+                JOIN stream ON base = (SELECT max(base) FROM stream WHERE base < position)
+                WHERE position > ?1 ORDER BY position";
             let mut statement = connection.prepare(sql)?;
-            // Messages of an older stream have no number in this one.
-            let found = statement.query_map([to_sql(after.max(marks.base))], |row| {
+            let found = statement.query_map([to_sql(after)], |row| {
                 let position = from_sql(row.get(0)?);
                 Ok(StoredMessage {
                     position,
-                    stream: marks.stream,
-                    number: position - marks.base,
+                    stream: StreamId(from_sql(row.get(4)?)),
+                    number: position.saturating_sub(from_sql(row.get(5)?)),
                     time: from_sql(row.get(1)?),
                     kind: row.get(2)?,
                     body: row.get(3)?,
@@ -225,11 +273,32 @@ impl Outbox {
     pub fn change_stream(&mut self) -> Result<Marks, QueueError> {
         self.begin()?;
         self.write_echoes()?;
-        let stream =
-            self.database.with(|connection| connection.query_row("SELECT random()", [], |row| row.get(0)))?;
-        self.marks.stream = StreamId(from_sql(stream));
-        self.marks.base = self.marks.echoed;
+        self.begin_stream()?;
         Ok(self.marks)
+    }
+
+    /// Forgets what an earlier server has echoed, and what it takes: from now on there is another one.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn change_server(&mut self) -> Result<(), QueueError> {
+        self.begin()?;
+        self.write_echoes()?;
+        self.keep_from(self.marks.echoed + 1)?;
+        self.marks.kept_bytes = 0;
+        self.database.with(|connection| connection.execute("DELETE FROM stream", []))?;
+        self.begin_stream()?;
+        self.fit(MAX_FRAME, 0)
+    }
+
+    fn begin_stream(&mut self) -> Result<(), QueueError> {
+        let base = to_sql(self.marks.echoed);
+        self.marks.stream = self.database.with(|connection| {
+            connection.execute("DELETE FROM stream WHERE base >= ?1", [base])?;
+            connection.execute("INSERT INTO stream VALUES (?1, random())", [base])?;
+            named_stream(connection, from_sql(base))
+        })?;
+        Ok(())
     }
 
     /// Where the outbox stands, echoes that are not written down included.
@@ -242,7 +311,11 @@ impl Outbox {
             // Another process may have written, or the directory been restored: what it says holds.
             self.echoed = self.echoed.min(self.marks.last);
         }
-        let mut marks = Marks { echoed: self.marks.echoed.max(self.echoed), ..self.marks };
+        let mut marks = self.marks;
+        if self.has_unwritten_echoes() {
+            marks.echoed = self.echoed;
+            marks.stream = self.database.with(|connection| named_stream(connection, marks.echoed))?;
+        }
         if marks.waiting() == 0 {
             marks.waiting_bytes = 0;
         }
@@ -259,21 +332,7 @@ impl Outbox {
         }
         self.write_echoes()?;
         let marks = self.marks;
-        self.database.with(|connection| {
-            let numbers = [
-                marks.stream.0,
-                marks.base,
-                marks.first,
-                marks.echoed,
-                marks.last,
-                marks.waiting_bytes,
-                marks.kept_bytes,
-            ];
-            connection.execute(
-                "UPDATE mark SET stream = ?1, base = ?2, first = ?3, echoed = ?4, last = ?5, waiting_bytes = ?6, kept_bytes = ?7",
-                rusqlite::params_from_iter(numbers.map(to_sql)),
-            )
-        })?;
+        self.database.with(|connection| marks.write(connection))?;
         self.database.commit()
     }
 
@@ -301,33 +360,54 @@ impl Outbox {
         if to <= from {
             return Ok(());
         }
-        let size = self.database.with(|connection| size_between(connection, from, to))?;
+        let (count, size) = self.database.with(|connection| between(connection, from, to))?;
         self.marks.echoed = to;
+        self.marks.holes = self.marks.holes.saturating_sub((to - from).saturating_sub(count));
         self.marks.waiting_bytes = self.marks.waiting_bytes.saturating_sub(size);
         self.marks.kept_bytes += size;
         let (marks, limits) = (self.marks, self.limits);
         let (first, dropped) = self.database.with(|connection| first_to_keep(connection, &marks, &limits))?;
         if first > marks.first {
-            let sql = "DELETE FROM message WHERE position < ?1";
-            self.database.with(|connection| connection.execute(sql, [to_sql(first)]))?;
-            self.marks.first = first;
+            self.keep_from(first)?;
             self.marks.kept_bytes = marks.kept_bytes.saturating_sub(dropped);
         }
         Ok(())
     }
+
+    /// Drops the messages before `first`, and the streams that then have none.
+    fn keep_from(&mut self, first: u64) -> Result<(), QueueError> {
+        self.marks.first = first;
+        self.database.with(|connection| {
+            let first = [to_sql(first)];
+            connection.execute("DELETE FROM message WHERE position > 0 AND position < ?1", first)?;
+            connection.execute(
+                "DELETE FROM stream WHERE base < (SELECT max(base) FROM stream WHERE base < ?1)",
+                first,
+            )
+        })?;
+        Ok(())
+    }
+}
+
+/// The stream of the newest message that was `echoed`; of the first that will be, if none is known.
+fn named_stream(connection: &Connection, echoed: u64) -> rusqlite::Result<StreamId> {
+    let sql = "SELECT coalesce((SELECT id FROM stream WHERE base < ?1 ORDER BY base DESC LIMIT 1),
+        (SELECT id FROM stream ORDER BY base LIMIT 1))";
+    connection.query_row(sql, [to_sql(echoed)], |row| row.get(0)).map(from_sql).map(StreamId)
 }
 
 fn read_marks(connection: &Connection) -> rusqlite::Result<Marks> {
-    let sql = "SELECT stream, base, first, echoed, last, waiting_bytes, kept_bytes FROM mark";
-    connection.query_row(sql, [], Marks::read)
+    let sql = "SELECT first, echoed, last, holes, waiting_bytes, kept_bytes, max_frame, aside_messages, aside_bytes FROM mark";
+    let marks = connection.query_row(sql, [], Marks::read)?;
+    Ok(Marks { stream: named_stream(connection, marks.echoed)?, ..marks })
 }
 
-/// The size of the messages after `after` up to `to`, in bytes.
-fn size_between(connection: &Connection, after: u64, to: u64) -> rusqlite::Result<u64> {
-    let sql = "SELECT coalesce(sum(length(kind) + length(body) + ?3), 0) FROM message WHERE position > ?1 AND position <= ?2";
-    connection
-        .query_row(sql, params![to_sql(after), to_sql(to), to_sql(OVERHEAD)], |row| row.get(0))
-        .map(from_sql)
+/// How many messages there are after `after` up to `to`, and their size in bytes.
+fn between(connection: &Connection, after: u64, to: u64) -> rusqlite::Result<(u64, u64)> {
+    let sql = "SELECT count(*), coalesce(sum(length(kind) + length(body) + ?3), 0) FROM message
+        WHERE position > ?1 AND position <= ?2";
+    let values = params![to_sql(after), to_sql(to), to_sql(OVERHEAD)];
+    connection.query_row(sql, values, |row| Ok((from_sql(row.get(0)?), from_sql(row.get(1)?))))
 }
 
 /// The oldest echoed message that need be kept, and the size of those before it.
@@ -337,7 +417,7 @@ fn first_to_keep(
     limits: &OutboxLimits,
 ) -> rusqlite::Result<(u64, u64)> {
     let (mut first, mut dropped) = (marks.first, 0);
-    let sql = "SELECT length(kind) + length(body) + ?2 FROM message WHERE position >= ?1 ORDER BY position";
+    let sql = "SELECT position, length(kind) + length(body) + ?2 FROM message WHERE position >= ?1 ORDER BY position";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params![to_sql(marks.first), to_sql(OVERHEAD)])?;
     while first <= marks.echoed
@@ -345,8 +425,13 @@ fn first_to_keep(
             || marks.kept_bytes.saturating_sub(dropped) > limits.keep_bytes)
     {
         let Some(row) = rows.next()? else { break };
-        dropped += from_sql(row.get(0)?);
-        first += 1;
+        let position = from_sql(row.get(0)?);
+        if position > marks.echoed {
+            first = marks.echoed + 1;
+            break;
+        }
+        dropped += from_sql(row.get(1)?);
+        first = position + 1;
     }
     Ok((first, dropped))
 }

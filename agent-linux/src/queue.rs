@@ -15,18 +15,18 @@ pub const OVERHEAD: u64 = 64;
 /// The largest frame that the agent sends and takes, header included, in bytes.
 pub const MAX_FRAME: u16 = 16 * 1024;
 
-/// What a `MESG` frame holds at most beside kind and body: header, stream, number, time, and two lengths.
-const FRAME_OVERHEAD: usize = 8 + 8 + 10 + 8 + 1 + 3;
+/// What a `MESG` frame holds at most beside kind and body, in bytes.
+pub(crate) const FRAME_OVERHEAD: usize = Message::OVERHEAD;
 
-/// The largest body of a message of this kind, in bytes.
-pub fn max_body(kind: &str) -> usize {
-    (usize::from(MAX_FRAME) - FRAME_OVERHEAD).saturating_sub(kind.len())
+/// The largest body, in bytes, of a message of this kind to a peer that takes frames of `max_frame` bytes.
+pub fn max_body(kind: &str, max_frame: u16) -> usize {
+    usize::from(max_frame).saturating_sub(FRAME_OVERHEAD + kind.len())
 }
 
 /// A message in a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Its place in this agent's queue, from 1 up, without gaps.
+    /// Its place in this agent's queue, from 1 up.
     pub position: u64,
     /// The stream it is sent in.
     pub stream: StreamId,
@@ -89,7 +89,9 @@ pub enum QueueError {
     )]
     Conflict,
     /// The message does not fit a frame.
-    #[error("the message's body has {length} bytes, and a message takes {limit}; send it in parts")]
+    #[error(
+        "the message's body has {length} bytes, and {limit} are the most that may go to this server; send it in parts"
+    )]
     TooLarge {
         /// The body's length, in bytes.
         length: usize,

@@ -191,7 +191,6 @@ async fn change_stream(agent: &Agent) {
     let mut changed = agent.store.ask(|queues| queues.outbox.change_stream());
     match answer(&mut changed).await {
         Ok(marks) => tracing::warn!(
-            stream = %marks.stream,
             messages = marks.waiting(),
             "the server holds other messages by our numbers (an older copy of this state came back?): what waits is sent in a new stream"
         ),
@@ -263,7 +262,7 @@ impl Attempt {
         match self {
             Self::NotEnrolled => None,
             Self::Unusable(_) | Self::NoTls(_) => Some(DAMAGED_WAIT),
-            Self::Ended(End::Enrolled, _) => Some(Duration::ZERO),
+            Self::Ended(End::Enrolled | End::StreamLost, _) => Some(Duration::ZERO),
             Self::Ended(End::Closed { reason, retry_after, .. }, _) => {
                 let asked = Duration::from_secs(u64::from(*retry_after)).min(LONGEST_WAIT);
                 let is_refused =

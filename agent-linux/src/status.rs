@@ -10,9 +10,9 @@ const TEMPERATURE: &str = "/sys/class/thermal/thermal_zone0/temp";
 /// Where a Raspberry Pi tells whether it slows down, as hexadecimal bits.
 const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
 
-/// Reads how the device is doing; `state` is on the disk whose free space counts. What this system does
-/// not tell is left out.
-pub fn read(state: &Path) -> Status<'static> {
+/// Reads how the device is doing; `state` is on the disk whose free space counts, and `too_large` messages wait
+/// that the server does not take. What this system does not tell is left out.
+pub fn read(state: &Path, too_large: u64) -> Status<'static> {
     let system = rustix::system::sysinfo();
     let free_disk = rustix::fs::statvfs(state).ok().map(|disk| (disk.f_bavail * disk.f_frsize) as f64);
     let readings = [
@@ -21,6 +21,7 @@ pub fn read(state: &Path) -> Status<'static> {
         ("disk-free-bytes", free_disk),
         ("cpu-temperature-celsius", number(&text(TEMPERATURE)).map(|thousandths| thousandths / 1000.0)),
         ("throttled-bits", bits(&text(THROTTLED))),
+        ("messages-too-large", (too_large > 0).then_some(too_large as f64)),
     ];
     let readings = readings
         .into_iter()
@@ -52,12 +53,13 @@ mod tests {
 
     #[test]
     fn this_machine_tells_how_it_is() {
-        let status = read(Path::new("/"));
+        let status = read(Path::new("/"), 3);
         assert!(status.uptime > 0);
         let value =
             |name| status.readings.iter().find(|reading| reading.name.as_str() == name).unwrap().value;
         assert!(value("memory-available-bytes") > 1e6);
         assert!(value("disk-free-bytes") > 0.0);
+        assert!((value("messages-too-large") - 3.0).abs() < 0.1);
         assert!((0.0..1e4).contains(&value("load-1-minute")));
     }
 

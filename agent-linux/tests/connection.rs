@@ -118,11 +118,18 @@ fn a_conflict_moves_what_waits_to_a_new_stream() {
     }
     peer.message();
     peer.close(CloseReason::Conflict, 0);
-    let (mut peer, after) = server.open(0);
-    assert_ne!(before.stream, after.stream);
+    let (mut peer, after) = server.open(2);
     assert_eq!(before.boot, after.boot);
-    assert_eq!(peer.message(), (after.stream, 1, b"two".to_vec()));
-    assert_eq!(peer.message(), (after.stream, 2, b"three".to_vec()));
+    assert_eq!(before.stream, after.stream, "the newest that was echoed is of the old stream");
+    let (stream, number, body) = peer.message();
+    assert_ne!(stream, before.stream);
+    assert_eq!((number, body), (1, b"two".to_vec()));
+    assert_eq!(peer.message(), (stream, 2, b"three".to_vec()));
+    peer.echo(stream, 2);
+    until("the echo", || device.status()["outbox"]["messages"] == 0);
+    drop(peer);
+    let (_, last) = server.open(2);
+    assert_eq!(last.stream, stream);
 }
 
 #[test]

@@ -457,6 +457,12 @@ const fn text(max: usize) -> usize {
     max.saturating_add(if max < 0x80 { 1 } else { 2 })
 }
 
+impl Message<'_> {
+    /// What its frame holds at most beside kind and body, in bytes: header, stream, number, time, two lengths.
+    #[allow(clippy::arithmetic_side_effects, reason = "the compiler checks constants")]
+    pub const OVERHEAD: usize = HEADER_LENGTH + FIXED + U64 + FIXED + 1 + U16;
+}
+
 bodies! {
     Hello => HELLO, 1 + 1 + U16 + FIXED + FIXED + U16 + WINDOW;
     Welcome<'_> => WELCOME, 1 + U32 + U32 + U16 + WINDOW + FIXED + U64 + FIXED + text(63);

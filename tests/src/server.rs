@@ -100,11 +100,21 @@ impl Server {
     }
 
     fn prepared(directory: TempDir, data: PathBuf, more: &str) -> io::Result<Self> {
+        let server =
+            Self { directory, data, listen: ANY_PORT, classic: None, advertise: None, process: None };
+        server.configure(more)?;
+        Ok(server)
+    }
+
+    /// Writes its configuration, with these lines more, for its next start.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn configure(&self, more: &str) -> io::Result<()> {
         let (interval, timeout) = (INTERVAL.as_millis(), TIMEOUT.as_millis());
         let keep_alive =
             format!("keep-alive.interval = \"{interval}ms\"\nkeep-alive.timeout = \"{timeout}ms\"\n");
-        fs::write(directory.path().join("server.toml"), keep_alive + more)?;
-        Ok(Self { directory, data, listen: ANY_PORT, classic: None, advertise: None, process: None })
+        fs::write(self.directory.path().join("server.toml"), keep_alive + more)
     }
 
     /// Starts it again, on the ports that it had, and waits until it is ready.

@@ -16,6 +16,7 @@ use holdfast_tests::{
 };
 use protocol_core::message::StreamId;
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// What a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(4);
@@ -265,5 +266,82 @@ fn a_restored_agent_is_a_conflict_and_loses_nothing() -> io::Result<()> {
     server.wait_online("card", true);
     agent.send("four");
     wait::until("it goes on", || server.archived("card").len(), |count| *count == 5);
+    Ok(())
+}
+
+#[test]
+fn a_database_from_before_a_conflict_gets_again_what_was_echoed_before_it() -> io::Result<()> {
+    let mut server = Server::start()?;
+    let mut agent = Agent::start(&server, "card")?;
+    let archived = |server: &Server, expected: &[&str]| {
+        wait::until("it is archived", || server.archived("card"), |all| *all == expected);
+    };
+    agent.send("one");
+    archived(&server, &["one"]);
+    server.terminate();
+    let backup = tempfile::tempdir()?;
+    files::copy(server.data(), backup.path())?;
+    server.run()?;
+    agent.send("two");
+    archived(&server, &["one", "two"]);
+    agent.terminate();
+    let older = agent.cloned()?;
+    agent.run()?;
+    agent.send("three");
+    archived(&server, &["one", "two", "three"]);
+    agent.kill();
+    agent.restore(&older)?;
+    agent.send("three, another");
+    agent.run()?;
+    archived(&server, &["one", "two", "three", "three, another"]);
+    server.wait_event("message-conflict", |event| event["device"] == "card");
+
+    // The server knows nothing of the new stream, and not all of the old one.
+    server.kill();
+    fs::remove_dir_all(server.data())?;
+    files::copy(backup.path(), server.data())?;
+    server.run()?;
+    archived(&server, &["one", "two", "three, another"]);
+    agent.send("after");
+    archived(&server, &["one", "two", "three, another", "after"]);
+    Ok(())
+}
+
+#[test]
+fn a_message_larger_than_the_server_takes_holds_up_no_other() -> io::Result<()> {
+    let mut server = Server::start()?;
+    let agent = Agent::start(&server, "verbose")?;
+    let large = "x".repeat(2_000);
+    let archived = |server: &Server, expected: &[&str]| {
+        wait::until("it is archived", || server.archived("verbose"), |all| *all == expected);
+    };
+    let shown = |server: &Server| {
+        server.device("verbose").map(|device| device["status"]["messages-too-large"].clone())
+    };
+    let too_large = || {
+        let status: Value = serde_json::from_str(&agent.tell(&["status", "--json"])).unwrap_or_default();
+        status["outbox"]["too_large"].clone()
+    };
+    server.terminate();
+    for text in ["one", &large, "two"] {
+        agent.send(text);
+    }
+    server.configure("limits.max-frame = 1024\n")?;
+    server.run()?;
+    archived(&server, &["one", "two"]);
+    assert_eq!(too_large(), 1);
+    assert!(agent.tell(&["status"]).contains("limits.max-frame"));
+    wait::until("the server is told", || shown(&server), |shown| *shown == Some(1.0.into()));
+    let refused = agent.command(&["send", &large], PATIENCE)?;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("982 are the most that may go to this server; send it in parts"), "{words}");
+
+    server.terminate();
+    server.configure("")?;
+    server.run()?;
+    archived(&server, &["one", "two", &large]);
+    assert_eq!(too_large(), 0);
+    wait::until("the server is told", || shown(&server), |shown| *shown == Some(Value::Null));
     Ok(())
 }

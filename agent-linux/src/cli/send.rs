@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     local_client::{LocalClient, LocalError},
     outbox::{NewMessage, Outbox},
-    queue::{QueueError, max_body},
+    queue::{MAX_FRAME, QueueError, max_body},
     state::StateDirectory,
 };
 
@@ -88,7 +88,7 @@ fn source(id: Option<&str>) -> Result<StreamId, CliError> {
 }
 
 fn read_body(send: &Send) -> Result<Vec<u8>, CliError> {
-    let limit = max_body(&send.kind);
+    let limit = max_body(&send.kind, MAX_FRAME);
     let mut body = send.text.as_bytes().to_vec();
     if body == b"-" {
         body.clear();

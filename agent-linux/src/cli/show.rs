@@ -74,6 +74,10 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         let (messages, bytes) = (&status[queue]["messages"], &status[queue]["bytes"]);
         lines.push((queue, format!("{messages} messages ({bytes} bytes) {what}")));
     }
+    if let Some(count @ 1..) = status["outbox"]["too_large"].as_u64() {
+        let what = "larger than the server takes; they wait until its limits.max-frame is raised";
+        lines.push(("too large", format!("{count} messages are {what}")));
+    }
     lines.push(("version", text("version")));
     lines
 }
