@@ -116,9 +116,10 @@ impl Process {
     /// It does not within `patience`; the message holds what it printed.
     #[track_caller]
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {
-        wait::find(patience, || self.ended()).unwrap_or_else(|| {
-            panic!("process {} did not end within {patience:?}; it printed {}", self.id(), self.printed())
-        })
+        let Some(status) = wait::find(patience, || self.ended()) else {
+            panic!("process {} did not end within {patience:?}; it printed {}", self.id(), self.printed());
+        };
+        status
     }
 }
 

@@ -294,9 +294,10 @@ impl Server {
     #[track_caller]
     pub fn wait_event(&self, kind: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let found = wait::find(PATIENCE, || self.events(kind).into_iter().find(|event| is_it(event)));
-        found.unwrap_or_else(|| {
-            panic!("no such {kind}; there are {:#?}", self.api().list("/events").unwrap_or_default())
-        })
+        let Some(found) = found else {
+            panic!("no such {kind}; there are {:#?}", self.api().list("/events").unwrap_or_default());
+        };
+        found
     }
 
     /// The bodies of all messages that were archived from a device, in their order.

@@ -43,7 +43,11 @@ pub fn until<T: Debug>(what: &str, mut look: impl FnMut() -> T, is_good: impl Fn
             }
         }
     });
-    found.unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain until {what}; in the end it was {last:#?}"))
+    // Not within a closure: the place that is told is that of the caller.
+    let Some(found) = found else {
+        panic!("waited {PATIENCE:?} in vain until {what}; in the end it was {last:#?}");
+    };
+    found
 }
 
 /// Waits until `look` says yes.
