@@ -95,9 +95,9 @@ pub(super) fn schedule(seed: u64, length: Duration, agents: usize) -> Vec<Fault>
         }
         let kind = random_kind(&mut random, agents);
         let storm_end = (at - into_cycle + STORM).min(length);
-        // Most are short; some of the devices' are longer than it takes to be noticed.
+        // Most are short; some are longer than it takes to be noticed.
         let lasting = match random.between(0, 3) {
-            0 if kind.place() != SERVER => random.between(2_500, 6_500),
+            0 => random.between(2_500, 6_500),
             _ => random.between(50, 1_000),
         };
         let until = if kind.lasts() { (at + Duration::from_millis(lasting)).min(storm_end) } else { at };
