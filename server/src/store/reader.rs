@@ -17,12 +17,12 @@ const CONNECTIONS: usize = 4;
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::default(), turns: Semaphore::new(CONNECTIONS) }
+        Self { path: path.to_owned(), idle: Mutex::default(), turns: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
     /// Runs a query on a thread where it may block.
@@ -31,11 +31,13 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let readers = Arc::clone(&self);
-        let _turn = readers.turns.acquire().await.map_err(|_| StoreError::Closed)?;
-        tokio::task::spawn_blocking(move || self.read_here(query))
-            .await
-            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            // Whoever asked may stop waiting; the turn lasts as long as the reading does.
+            let _turn = turn;
+            self.read_here(query)
+        });
+        reading.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 
     /// Runs a query on this thread.
@@ -53,8 +55,9 @@ impl Readers {
         };
         let result = snapshot(&connection, query);
         let sound = result.as_ref().err().is_none_or(|error| error.reach() == Reach::Operation);
-        if sound && connection.is_autocommit() {
-            self.lock().push(connection);
+        let mut idle = self.lock();
+        if sound && connection.is_autocommit() && idle.len() < CONNECTIONS {
+            idle.push(connection);
         }
         result
     }
@@ -79,4 +82,44 @@ fn snapshot<T>(
     let result = query(connection);
     connection.prepare_cached("ROLLBACK")?.execute(())?;
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::{CONNECTIONS, Readers};
+    use crate::store::connect;
+
+    /// Longer than anything takes here: only a failing test waits so long.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_reading_keeps_its_turn_when_nobody_waits_for_it_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("holdfast.db");
+        connect::begin(&path).unwrap();
+        let readers = Arc::new(Readers::new(&path));
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Arc::new(std::sync::Mutex::new(ended));
+        for _ in 0..CONNECTIONS {
+            let (began, beginning) = tokio::sync::oneshot::channel();
+            let ended = Arc::clone(&ended);
+            let reading = tokio::spawn(Arc::clone(&readers).read(move |_| {
+                let _ = began.send(());
+                let _ = ended.lock().unwrap().recv();
+                Ok(())
+            }));
+            timeout(PATIENCE, beginning).await.unwrap().unwrap();
+            reading.abort();
+            assert!(reading.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!(readers.turns.available_permits(), 0, "they are still reading");
+        drop(end);
+        let all = u32::try_from(CONNECTIONS).unwrap();
+        drop(timeout(PATIENCE, readers.turns.acquire_many(all)).await.unwrap().unwrap());
+        assert!(readers.lock().len() <= CONNECTIONS);
+    }
 }
