@@ -140,7 +140,7 @@ impl Metrics {
         self.connections.get_or_create(&label("kind", kind)).inc();
     }
 
-    /// A peer was turned away.
+    /// A peer was turned away; the reason is one of ours, of which there are few, and never what a peer said.
     pub fn refused(&self, reason: &str) {
         self.refused.get_or_create(&label("reason", reason)).inc();
     }

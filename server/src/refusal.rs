@@ -35,13 +35,16 @@ impl Refusal {
         Self { event, reason, detail: detail.into(), address, key: None, device: None, original: None }
     }
 
-    /// Writes it down. The store leaves out most of a storm.
+    /// Writes it down. Most of a storm is left out, here as in the log.
     pub async fn record(&self, store: &Store) {
-        let device = self.device.as_ref().map(|device| device.name.as_str());
-        tracing::info!(address = %self.address, reason = %self.reason, detail = self.detail, device, "refused");
+        let reason = match self.reason {
+            // We say no other: whatever it is, it is not to make a metric of its own.
+            CloseReason::Other(_) => "other".to_owned(),
+            known => known.to_string(),
+        };
         let mut event = NewEvent::new(self.event)
             .address(self.address.ip())
-            .detail("reason", self.reason.to_string())
+            .detail("reason", reason)
             .detail("text", self.detail.as_str());
         if let Some(key) = self.key {
             event = event.detail("key", key.to_string());
@@ -52,7 +55,11 @@ impl Refusal {
         if let Some(original) = self.original {
             event = event.detail("original", original.ip().to_canonical().to_string());
         }
-        if let Err(error) = store.record_refusal(event).await {
+        let party = self.device.as_ref().map(|device| device.id);
+        let Some(event) = store.limit_refusal(party, event) else { return };
+        let device = self.device.as_ref().map(|device| device.name.as_str());
+        tracing::info!(address = %self.address, reason = %self.reason, detail = self.detail, device, "refused");
+        if let Err(error) = store.record(event).await {
             tracing::error!(%error, "a refusal could not be recorded");
         }
     }

@@ -114,6 +114,26 @@ fn strangers_do_not_take_the_place_of_devices() -> io::Result<()> {
 }
 
 #[test]
+fn whoever_finds_no_place_leaves_an_event() -> io::Result<()> {
+    let server = Server::configured("[limits]\nconnections = 1\n", None)?;
+    let mut agent = Agent::start(&server, "bystander")?;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(server.address())?;
+        time_to_end(&mut stream)?;
+    }
+    let refused = server.wait_event("connection-refused", |event| event["detail"]["reason"] == "overloaded");
+    assert!(refused["address"] == "127.0.0.1" && refused["device"].is_null(), "{refused:#}");
+    assert!(server.events("connection-refused").len() < 20, "not each is written down");
+    let logged = server.log().lines().filter(|line| line.contains("connections are open")).count();
+    assert!((1..20).contains(&logged), "nor told: {logged}");
+    // The place is free when the one who had it is gone.
+    agent.terminate();
+    agent.run()?;
+    server.wait_online("bystander", true);
+    Ok(())
+}
+
+#[test]
 fn garbage_of_thousands_is_bounded() -> io::Result<()> {
     const THREADS: u64 = 4;
     let each = if std::env::var_os("HOLDFAST_SLOW").is_some() { 10_000 } else { 750 };

@@ -11,7 +11,7 @@ use holdfast_tests::{
 };
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{Echo, Facts, Hello, Kind, Message, StreamId, Text, Welcome, decode},
+    message::{Close, Echo, Facts, Hello, Kind, Message, StreamId, Text, Welcome, decode},
     tag::Tag,
 };
 use serde_json::Value;
@@ -87,6 +87,43 @@ fn strangers_and_the_revoked_are_told_so() -> io::Result<()> {
     let closed = key.enrol(&scene.server.invite(&["--name", "again"]))?;
     assert_eq!(closed.tag, Tag::CLOSE, "{closed:?}");
     scene.assert_undisturbed();
+    Ok(())
+}
+
+/// What strangers do at will takes nothing away from what is known of devices.
+#[test]
+fn a_storm_of_strangers_hides_no_device() -> io::Result<()> {
+    let scene = Scene::new()?;
+    let key = scene.key("lost")?;
+    scene.server.tell(&["revoke", "lost"]);
+    // From the same network as the device, and more than are written down.
+    for _ in 0..20 {
+        assert_eq!(say(&scene.server, &Key::new(), b"nonsense")?.reason, CloseReason::ProtocolError);
+    }
+    assert!(scene.server.events("connection-refused").len() < 20);
+    assert_eq!(say(&scene.server, &key, &frame_of(&hello()))?.reason, CloseReason::Revoked);
+    let refused = scene.server.wait_event("connection-refused", |event| reason(event) == "revoked");
+    assert_eq!(refused["device"], "lost", "{refused:#}");
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+/// Whoever goes by itself was not turned away, and its reasons are not ours.
+#[test]
+fn a_peer_that_leaves_before_its_hello_is_not_refused() -> io::Result<()> {
+    let scene = Scene::new()?;
+    for reason in [CloseReason::Revoked, CloseReason::Other(31_337)] {
+        let mut device = Device::connect(scene.server.address(), FRAMED, &Key::new())?;
+        device.write(b"PING")?;
+        device.send(&Close { reason, retry_after: 0, detail: Text::shortened("so there") })?;
+        while let Some(received) = device.receive()? {
+            assert_eq!(received.tag, Tag::PONG, "it is told nothing");
+        }
+    }
+    // What comes later is written down later.
+    assert_eq!(say(&scene.server, &Key::new(), b"nonsense")?.reason, CloseReason::ProtocolError);
+    scene.server.wait_event("connection-refused", |event| reason(event) == "protocol-error");
+    assert_eq!(scene.server.events("connection-refused").len(), 1);
     Ok(())
 }
 

@@ -20,8 +20,6 @@ pub(crate) enum End {
     Told(Farewell),
     /// The peer ended it, and told us why.
     Left {
-        /// The peer's reason.
-        reason: CloseReason,
         /// The peer's words.
         detail: String,
     },
@@ -36,7 +34,7 @@ pub(crate) enum End {
 impl End {
     /// The peer ended it.
     pub(super) fn left(close: &Close<'_>) -> Self {
-        Self::Left { reason: close.reason, detail: close.detail.as_str().to_owned() }
+        Self::Left { detail: close.detail.as_str().to_owned() }
     }
 
     /// The store does not do what is needed now.
@@ -78,14 +76,14 @@ impl End {
         }
     }
 
-    /// Why a peer is refused that never came to have a session.
-    pub(super) fn refusal(&self) -> CloseReason {
+    /// Why a peer is refused that never came to have a session; nothing if it went by itself, whatever reason it gave.
+    pub(super) fn refusal(&self) -> Option<CloseReason> {
         match self {
-            Self::Told(farewell) => farewell.reason,
-            Self::Left { reason, .. } => *reason,
-            Self::Protocol(error) => error.reason(),
-            Self::Lost(_) | Self::Wire(WireError::NotReading) => CloseReason::Silent,
-            Self::Wire(_) => CloseReason::Finished,
+            Self::Told(farewell) => Some(farewell.reason),
+            Self::Left { .. } => None,
+            Self::Protocol(error) => Some(error.reason()),
+            Self::Lost(_) | Self::Wire(WireError::NotReading) => Some(CloseReason::Silent),
+            Self::Wire(_) => Some(CloseReason::Finished),
         }
     }
 

@@ -61,9 +61,8 @@ where
             .await;
         }
         Err(refused) => {
-            let refusal = refused.refusal(key, address);
             Box::pin(async {
-                tokio::join!(refusal.record(&host.store), say_farewell(&mut wire, &refused.end))
+                tokio::join!(refused.record(host, key, address), say_farewell(&mut wire, &refused.end))
             })
             .await;
         }

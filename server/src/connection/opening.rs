@@ -52,16 +52,18 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn refusal(&self, key: Pin, address: SocketAddr) -> Refusal {
-        Refusal {
-            event: self.event,
-            reason: self.end.refusal(),
-            detail: self.end.detail(),
-            address,
-            key: Some(key),
-            device: self.device.clone(),
-            original: self.original,
-        }
+    /// Writes down that the peer was turned away, unless it went by itself.
+    pub(super) async fn record(&self, host: &Host, key: Pin, address: SocketAddr) {
+        let detail = self.end.detail();
+        let Some(reason) = self.end.refusal() else {
+            tracing::debug!(%address, detail, "a peer left before it was welcome");
+            return;
+        };
+        let device = self.device.clone();
+        let key = Some(key);
+        let refusal =
+            Refusal { event: self.event, reason, detail, address, key, device, original: self.original };
+        refusal.record(&host.store).await;
     }
 }
 

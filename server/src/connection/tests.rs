@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     clock,
     config::{Config, Overrides},
+    event::EventRow,
     host::Host,
     mailbox::{Farewell, Mailbox},
     store::{
@@ -58,6 +59,20 @@ async fn enrol(host: &Host, key: Pin) -> DeviceId {
     let facts = Facts { host_name: Some("pi".to_owned()), ..Facts::default() };
     let enrolment = Enrolment { token_hash: key.0, key: key.0, facts, address: address().ip() };
     host.store.enrol(enrolment).await.unwrap().unwrap().device
+}
+
+/// The events of this kind, once there is one: the peer does not wait until it is recorded.
+async fn recorded(host: &Host, kind: &str) -> Vec<EventRow> {
+    let looking = timeout(PATIENCE, async {
+        loop {
+            let mut events = host.store.events(EventFilter::default()).await.unwrap();
+            events.retain(|event| event.kind == kind);
+            if !events.is_empty() {
+                return events;
+            }
+        }
+    });
+    looking.await.unwrap_or_else(|_| panic!("there is no {kind}"))
 }
 
 fn hello(boot: u64) -> Hello {
@@ -354,8 +369,7 @@ async fn a_clone_is_refused_while_the_original_answers() {
         (original, event)
     });
     clone.closed(CloseReason::Clone).await;
-    let events = host.store.events(EventFilter::default()).await.unwrap();
-    assert!(events.iter().any(|event| event.kind == "clone-refused"), "{events:?}");
+    recorded(&host, "clone-refused").await;
     assert_eq!(host.registry.count(), 1, "the original is undisturbed");
     answering.abort();
 }
@@ -394,9 +408,8 @@ async fn of_two_starts_at_the_same_moment_one_is_refused_as_the_clone() {
     let staying = if welcomed[0] { one_ended } else { two_ended };
     assert!(!staying.is_finished(), "nothing replaces it");
     staying.abort();
-    let events = host.store.events(EventFilter::default()).await.unwrap();
-    let clone: Vec<_> = events.iter().filter(|event| event.kind == "clone-refused").collect();
-    assert_eq!(clone.len(), 1, "{events:?}");
+    let clone = recorded(&host, "clone-refused").await;
+    assert_eq!(clone.len(), 1, "{clone:?}");
     assert!(clone[0].detail["original"] == "127.0.0.1" && clone[0].device.is_some(), "{clone:?}");
     assert_eq!(host.store.sessions(SessionFilter::default()).await.unwrap().len(), 1);
 }

@@ -85,17 +85,28 @@ pub struct ClassicHost {
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
 pub async fn run(host: Arc<ClassicHost>, listener: TcpListener) {
+    // Whoever connects does not wait until something is written down.
+    tokio::join!(accept(&host, listener), take_notes(&host));
+}
+
+async fn accept(host: &Arc<ClassicHost>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => host.admit(stream, address),
+            Err(error) => {
+                warn!(%error, "no classic connection could be accepted; raise the limit of open files (ulimit -n)?");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Writes down now and then who is there, and that the password was set.
+async fn take_notes(host: &ClassicHost) {
     let mut seen = time::interval(SEEN_INTERVAL);
     let mut password = time::interval(PASSWORD_INTERVAL);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => host.admit(stream, address).await,
-                Err(error) => {
-                    warn!(%error, "no classic connection could be accepted; raise the limit of open files (ulimit -n)?");
-                    time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
             _ = seen.tick() => host.note_seen().await,
             _ = password.tick() => host.note_password().await,
         }
@@ -127,7 +138,7 @@ impl ClassicHost {
         self.limit.saturating_sub(self.room.available_permits())
     }
 
-    async fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
         let address = address.ip().to_canonical();
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
             METRICS.connected("classic");
@@ -140,7 +151,8 @@ impl ClassicHost {
             drop(stream);
             let text = format!("{} classic connections are open, and no more may be", self.limit);
             let event = refusal(EventKind::ConnectionRefused, address, "too-many").detail("text", text);
-            self.record_refusal(event).await;
+            let host = Arc::clone(self);
+            tokio::spawn(async move { host.record_refusal(event).await });
         }
     }
 
@@ -168,8 +180,9 @@ impl ClassicHost {
     }
 
     async fn record_refusal(&self, event: NewEvent) {
-        if let Err(error) = self.store.record_refusal(event).await {
-            error!(%error, "an event could not be recorded");
+        // An address proves nothing: whoever comes from it is a stranger.
+        if let Some(event) = self.store.limit_refusal(None, event) {
+            self.record(event).await;
         }
     }
 }

@@ -54,8 +54,12 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
         };
         let Ok(permit) = Arc::clone(&host.connections).try_acquire_owned() else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
-            METRICS.refused("too-many");
-            tracing::warn!(%address, "refused: as many connections are open as may be");
+            drop(stream);
+            let detail = format!("{} connections are open, and no more may be", host.limits.connections);
+            let refusal = Refusal::of_stranger(address, CloseReason::Overloaded, detail);
+            let host = Arc::clone(&host);
+            // The next one does not wait until this is written down.
+            tokio::spawn(async move { refusal.record(&host.store).await });
             continue;
         };
         let (host, acceptor, mut stranger) = (Arc::clone(&host), acceptor.clone(), host.strangers.enter());
