@@ -143,7 +143,7 @@ const AGENT: Package = Package {
             "run",
             "connection local enrol agent dial store queue status facts tls identity state config backoff",
         ),
-        Module("connection", "agent feed store inbox queue pipe status facts identity config"),
+        Module("connection", "agent feed store outbox inbox queue pipe status facts identity config"),
         Module("local_client", "local outbox queue"),
         Module("local", "agent feed store outbox inbox queue pipe status state config"),
         Module("enrol", "dial store queue facts tls identity state config backoff"),
