@@ -140,15 +140,11 @@ impl State {
     }
 }
 
-/// How often it is looked for who has opened a connection.
-const OWNER_ATTEMPTS: usize = 20;
-
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         // Without a connection there is nothing to be passed on.
         let Ok((device, from)) = listener.accept().await else { continue };
-        // The system's tables are read in pieces, and change meanwhile: what is there may be missed.
-        let owner = (0..OWNER_ATTEMPTS).find_map(|_| owner_of(from)).unwrap_or(0);
+        let owner = device.local_addr().ok().and_then(|to| owner_of(from, to)).unwrap_or(0);
         let (sender, condition) = watch::channel(Condition::Passing);
         let target = {
             let mut state = shared.lock();
@@ -253,9 +249,9 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// The process that has opened the connection from this address of this machine.
-fn owner_of(from: SocketAddr) -> Option<u32> {
-    let inode = inode_of(from)?;
+/// The process that has opened the connection between these addresses of this machine.
+fn owner_of(from: SocketAddr, to: SocketAddr) -> Option<u32> {
+    let inode = inode_of(from, to)?;
     let link = format!("socket:[{inode}]");
     let processes =
         fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -267,12 +263,18 @@ fn owner_of(from: SocketAddr) -> Option<u32> {
     })
 }
 
-/// The number of the socket that is bound to this address.
-fn inode_of(address: SocketAddr) -> Option<u64> {
+/// The number of the socket that is connected from and to these addresses. One of them would not do: on a busy machine
+/// a port is used for connections to several others at a time.
+fn inode_of(from: SocketAddr, to: SocketAddr) -> Option<u64> {
+    let ends = [in_table(from)?, in_table(to)?];
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let line = table.lines().find(|line| line.split_whitespace().skip(1).take(2).eq(&ends))?;
+    line.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// An address as `/proc/net/tcp` has it.
+fn in_table(address: SocketAddr) -> Option<String> {
     let SocketAddr::V4(address) = address else { return None };
     let ip = u32::from_ne_bytes(address.ip().octets());
-    let local = format!("{ip:08X}:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let line = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&local))?;
-    line.split_whitespace().nth(9)?.parse().ok()
+    Some(format!("{ip:08X}:{:04X}", address.port()))
 }
