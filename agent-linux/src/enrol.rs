@@ -7,7 +7,7 @@ use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded},
     invitation::{self, Invitation, InvitationError},
-    message::{self, Close, Enrol, Enrolled, OLDEST_VERSION, Text, VERSION},
+    message::{self, Close, ENROLMENT_MAX_FRAME, Enrol, Enrolled, OLDEST_VERSION, Text, VERSION},
     session::ProtocolError,
     tag::Tag,
 };
@@ -21,7 +21,7 @@ use crate::{
     dial::{DialError, dial},
     facts::{self, Device},
     identity::{Begun, Identity, IdentityError},
-    queue::{MAX_FRAME, QueueError},
+    queue::QueueError,
     state::{StateDirectory, StateError},
     store::Queues,
     tls::{Connector, Protocol, SetupError, Stream},
@@ -212,7 +212,7 @@ async fn exchange(
     let mut input = Vec::new();
     loop {
         while let Decoded::Frame { frame, consumed } =
-            frame::decode(&input, MAX_FRAME).map_err(|error| protocol(error.into()))?
+            frame::decode(&input, ENROLMENT_MAX_FRAME).map_err(|error| protocol(error.into()))?
         {
             match frame.tag {
                 Tag::ENROLLED => {
@@ -252,9 +252,9 @@ fn question(invitation: &Invitation<'_>, config: &Config) -> Vec<u8> {
         ssh_host_keys: keys.iter().filter_map(|key| Text::new(key)).collect(),
     };
     let mut question = Tag::PING.bytes().to_vec();
-    let mut buffer = vec![0; usize::from(MAX_FRAME)];
+    let mut buffer = vec![0; usize::from(ENROLMENT_MAX_FRAME)];
     // Its capacities are bounded: it always fits.
-    let length = message::encode(&enrol, MAX_FRAME, &mut buffer).unwrap_or_default();
+    let length = message::encode(&enrol, ENROLMENT_MAX_FRAME, &mut buffer).unwrap_or_default();
     question.extend_from_slice(buffer.get(..length).unwrap_or_default());
     question
 }

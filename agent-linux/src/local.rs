@@ -11,13 +11,12 @@ use std::{
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::Frame,
-    message::{Body, Close, Hello, Message, Notice, StoreId, StreamId, Text, Welcome, Window},
+    message::{Close, Hello, Information, Message, StoreId, StreamId, Text, Welcome, Window},
     session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Server, Session},
     tag::Tag,
     time::Duration,
     window::MAX_IN_FLIGHT,
 };
-use serde::{Deserialize, Serialize};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::watch,
@@ -45,23 +44,6 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much a local program may send before it is echoed.
 const WINDOW: Window = Window { messages: MAX_IN_FLIGHT as u8, bytes: 256 * 1024 };
-
-/// `INFO`, between a local program and its agent: asked with an empty text, answered with a JSON object that
-/// may grow (`holdfast-agent status --json`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Information<'a> {
-    /// Empty, or JSON.
-    pub json: &'a str,
-}
-
-impl Body for Information<'_> {
-    const TAG: Tag = match Tag::new(*b"INFO") {
-        Some(tag) => tag,
-        None => panic!("a tag is four letters"),
-    };
-}
-
-impl Notice for Information<'_> {}
 
 /// Listens on the socket of the state directory. Whatever an earlier agent left there is replaced: only
 /// the holder of the directory's lock may call this.
@@ -260,7 +242,7 @@ impl Duties {
                     self.agent.store.tell(move |queues| queues.inbox.taken(position));
                 }
             }
-            Event::Notice(Frame { tag: Information::TAG, .. }) => self.asks = true,
+            Event::Notice(Frame { tag: Tag::INFORMATION, .. }) => self.asks = true,
             Event::Closed(_) => return Err(End::Left),
             Event::Notice(_) | Event::Pong { .. } | Event::Welcome(_) => {}
         }

@@ -10,13 +10,13 @@ use std::{
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::Frame,
-    message::{self, Body as _, BootId, Hello, OLDEST_VERSION, StreamId, Text, VERSION, Window},
+    message::{self, BootId, Hello, Information, OLDEST_VERSION, StreamId, Text, VERSION, Window},
     session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Session},
+    tag::Tag,
 };
 
 use crate::{
     clock,
-    local::Information,
     outbox::NewMessage,
     queue::{MAX_FRAME, StoredMessage},
 };
@@ -196,7 +196,7 @@ impl LocalClient {
             Some(Event::Welcome(_)) => Some(Happened::Welcome),
             Some(Event::Message(message)) => Some(Happened::Message(StoredMessage::keep(&message))),
             Some(Event::Echo(_)) => Some(Happened::Echo),
-            Some(Event::Notice(Frame { tag: Information::TAG, body })) => {
+            Some(Event::Notice(Frame { tag: Tag::INFORMATION, body })) => {
                 let information: Information<'_> = message::decode(body).map_err(ProtocolError::from)?;
                 Some(Happened::Information(information.json.to_owned()))
             }

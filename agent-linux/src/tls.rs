@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc};
 
-use protocol_core::message::Pin;
+use protocol_core::{alpn, message::Pin};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
@@ -37,8 +37,8 @@ pub enum Protocol {
 impl Protocol {
     const fn name(self) -> &'static [u8] {
         match self {
-            Self::Session => b"holdfast/1",
-            Self::Enrolment => b"holdfast-enroll/1",
+            Self::Session => alpn::SESSION.as_bytes(),
+            Self::Enrolment => alpn::ENROLMENT.as_bytes(),
         }
     }
 }

@@ -100,6 +100,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod alpn;
 pub mod classic;
 pub mod code;
 pub mod escape;

@@ -44,6 +44,7 @@ pub trait Notice: Body {}
 impl Notice for Facts<'_> {}
 impl Notice for Status<'_> {}
 impl Notice for Endpoints<'_> {}
+impl Notice for Information<'_> {}
 
 /// Writes a whole frame: header and body. Gives its length in bytes.
 ///
@@ -285,7 +286,7 @@ pub struct Welcome<'a> {
     pub version: u8,
     /// The client sends `PING` when it has sent or heard nothing for so long, in milliseconds; 0 for never.
     pub interval: u32,
-    /// Each side gives the other up when an answer takes longer, in milliseconds.
+    /// Each side gives the other up when an answer takes longer, in milliseconds; above 0, unless `interval` is 0.
     pub timeout: u32,
     /// The largest frame that the server takes, header included, in bytes; 256 at least.
     pub max_frame: u16,
@@ -436,6 +437,21 @@ pub struct Enrolled<'a> {
     pub endpoints: Endpoints<'a>,
 }
 
+/// The largest frame on an enrolment connection, header included, in bytes.
+pub const ENROLMENT_MAX_FRAME: u16 = 5 * 1024;
+
+const _: () = assert!(
+    HEADER_LENGTH + Enrol::MAX_LENGTH <= ENROLMENT_MAX_FRAME as usize,
+    "the longest that is said on an enrolment connection fits"
+);
+
+/// `INFO`, between a local program and its agent: asked with an empty text, answered with JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Information<'a> {
+    /// Empty, or a JSON object, which may grow.
+    pub json: &'a str,
+}
+
 macro_rules! bodies {
     ($($body:ty => $tag:ident, $length:expr;)*) => {
         $(impl Body for $body {
@@ -474,4 +490,5 @@ bodies! {
     Endpoints<'_> => ENDPOINTS, 32 + 32 + 1 + MAX_ADDRESSES * text(128);
     Enrol<'_> => ENROL, 1 + 1 + 16 + text(64) + 1 + MAX_SSH_HOST_KEYS * text(1024);
     Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
+    Information<'_> => INFORMATION, LONGEST_BODY;
 }

@@ -32,6 +32,9 @@ impl Tag {
     /// [`Enrolled`](crate::message::Enrolled): the device is registered.
     pub const ENROLLED: Self = Self(*b"ENOK");
 
+    /// [`Information`](crate::message::Information): how the agent is, between a local program and its agent.
+    pub const INFORMATION: Self = Self(*b"INFO");
+
     /// Reads a tag, or gives back nothing if a byte is not an upper-case ASCII letter.
     pub const fn new(bytes: [u8; 4]) -> Option<Self> {
         let [a, b, c, d] = bytes;

@@ -8,7 +8,9 @@ use common::*;
 use protocol_core::{
     frame::{self, Decoded, Frame, FrameError, MAX_FRAME},
     invitation::{self, Invitation, InvitationError},
-    message::{self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Message, Status, Welcome},
+    message::{
+        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Message, Status, Welcome,
+    },
     tag::Tag,
 };
 
@@ -50,6 +52,7 @@ golden_bytes! {
     enrolled: Enrolled<'_>,
     facts: Facts<'_>,
     hello: Hello,
+    information: Information<'_>,
     message: Message<'_>,
     status: Status<'_>,
     welcome: Welcome<'_>,

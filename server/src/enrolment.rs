@@ -7,7 +7,7 @@ use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded, Frame},
     invitation::{self, Invitation},
-    message::{self, Close, DecodeError, Enrol, Enrolled, Pin, Text},
+    message::{self, Close, DecodeError, ENROLMENT_MAX_FRAME, Enrol, Enrolled, Pin, Text},
     session::ProtocolError,
     tag::Tag,
 };
@@ -20,9 +20,6 @@ use crate::{
     refusal::Refusal,
     store::{DeviceName, Enrolment, EnrolmentRefusal, Facts, NewToken, StoreError, UnixMillis},
 };
-
-/// The largest frame that a device sends to be enrolled: four SSH host keys, and what surrounds them.
-const MAX_FRAME: u16 = 5 * 1024;
 
 /// How long the whole exchange may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,7 +141,7 @@ where
     let mut greeted = false;
     loop {
         let Some((frame, consumed)) = next_frame(&input)? else {
-            if stream.take(u64::from(MAX_FRAME)).read_buf(&mut input).await? == 0 {
+            if stream.take(u64::from(ENROLMENT_MAX_FRAME)).read_buf(&mut input).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
             continue;
@@ -163,7 +160,7 @@ where
 }
 
 fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError> {
-    Ok(match frame::decode(input, MAX_FRAME)? {
+    Ok(match frame::decode(input, ENROLMENT_MAX_FRAME)? {
         Decoded::Frame { frame, consumed } => Some((frame, consumed)),
         Decoded::Incomplete => None,
     })

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use protocol_core::message::{Endpoints, Pin, Text, Window};
+use protocol_core::message::{Endpoints, Kind, Message, Pin, Text, Window};
 
 use tokio::sync::Semaphore;
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What a frame needs beside a message's body, in bytes: header, stream, number, time and kind, at their longest.
-pub const MESSAGE_OVERHEAD: usize = 96;
+pub const MESSAGE_OVERHEAD: usize = Message::OVERHEAD + Kind::MAX;
 
 /// What every connection shares.
 pub struct Host {

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use protocol_core::message::Pin;
+use protocol_core::{alpn, message::Pin};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig, SignatureScheme,
@@ -47,8 +47,8 @@ impl Protocol {
     /// The protocol's name in the handshake (ALPN).
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Framed => "holdfast/1",
-            Self::Enrolment => "holdfast-enroll/1",
+            Self::Framed => alpn::SESSION,
+            Self::Enrolment => alpn::ENROLMENT,
         }
     }
 }

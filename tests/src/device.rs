@@ -11,6 +11,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol_core::{
+    alpn,
     code::{CloseReason, ConnectionKind},
     frame::{self, Decoded, MAX_FRAME},
     invitation::{Invitation, PREFIX},
@@ -23,9 +24,9 @@ use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use crate::{tls, wait::PATIENCE};
 
 /// What a connection speaks, by its name in the handshake.
-pub const FRAMED: &str = "holdfast/1";
+pub const FRAMED: &str = alpn::SESSION;
 /// The same for one that enrols.
-pub const ENROLMENT: &str = "holdfast-enroll/1";
+pub const ENROLMENT: &str = alpn::ENROLMENT;
 
 /// A device's key.
 #[derive(Debug)]

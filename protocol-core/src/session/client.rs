@@ -51,6 +51,9 @@ impl<R: super::Role> Session<R> {
         if !(message::OLDEST_VERSION..=message::VERSION).contains(&welcome.version) {
             return Err(ProtocolError::NoCommonVersion { oldest: welcome.version, newest: welcome.version });
         }
+        if welcome.interval > 0 && welcome.timeout == 0 {
+            return Err(ProtocolError::NoTimeout);
+        }
         self.version = welcome.version;
         self.peer_max_frame = welcome.max_frame.max(OPENING_MAX_FRAME);
         self.grant(Some(welcome.window), None);

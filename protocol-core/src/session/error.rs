@@ -39,6 +39,9 @@ pub enum ProtocolError {
         /// The newest version that the peer speaks.
         newest: u8,
     },
+    /// A welcome with an interval, and without a timeout: a server that is gone would never be found out.
+    #[error("expected a timeout beside the interval in the welcome, found 0; correct the server")]
+    NoTimeout,
     /// The peer sent more than it was granted.
     #[error("the peer sent more messages or bytes than its window allows before they were echoed")]
     WindowExceeded,

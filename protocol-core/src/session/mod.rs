@@ -108,6 +108,8 @@ pub struct Session<R> {
     /// The largest frame that this side takes, and that the peer takes.
     max_frame: u16,
     peer_max_frame: u16,
+    /// The most that `max_frame` may become: as much as its host has room for.
+    most_frame: u16,
     /// In milliseconds, as in the welcome.
     interval: u32,
     timeout: u32,
@@ -150,6 +152,7 @@ impl<R: Role> Session<R> {
             echo_due: 0,
             max_frame,
             peer_max_frame: OPENING_MAX_FRAME,
+            most_frame: u16::MAX,
             interval: 0,
             timeout: 0,
             timers: TimerTable::new(),
@@ -160,9 +163,11 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Frames larger than this, in bytes, are an error from here on, whatever was said before.
+    /// Frames larger than this, in bytes, are an error from here on, whatever was said before; a server's welcome
+    /// says no more.
     pub(crate) fn take_at_most(&mut self, max_frame: usize) {
-        self.max_frame = self.max_frame.min(u16::try_from(max_frame).unwrap_or(u16::MAX));
+        self.most_frame = u16::try_from(max_frame).unwrap_or(u16::MAX);
+        self.max_frame = self.max_frame.min(self.most_frame);
     }
 
     /// Where the session stands.

@@ -17,7 +17,8 @@ impl Session<Server> {
         session
     }
 
-    /// Opens the session: writes the welcome to `buffer`, and gives its length.
+    /// Opens the session: writes the welcome to `buffer`, and gives its length. Over a
+    /// [`Pump`](crate::pump::Pump) it grants no larger frame than fits the pump's input.
     ///
     /// # Errors
     /// [`SendError`] if there was no hello, or the welcome does not fit.
@@ -30,8 +31,9 @@ impl Session<Server> {
         if self.state != State::Deciding {
             return Err(SendError::NotOpen);
         }
-        let length = message::encode(welcome, OPENING_MAX_FRAME, buffer)?;
-        self.max_frame = welcome.max_frame.max(OPENING_MAX_FRAME);
+        let max_frame = welcome.max_frame.max(OPENING_MAX_FRAME).min(self.most_frame);
+        let length = message::encode(&Welcome { max_frame, ..*welcome }, OPENING_MAX_FRAME, buffer)?;
+        self.max_frame = max_frame;
         self.grant(None, Some(welcome.window));
         self.enter_open(now, welcome.interval, welcome.timeout);
         Ok(length)

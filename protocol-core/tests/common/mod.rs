@@ -6,13 +6,13 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind},
     invitation::Invitation,
     message::{
-        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin, Reading, Status,
-        StoreId, StreamId, Text, Welcome, Window,
+        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Kind, Message, Pin,
+        Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
 };
 
 /// The golden bytes of version 1, by name.
-pub(crate) const GOLDEN: [(&str, &str); 13] = [
+pub(crate) const GOLDEN: [(&str, &str); 14] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -20,6 +20,7 @@ pub(crate) const GOLDEN: [(&str, &str); 13] = [
     ("enrolled", include_str!("../golden/v1/enrolled.hex")),
     ("facts", include_str!("../golden/v1/facts.hex")),
     ("hello", include_str!("../golden/v1/hello.hex")),
+    ("information", include_str!("../golden/v1/information.hex")),
     ("invitation", include_str!("../golden/v1/invitation.hex")),
     ("message", include_str!("../golden/v1/message.hex")),
     ("ping", include_str!("../golden/v1/ping.hex")),
@@ -117,6 +118,10 @@ pub(crate) fn enrol() -> Enrol<'static> {
 
 pub(crate) fn enrolled() -> Enrolled<'static> {
     Enrolled { name: text("kiosk-1"), endpoints: endpoints() }
+}
+
+pub(crate) fn information() -> Information<'static> {
+    Information { json: r#"{"connected":true}"# }
 }
 
 pub(crate) fn invitation() -> Invitation<'static> {

@@ -4,7 +4,10 @@ use super::Script;
 use protocol_core::{
     frame::{self, Decoded, FrameError, HEADER_LENGTH, MAX_FRAME},
     invitation::{Invitation, MAX_LENGTH},
-    message::{self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Message, Status, Welcome},
+    message::{
+        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Message, Status,
+        Welcome,
+    },
 };
 
 /// A stream of frames: read at once or byte by byte, it is the same frames, and the same error at its end.
@@ -69,7 +72,7 @@ macro_rules! read {
 /// The body that the first byte names.
 pub(super) fn message(input: &[u8]) {
     let Some((which, body)) = input.split_first() else { return };
-    match which % 10 {
+    match which % 11 {
         0 => read!(Hello, body),
         1 => read!(Welcome<'_>, body),
         2 => read!(Message<'_>, body),
@@ -79,7 +82,8 @@ pub(super) fn message(input: &[u8]) {
         6 => read!(Status<'_>, body),
         7 => read!(Endpoints<'_>, body),
         8 => read!(Enrol<'_>, body),
-        _ => read!(Enrolled<'_>, body),
+        9 => read!(Enrolled<'_>, body),
+        _ => read!(Information<'_>, body),
     }
 }
 

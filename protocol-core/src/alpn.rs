@@ -1,0 +1,7 @@
+//! What a TLS connection is for, as it is agreed on in the handshake (`docs/protocol.md`, Identity and encryption).
+
+/// The session of a registered device.
+pub const SESSION: &str = "holdfast/1";
+
+/// The exchange in which a device is registered.
+pub const ENROLMENT: &str = "holdfast-enroll/1";
