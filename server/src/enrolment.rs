@@ -183,7 +183,7 @@ where
     let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let facts = Facts {
         host_name: said(enrol.host_name.as_str()),
-        ssh_host_keys: enrol.ssh_host_keys.iter().map(|line| line.as_str().to_owned()).collect(),
+        ssh_host_keys: Some(enrol.ssh_host_keys.iter().map(|line| line.as_str().to_owned()).collect()),
         ..Facts::default()
     };
     let enrolment = Enrolment {

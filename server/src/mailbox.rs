@@ -49,8 +49,6 @@ impl Farewell {
 pub struct Letters {
     /// The newest message that is archived: it stands for all before it.
     pub archived: Option<Echo>,
-    /// How many messages were archived anew.
-    pub archived_count: u64,
     /// A message's number was archived before, with other content.
     pub conflict: Option<Echo>,
     /// The store could not keep a message: nothing after it may be echoed.
@@ -154,10 +152,7 @@ impl Archived for Arc<Mailbox> {
     fn archived(&self, stream: u64, number: u64, outcome: Outcome) {
         let echo = Echo { stream: StreamId(stream), number };
         self.put(|letters| match outcome {
-            Outcome::New | Outcome::Repeat => {
-                letters.archived = Some(echo);
-                letters.archived_count += u64::from(outcome == Outcome::New);
-            }
+            Outcome::New | Outcome::Repeat => letters.archived = Some(echo),
             Outcome::Conflict => letters.conflict = Some(echo),
             Outcome::Failed => letters.store_failed = true,
         });

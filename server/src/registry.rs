@@ -36,55 +36,22 @@ pub struct Online {
     pub since: UnixMillis,
     /// How to reach it.
     pub mailbox: Arc<Mailbox>,
-    /// What is counted.
+    /// What is measured.
     pub figures: Figures,
 }
 
-/// What is counted of a connection.
+/// What is measured of a connection.
 #[derive(Debug, Default)]
 pub struct Figures {
     last_heard: AtomicI64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    messages_in: AtomicU64,
-    messages_out: AtomicU64,
     /// In microseconds; 0 while not known.
     round_trip: AtomicU64,
 }
 
-/// The figures of a connection at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FiguresNow {
-    /// When its last byte came.
-    pub last_heard: UnixMillis,
-    /// Bytes received, without those of TLS.
-    pub bytes_in: u64,
-    /// Bytes sent, without those of TLS.
-    pub bytes_out: u64,
-    /// Messages archived.
-    pub messages_in: u64,
-    /// Messages that the device has echoed.
-    pub messages_out: u64,
-    /// How long the device took to answer the last `PING`, in microseconds; 0 while not known.
-    pub round_trip: u64,
-}
-
 impl Figures {
-    /// Notes that bytes came, and how many came and went until now.
-    pub fn heard(&self, now: UnixMillis, bytes_in: u64, bytes_out: u64) {
+    /// Notes that bytes came.
+    pub fn heard(&self, now: UnixMillis) {
         self.last_heard.store(now.0, Ordering::Relaxed);
-        self.bytes_in.store(bytes_in, Ordering::Relaxed);
-        self.bytes_out.store(bytes_out, Ordering::Relaxed);
-    }
-
-    /// Notes messages that were archived.
-    pub fn archived(&self, messages: u64) {
-        self.messages_in.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// Notes that the device has so many messages more.
-    pub fn delivered(&self, messages: u64) {
-        self.messages_out.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Notes how long an answer took, in microseconds.
@@ -92,16 +59,14 @@ impl Figures {
         self.round_trip.store(round_trip, Ordering::Relaxed);
     }
 
-    /// The figures at this moment.
-    pub fn now(&self) -> FiguresNow {
-        FiguresNow {
-            last_heard: UnixMillis(self.last_heard.load(Ordering::Relaxed)),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            messages_in: self.messages_in.load(Ordering::Relaxed),
-            messages_out: self.messages_out.load(Ordering::Relaxed),
-            round_trip: self.round_trip.load(Ordering::Relaxed),
-        }
+    /// When its last byte came.
+    pub fn last_heard(&self) -> UnixMillis {
+        UnixMillis(self.last_heard.load(Ordering::Relaxed))
+    }
+
+    /// How long the device took to answer the last `PING`, in microseconds.
+    pub fn round_trip(&self) -> Option<u64> {
+        Some(self.round_trip.load(Ordering::Relaxed)).filter(|micros| *micros > 0)
     }
 }
 

@@ -271,7 +271,7 @@ async fn do_chores(host: &Host) {
         ticks.tick().await;
         let online = host.registry.all();
         let heard: std::collections::HashMap<_, _> =
-            online.iter().map(|online| (online.session, online.figures.now().last_heard)).collect();
+            online.iter().map(|online| (online.session, online.figures.last_heard())).collect();
         let news: Vec<_> = heard
             .iter()
             .filter(|(session, at)| heard_before.get(*session) != Some(*at))

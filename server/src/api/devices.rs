@@ -54,10 +54,10 @@ pub(super) async fn send(
     let api = asker.may(Action::Send, Object::Device(&name))?;
     let row = find(api, &name).await?;
     let message = NewMessage { who: Some(asker.name()), ..checked(api, request)? };
-    let queued = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await?;
+    let id = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await?;
     api.host.registry.notify(row.id);
     let online = api.host.registry.online(row.id).is_some();
-    Ok((StatusCode::CREATED, Json(SentAnswer { id: queued.id.0, device: row.name, online })))
+    Ok((StatusCode::CREATED, Json(SentAnswer { id: id.0, device: row.name, online })))
 }
 
 fn checked(api: &Api, request: SendRequest) -> Result<NewMessage, ApiError> {
@@ -155,14 +155,13 @@ impl Connections {
 
     fn view(&self, row: DeviceRow) -> DeviceView {
         let online = self.online.get(&row.id);
-        let figures = online.map(|online| online.figures.now());
         let since = online.map(|online| online.since).or_else(|| self.classic.get(&row.id).copied());
-        let last_seen = figures.map(|figures| figures.last_heard).max(row.last_seen);
+        let last_seen = online.map(|online| online.figures.last_heard()).max(row.last_seen);
         let address = match (online, self.last.get(&row.id)) {
             (Some(online), _) => Some(online.address.ip().to_canonical().to_string()),
             (None, last) => last.map(|last| last.address.clone()),
         };
-        let round_trip = figures.map(|figures| figures.round_trip).filter(|micros| *micros > 0);
+        let round_trip = online.and_then(|online| online.figures.round_trip());
         let connected = since.map_or(0, |since| UnixMillis::now().0.saturating_sub(since.0));
         let connected = row.connected_millis.saturating_add(u64::try_from(connected).unwrap_or(0));
         DeviceView {
@@ -178,6 +177,8 @@ impl Connections {
             version: row.version,
             host_name: row.host_name,
             ssh_user: row.ssh_user,
+            ssh_host_keys: row.ssh_host_keys,
+            key: row.key,
             round_trip_ms: round_trip.map(|micros| millis(Duration::from_micros(micros))),
             queued: row.waiting,
             created: row.created.into(),

@@ -207,6 +207,7 @@ fn session_view(row: SessionRow) -> SessionView {
         id: row.id.0,
         device: row.device,
         address: row.address,
+        boot: row.boot.map(|boot| boot.to_string()),
         started: row.started.into(),
         last_seen: row.last_seen.into(),
         ended: row.ended.map(Into::into),

@@ -142,6 +142,12 @@ pub struct DeviceView {
     /// What it says of itself: the user that operators log in as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_user: Option<String>,
+    /// The public host keys of its sshd, a line each, as registered when it was enrolled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_host_keys: Vec<String>,
+    /// The pin of its newest key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// How long it took to answer the last ping, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f64>,
@@ -181,6 +187,9 @@ pub struct SessionView {
     pub device: String,
     /// Where it came from.
     pub address: String,
+    /// The start of its agent that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// When it began.
     pub started: Time,
     /// When something last came.

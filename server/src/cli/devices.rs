@@ -110,6 +110,8 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         ("host name", device.host_name),
         ("agent version", device.version),
         ("ssh user", device.ssh_user),
+        ("ssh host keys", (!device.ssh_host_keys.is_empty()).then(|| device.ssh_host_keys.join(", "))),
+        ("key", device.key),
         ("known since", exactly(Some(device.created))),
         ("sessions", Some(device.sessions.to_string())),
         (

@@ -110,8 +110,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// Has the store note what the device has by this echo; gives how many messages those are.
-    pub(super) fn echoed(&mut self, device: &Arc<Device>, echo: Echo) -> u64 {
+    /// Has the store note what the device has by this echo.
+    pub(super) fn echoed(&mut self, device: &Arc<Device>, echo: Echo) {
         let (first, last) = (self.first_in_flight, echo.number);
         self.first_in_flight = last + 1;
         match &mut self.unnoted {
@@ -126,7 +126,6 @@ impl Delivery {
             }
         }
         self.note(device);
-        last + 1 - first
     }
 
     /// One note at a time: while the store is slow those that come are put together.

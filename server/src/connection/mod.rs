@@ -132,7 +132,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
         };
         if wake.input {
-            self.online.figures.heard(UnixMillis::now(), self.wire.bytes_in, self.wire.bytes_out);
+            self.online.figures.heard(UnixMillis::now());
         }
         Ok(wake)
     }
@@ -147,8 +147,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     handler::message::archive(self.device, &message, begun).await?;
                 }
                 Some(Event::Echo(echo)) => {
-                    let count = self.delivery.echoed(self.device, echo);
-                    self.online.figures.delivered(count);
+                    self.delivery.echoed(self.device, echo);
                 }
                 Some(Event::Pong { round_trip }) => {
                     self.online.figures.measured(round_trip.as_micros());
@@ -173,7 +172,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     fn take_letters(&mut self, letters: Letters) -> Result<(), End> {
         if let Some(echo) = letters.archived {
             self.session.echo(echo.stream, echo.number);
-            self.online.figures.archived(letters.archived_count);
         }
         if let Some(farewell) = letters.last_word() {
             // What is archived is echoed first: else the device would have to send it again.
@@ -211,7 +209,7 @@ fn write_due<S: AsyncRead + AsyncWrite + Unpin>(
 async fn record_end(host: &Host, device: &Device, place: &Online, end: &End) {
     let (reason, text) = (end.reason(), end.detail());
     tracing::info!(device = %device.name, reason = reason.name(), detail = text, "device offline");
-    let last_seen = place.figures.now().last_heard;
+    let last_seen = place.figures.last_heard();
     let ended = SessionEnd { session: device.session, last_seen, reason, text: Some(text) };
     if let Err(error) = host.store.end_session(ended).await {
         // The next start closes the row: nothing is left open for ever.

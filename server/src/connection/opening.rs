@@ -217,7 +217,7 @@ async fn enter(
     let session = start_session(host, started).await?;
     let mailbox = Arc::new(Mailbox::default());
     let figures = Figures::default();
-    figures.heard(UnixMillis::now(), 0, 0);
+    figures.heard(UnixMillis::now());
     let online = Online {
         device: device.id,
         session,

@@ -74,10 +74,6 @@ pub(super) struct Wire<S> {
     armed: Instant,
     /// A late timer was given its second chance.
     was_late: bool,
-    /// Bytes that came, in all.
-    pub(super) bytes_in: u64,
-    /// Bytes that were sent, in all.
-    pub(super) bytes_out: u64,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -91,8 +87,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             timer: Box::pin(sleep(Duration::MAX)),
             armed: Instant::NEVER,
             was_late: false,
-            bytes_in: 0,
-            bytes_out: 0,
         }
     }
 
@@ -209,7 +203,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     self.input.drain(..self.used);
                     self.used = 0;
                     self.input.extend_from_slice(buffer.filled());
-                    self.bytes_in += buffer.filled().len() as u64;
                     self.was_late = false;
                     Poll::Ready(Ok(()))
                 }
@@ -226,10 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             match stream.as_mut().poll_write(context, rest)? {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    self.written += count;
-                    self.bytes_out += count as u64;
-                }
+                Poll::Ready(count) => self.written += count,
             }
         }
         // The output is kept until it is flushed: only then is there nothing more to be polled for.

@@ -46,8 +46,8 @@ pub struct Facts {
     pub version: Option<String>,
     /// Who logs in on it.
     pub ssh_user: Option<String>,
-    /// The public host keys of its sshd, a line each.
-    pub ssh_host_keys: Vec<String>,
+    /// The public host keys of its sshd, a line each; None where it says nothing of them: then they stay.
+    pub ssh_host_keys: Option<Vec<String>>,
 }
 
 /// A device as it is kept. Sums are over all sessions, the open ones
@@ -270,11 +270,12 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<DeviceRef, S
 
 /// See [`Store::set_facts`].
 pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts) -> Result<(), StoreError> {
-    let keys = Value::from(facts.ssh_host_keys.clone()).to_string();
+    let keys = facts.ssh_host_keys.as_ref().map(|keys| Value::from(keys.clone()).to_string());
     connection
         .prepare_cached(
-            "UPDATE devices SET host_name = ?2, version = ?3, ssh_user = ?4, ssh_host_keys = ?5 WHERE id = ?1
-                AND (host_name IS NOT ?2 OR version IS NOT ?3 OR ssh_user IS NOT ?4 OR ssh_host_keys IS NOT ?5)",
+            "UPDATE devices SET host_name = ?2, version = ?3, ssh_user = ?4, ssh_host_keys = coalesce(?5, ssh_host_keys)
+                WHERE id = ?1 AND (host_name IS NOT ?2 OR version IS NOT ?3 OR ssh_user IS NOT ?4
+                    OR ssh_host_keys IS NOT coalesce(?5, ssh_host_keys))",
         )?
         .execute(params![device, facts.host_name, facts.version, facts.ssh_user, keys])?;
     Ok(())

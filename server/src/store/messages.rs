@@ -29,15 +29,6 @@ pub enum Direction {
     Out,
 }
 
-impl Direction {
-    fn number(self) -> i64 {
-        match self {
-            Self::In => UP,
-            Self::Out => DOWN,
-        }
-    }
-}
-
 /// A message for a device.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
@@ -49,17 +40,6 @@ pub struct NewMessage {
     pub expires_at: Option<UnixMillis>,
     /// The operator who sends it: told by an event.
     pub who: Option<String>,
-}
-
-/// Where a message for a device stands in its queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queued {
-    /// Its id.
-    pub id: MessageId,
-    /// Its stream.
-    pub stream: u64,
-    /// Its number in the stream.
-    pub number: u64,
 }
 
 /// A message that waits for its device.
@@ -75,8 +55,6 @@ pub struct Waiting {
     pub kind: Kind,
     /// When it was enqueued.
     pub time: UnixMillis,
-    /// Until when it is of use.
-    pub expires_at: Option<UnixMillis>,
     /// What it says.
     pub body: Vec<u8>,
 }
@@ -117,8 +95,6 @@ pub struct MessageRow {
 pub struct MessageFilter {
     /// Of this device only.
     pub device: Option<DeviceId>,
-    /// Of this direction only.
-    pub direction: Option<Direction>,
     /// None that was archived before this time.
     pub since: Option<UnixMillis>,
     /// Only those behind this one; 0 for the first page.
@@ -129,7 +105,7 @@ pub struct MessageFilter {
 
 impl Default for MessageFilter {
     fn default() -> Self {
-        Self { device: None, direction: None, since: None, after: MessageId(0), limit: 500 }
+        Self { device: None, since: None, after: MessageId(0), limit: 500 }
     }
 }
 
@@ -144,7 +120,7 @@ impl Store {
         self.write(move |change| Ok(change.streams.find(change.connection, device, stream)?.highest)).await
     }
 
-    /// Enqueues a message for a device for which fewer than `limit` wait; returns when it is on disk. It is for the caller to wake the device's
+    /// Enqueues a message for a device for which fewer than `limit` wait; gives its id when it is on disk. It is for the caller to wake the device's
     /// connection.
     ///
     /// # Errors
@@ -155,7 +131,7 @@ impl Store {
         device: DeviceId,
         message: NewMessage,
         limit: usize,
-    ) -> Result<Queued, StoreError> {
+    ) -> Result<MessageId, StoreError> {
         self.write(move |change| enqueue(change, device, &message, limit)).await
     }
 
@@ -227,7 +203,7 @@ fn enqueue(
     device: DeviceId,
     message: &NewMessage,
     limit: usize,
-) -> Result<Queued, StoreError> {
+) -> Result<MessageId, StoreError> {
     let connection = change.connection;
     let found = connection
         .prepare_cached(
@@ -283,7 +259,7 @@ fn enqueue(
             .detail("kind", message.kind.as_str());
         change.event(&event)?;
     }
-    Ok(Queued { id, stream: stream.0, number })
+    Ok(id)
 }
 
 fn waiting(
@@ -293,7 +269,7 @@ fn waiting(
     limit: usize,
 ) -> Result<Vec<Waiting>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, stream, number, kind, time, expires_at, body FROM messages
+        "SELECT id, stream, number, kind, time, body FROM messages
             WHERE device = ?1 AND id > ?2 AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL
                 AND (expires_at IS NULL OR expires_at > ?3)
             ORDER BY id",
@@ -309,8 +285,7 @@ fn waiting(
             number: row.get(2)?,
             kind: row.get::<_, String>(3)?.parse().unwrap_or(Kind::TEXT),
             time: row.get(4)?,
-            expires_at: row.get(5)?,
-            body: row.get(6)?,
+            body: row.get(5)?,
         };
         let size = message.body.len();
         page.add(message, size);
@@ -385,7 +360,7 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
     };
     let mut page = Page::new(filter.limit);
     if filter.device.is_none() {
-        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND ?4 IS NULL ORDER BY id");
+        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND ?3 IS NULL ORDER BY id");
         read_rows(connection, &mut page, filter, &sql, after)?;
         return Ok(page.rows);
     }
@@ -394,12 +369,12 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
         // CROSS tells SQLite to go through the device's messages in order, and not to gather them all first.
         let sql = format!(
             "{COLUMNS} FROM device_messages CROSS JOIN messages ON id = message
-                WHERE {CONDITION} AND device_messages.device = ?4 AND message > ?1 ORDER BY message"
+                WHERE {CONDITION} AND device_messages.device = ?3 AND message > ?1 ORDER BY message"
         );
         read_rows(connection, &mut page, filter, &sql, after)?;
     }
     if !page.is_full() {
-        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND device = ?4 ORDER BY id");
+        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND device = ?3 ORDER BY id");
         read_rows(connection, &mut page, filter, &sql, after.max(settled))?;
     }
     Ok(page.rows)
@@ -408,7 +383,7 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
 const COLUMNS: &str =
     "SELECT id, messages.device, direction, kind, received_at, time, stream, number, session,
     expires_at, expired_at, delivered_at, body";
-const CONDITION: &str = "id > ?1 AND received_at >= ?2 AND (?3 IS NULL OR direction = ?3)";
+const CONDITION: &str = "id > ?1 AND received_at >= ?2";
 
 /// Adds the rows of a query to a page until that is full.
 fn read_rows(
@@ -419,10 +394,9 @@ fn read_rows(
     after: MessageId,
 ) -> Result<(), StoreError> {
     let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
-    let direction = filter.direction.map(Direction::number);
     let mut names: HashMap<DeviceId, String> = HashMap::new();
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, since, direction, filter.device])?;
+    let mut rows = statement.query(params![after, since, filter.device])?;
     while !page.is_full()
         && let Some(found) = rows.next()?
     {

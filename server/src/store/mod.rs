@@ -48,7 +48,7 @@ pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
 pub use error::StoreError;
 pub use events::EventFilter;
-pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Queued, Waiting};
+pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 pub use told_keys::ToldKeys;

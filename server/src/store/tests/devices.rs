@@ -132,12 +132,14 @@ async fn facts_and_status_are_kept() {
         host_name: Some("pi".to_owned()),
         version: Some("1.2".to_owned()),
         ssh_user: None,
-        ssh_host_keys: vec!["ssh-ed25519 AAAA".to_owned()],
+        ssh_host_keys: Some(vec!["ssh-ed25519 AAAA".to_owned()]),
     };
     store.set_facts(pi, facts).await.unwrap();
+    // What a device says of itself at each connection has no keys: those that were registered stay.
+    store.set_facts(pi, Facts { version: Some("1.3".to_owned()), ..Facts::default() }).await.unwrap();
     let status = serde_json::json!({ "temperature": 48.5 });
     store.set_status(pi, status.as_object().unwrap().clone()).await.unwrap();
     let row = store.device("pi-7").await.unwrap().unwrap();
-    assert_eq!((row.version.as_deref(), row.ssh_host_keys.len()), (Some("1.2"), 1));
+    assert_eq!((row.version.as_deref(), row.ssh_host_keys.len()), (Some("1.3"), 1));
     assert_eq!(row.status.as_ref().unwrap()["temperature"], 48.5);
 }
