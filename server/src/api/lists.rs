@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use super::{
     Api,
@@ -15,7 +15,7 @@ use super::{
     devices,
     error::ApiError,
     rights::{Action, Object},
-    stream,
+    stream::{self, List},
     view::{EventView, MessageView, Page, SessionView, Time},
 };
 use crate::{
@@ -80,21 +80,6 @@ impl Selection {
         let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
         Ok(self.follow || accepts.is_some_and(|accepted| accepted.contains("text/event-stream")))
     }
-}
-
-/// A list that grows at its end.
-pub(super) trait List: Clone + Send + Sync + 'static {
-    /// An entry, as it is shown.
-    type View: Serialize + DeserializeOwned + Send + 'static;
-
-    /// The entries behind this one, in the order of their ids. None: there are no more now.
-    fn read(&self, api: &Api, after: i64) -> impl Future<Output = Result<Vec<Self::View>, ApiError>> + Send;
-
-    /// The id of an entry.
-    fn id(view: &Self::View) -> i64;
-
-    /// The id of the newest entry of all.
-    fn newest(newest: &Newest) -> i64;
 }
 
 #[derive(Clone, Copy)]

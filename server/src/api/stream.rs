@@ -11,10 +11,26 @@ use axum::response::{
     sse::{Event, Sse},
 };
 use futures_util::stream;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Api, STREAMS, error::ApiError, lists::List};
+use super::{Api, STREAMS, error::ApiError};
 use crate::store::Newest;
+
+/// A list that grows at its end.
+pub(super) trait List: Clone + Send + Sync + 'static {
+    /// An entry, as it is shown.
+    type View: Serialize + DeserializeOwned + Send + 'static;
+
+    /// The entries behind this one, in the order of their ids. None: there are no more now.
+    fn read(&self, api: &Api, after: i64) -> impl Future<Output = Result<Vec<Self::View>, ApiError>> + Send;
+
+    /// The id of an entry.
+    fn id(view: &Self::View) -> i64;
+
+    /// The id of the newest entry of all.
+    fn newest(newest: &Newest) -> i64;
+}
 
 /// Streams what is behind `after`, and then whatever comes.
 pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Result<Response, ApiError> {

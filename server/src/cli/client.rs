@@ -15,7 +15,7 @@ use protocol_core::{
     escape::OneLine,
 };
 
-use super::{hidden, term_password::without_line_end};
+use super::hidden::{self, without_line_end};
 use crate::config::CLASSIC_PORT;
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use std::io::{self, BufRead, ErrorKind, Stdin, Write};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
-use super::term_password::without_line_end;
-
 /// What Ctrl-C is on the line while it interrupts nothing.
 const INTERRUPT: u8 = 0x03;
 
@@ -67,9 +65,14 @@ impl Drop for Restore<'_> {
     }
 }
 
+/// A line without the one line end, `\n` or `\r\n`, that it may have.
+pub(super) fn without_line_end(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")).unwrap_or(line)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ErrorKind, read};
+    use super::{ErrorKind, read, without_line_end};
 
     #[test]
     fn a_line_ends_where_it_should() {
@@ -79,5 +82,21 @@ mod tests {
         assert_eq!(read(&mut input).unwrap(), None);
         assert_eq!(read(&mut &b"\n"[..]).unwrap(), Some(Vec::new()));
         assert_eq!(read(&mut &b"sec\x03ret\n"[..]).unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn one_line_end_is_removed() {
+        for (line, expected) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("\n", ""),
+            ("", ""),
+            ("a\r", "a\r"),
+            ("a b \n", "a b "),
+        ] {
+            assert_eq!(without_line_end(line.as_bytes()), expected.as_bytes());
+        }
     }
 }

@@ -44,31 +44,5 @@ fn read_password() -> Result<Vec<u8>, Error> {
     let mut password = Vec::new();
     // Enough for the longest password and its line end, and one more byte to tell that it is too long.
     input.take(MAX_PASSWORD as u64 + 3).read_to_end(&mut password)?;
-    Ok(without_line_end(&password).to_vec())
-}
-
-/// A line without the one line end, `\n` or `\r\n`, that it may have.
-pub(super) fn without_line_end(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n")).unwrap_or(line)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_line_end;
-
-    #[test]
-    fn one_line_end_is_removed() {
-        for (line, expected) in [
-            ("a", "a"),
-            ("a\n", "a"),
-            ("a\r\n", "a"),
-            ("a\n\n", "a\n"),
-            ("\n", ""),
-            ("", ""),
-            ("a\r", "a\r"),
-            ("a b \n", "a b "),
-        ] {
-            assert_eq!(without_line_end(line.as_bytes()), expected.as_bytes());
-        }
-    }
+    Ok(hidden::without_line_end(&password).to_vec())
 }

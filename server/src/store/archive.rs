@@ -1,26 +1,18 @@
 //! The way of a message from a device into the archive: the path that has to be fast.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::{DeviceId, Kind, MessageId, RandomId, SessionId, StoreError, UnixMillis, writer::Change};
+use super::{
+    DeviceId, Kind, MessageId, RandomId, SessionId, StoreError, UnixMillis, change::Change, streams::Stream,
+};
 use crate::event::{EventKind, NewEvent};
 
-/// `direction` of a message from a device.
-pub(super) const UP: i64 = 0;
-/// `direction` of a message to a device.
-pub(super) const DOWN: i64 = 1;
-
-/// How many streams the writer remembers; beyond it, it looks them up again.
-const REMEMBERED_STREAMS: usize = 65_536;
 /// How far behind the highest number of its stream a repeat is looked for. A device repeats what had not been
 /// echoed, which is no more than its window: what is further behind comes from a storage that was turned back.
 const LOOK_BACK: usize = 1_024;
@@ -98,58 +90,6 @@ impl Reply {
     }
 }
 
-/// Where a stream stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stream {
-    /// Its highest number; 0 if it has none.
-    pub(super) highest: u64,
-    /// The message that has it.
-    pub(super) last: MessageId,
-}
-
-/// Where the streams from devices stand: what the writer remembers of them, before the table. The table is written
-/// when messages are settled, not with each of them: behind it are the streams of messages that are not.
-#[derive(Default)]
-pub(super) struct Streams {
-    known: HashMap<(DeviceId, u64), Stream>,
-    /// Streams of unsettled messages may be missing.
-    forgotten: bool,
-}
-
-impl Streams {
-    /// Forgets them: the transaction that they are from was undone.
-    pub(super) fn forget(&mut self) {
-        self.known.clear();
-        self.forgotten = true;
-    }
-
-    /// Whether all messages have to be settled before a stream may be looked up.
-    pub(super) fn need_table(&self) -> bool {
-        self.forgotten
-    }
-
-    /// All messages are settled: the table has all streams.
-    pub(super) fn table_is_whole(&mut self) {
-        self.forgotten = false;
-        if self.known.len() > REMEMBERED_STREAMS {
-            self.known.clear();
-        }
-    }
-
-    /// Where this stream stands.
-    pub(super) fn find(
-        &self,
-        connection: &Connection,
-        device: DeviceId,
-        stream: u64,
-    ) -> Result<Stream, StoreError> {
-        match self.known.get(&(device, stream)) {
-            Some(stream) => Ok(*stream),
-            None => find_stream(connection, device, UP, RandomId(stream)),
-        }
-    }
-}
-
 /// The archiving of one batch, inside its transaction.
 pub(super) struct Batch<'a> {
     insert: CachedStatement<'a>,
@@ -182,7 +122,7 @@ impl<'a> Batch<'a> {
         let outcome = if incoming.number > stream.highest {
             let last = self.insert(change, incoming, stream.last)?;
             let stream = Stream { highest: incoming.number, last };
-            change.streams.known.insert((incoming.device, incoming.stream), stream);
+            change.streams.note(incoming.device, incoming.stream, stream);
             Outcome::New
         } else if is_repeat(change.connection, incoming, stream)? {
             Outcome::Repeat
@@ -221,42 +161,6 @@ impl<'a> Batch<'a> {
 /// A peer's time as the database holds it: one that it can't hold is the latest that it can.
 fn time(incoming: &Incoming) -> i64 {
     i64::try_from(incoming.time).unwrap_or(i64::MAX)
-}
-
-/// Where the table has a stream.
-pub(super) fn find_stream(
-    connection: &Connection,
-    device: DeviceId,
-    direction: i64,
-    stream: RandomId,
-) -> Result<Stream, StoreError> {
-    let found = connection
-        .prepare_cached(
-            "SELECT highest, last FROM streams WHERE device = ? AND direction = ? AND stream = ?",
-        )?
-        .query_row(params![device, direction, stream], |row| {
-            Ok(Stream { highest: row.get::<_, i64>(0)?.cast_unsigned(), last: row.get(1)? })
-        })
-        .optional()?;
-    Ok(found.unwrap_or(Stream { highest: 0, last: MessageId(0) }))
-}
-
-/// Writes where a stream stands, which is never behind where it stood. (Those of the higher half are kept as negative.)
-pub(super) fn keep_stream(
-    connection: &Connection,
-    device: DeviceId,
-    direction: i64,
-    id: RandomId,
-    stream: Stream,
-) -> Result<(), StoreError> {
-    let kept = connection
-        .prepare_cached(
-            "INSERT INTO streams (device, direction, stream, highest, last) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT DO UPDATE SET highest = excluded.highest, last = excluded.last
-                WHERE (excluded.highest < 0, excluded.highest) >= (highest < 0, highest)",
-        )?
-        .execute(params![device, direction, id, stream.highest.cast_signed(), stream.last])?;
-    if kept == 1 { Ok(()) } else { Err(StoreError::Inconsistent("a stream's numbers would go back")) }
 }
 
 /// Whether the archive has this very message under this number.

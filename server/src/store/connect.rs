@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
-use super::{Newest, StoreError, checkpoint::Checkpoints};
+use super::{Newest, StoreError};
 
 /// How long a lock that somebody else holds is waited for (a person's `sqlite3`, a backup).
 const BUSY: Duration = Duration::from_secs(10);
@@ -69,15 +69,14 @@ pub(super) fn begin(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The writer's connection. SQLite gives the log beside the database the database's mode.
-pub(super) fn open_writer(path: &Path, checkpoints: &Checkpoints) -> Result<Connection, StoreError> {
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     // SQLite would take it for a new database, and a server for a fleet without devices.
     if fs::metadata(path).is_ok_and(|file| file.len() == 0) {
         return Err(StoreError::Empty(path.to_owned()));
     }
-    let mut connection = open_plain(path)?;
+    let connection = open_plain(path)?;
     // 16 MiB of pages; a log that had to grow is cut back to 64 MiB.
     connection.execute_batch("PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;")?;
-    checkpoints.watch(&mut connection)?;
     Ok(connection)
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
-use super::{DeviceId, Store, StoreError, UnixMillis, writer::Change};
+use super::{DeviceId, Store, StoreError, UnixMillis, change::Change};
 use crate::event::{EventKind, NewEvent};
 
 /// How a device is known.

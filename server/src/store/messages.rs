@@ -6,14 +6,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
-    archive::{DOWN, Stream, UP, find_stream, keep_stream},
+    change::Change,
     settle::settled,
-    writer::Change,
+    streams::{DOWN, Stream, UP, find_stream, keep_stream},
 };
-use crate::{
-    event::{EventKind, NewEvent},
-    metrics::{METRICS, Way},
-};
+use crate::event::{EventKind, NewEvent};
 
 /// A page ends when it has so many bytes of bodies, even if it has fewer messages than it may.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -315,7 +312,7 @@ fn delivered(
         return Ok(());
     }
     let bytes = lengths.iter().copied().fold(0, i64::saturating_add);
-    METRICS.messages(Way::Out, lengths.len() as u64, u64::try_from(bytes).unwrap_or(0));
+    change.delivered(lengths.len() as u64, u64::try_from(bytes).unwrap_or(0));
     for (table, id) in [("sessions", session.0), ("devices", device.0)] {
         let sql = format!(
             "UPDATE {table} SET messages_out = messages_out + ?2, bytes_out = bytes_out + ?3 WHERE id = ?1"

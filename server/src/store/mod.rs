@@ -8,6 +8,7 @@
 //! commits, so nothing is missed and nothing comes twice, however slow a reader is.
 
 mod archive;
+mod change;
 mod checkpoint;
 mod columns;
 mod connect;
@@ -23,6 +24,7 @@ mod reserve;
 mod schema;
 mod sessions;
 mod settle;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -56,9 +58,10 @@ pub use told_keys::ToldKeys;
 // For the logs, which read on their own thread.
 pub(crate) use logged::{LogFileRow, Unlogged};
 
+use change::{Change, Typed};
 use queue::{Limits, Queue, Refused};
 use reader::Readers;
-use writer::{Change, Job, Typed, Writer};
+use writer::{Job, Writer};
 
 /// How much may wait for the writer: about a second's work. Beyond it [`Store::archive`] waits.
 const LIMITS: Limits = Limits { items: 16_384, bytes: 32 * 1024 * 1024 };
@@ -104,7 +107,7 @@ impl Store {
         let reserve = reserve::Reserve::new(directory.join("reserve"));
         let checkpoints = checkpoint::Checkpoints::start(&path)?;
         let mut connection = connect::begin(&path)
-            .and_then(|()| connect::open_writer(&path, &checkpoints))
+            .and_then(|()| connect::open_writer(&path))
             .map_err(|error| error.opening(&path))?;
         if let Err(error) = prepare(&mut connection) {
             if error.reach() != error::Reach::Full {
@@ -211,8 +214,12 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (job, answer) = Typed::job(operation);
-        self.shared.queue.push(job, 0).await.map_err(|_| StoreError::Closed)?;
+        let (operation, answer) = Typed::new(operation);
+        self.shared
+            .queue
+            .push(Job::Operation(Box::new(operation)), 0)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -222,7 +229,8 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (mut job, answer) = Typed::job(operation);
+        let (operation, answer) = Typed::new(operation);
+        let mut job = Job::Operation(Box::new(operation));
         loop {
             job = match self.shared.queue.try_push(job, 0) {
                 Ok(()) => return answer.blocking_recv().unwrap_or(Err(StoreError::Closed)),

@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, connect, events, writer::Change,
+    DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, change::Change, connect, events,
 };
 use crate::event::{EventKind, NewEvent};
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     DeviceId, MessageId, RandomId, SessionId, StoreError, UnixMillis,
-    archive::{Stream, UP, keep_stream},
+    streams::{Stream, UP, keep_stream},
 };
 
 /// What came in one session.

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 
 use super::{
-    DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis, devices,
-    writer::Change,
+    DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis,
+    change::Change, devices,
 };
 use crate::event::{EventKind, NewEvent};
 

@@ -7,19 +7,20 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{
-    EventId, MessageId, Newest, RandomId, StoreError, UnixMillis,
-    archive::{Batch, Incoming, Outcome, Streams},
+    MessageId, Newest, RandomId, StoreError,
+    archive::{Batch, Incoming, Outcome},
+    change::{Change, Operation},
     checkpoint::Checkpoints,
     connect,
     error::Reach,
-    events,
     queue::{Queue, Taken},
     reserve::Reserve,
     settle::settle,
+    streams::Streams,
 };
 use crate::{
     event::{EventKind, NewEvent},
@@ -37,101 +38,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) enum Job {
     Archive(Incoming),
     Operation(Box<dyn Operation>),
-}
-
-/// A change other than the archiving of a message.
-pub(super) trait Operation: Send {
-    /// Makes the change. May be called again, in another transaction, if the first was undone.
-    /// `false`: it failed by itself and is to be undone; an error: the whole transaction is.
-    fn run(&mut self, change: &mut Change<'_>) -> Result<bool, StoreError>;
-    /// The transaction is committed, or has failed for this reason.
-    fn finish(self: Box<Self>, failure: Option<StoreError>);
-}
-
-/// An operation that answers with a value.
-pub(super) struct Typed<T, F> {
-    operation: F,
-    result: Option<Result<T, StoreError>>,
-    sender: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Typed<T, F>
-where
-    T: Send + 'static,
-    F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send + 'static,
-{
-    pub(super) fn job(operation: F) -> (Job, oneshot::Receiver<Result<T, StoreError>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Job::Operation(Box::new(Self { operation, result: None, sender })), receiver)
-    }
-}
-
-impl<T, F> Operation for Typed<T, F>
-where
-    T: Send,
-    F: FnMut(&mut Change<'_>) -> Result<T, StoreError> + Send,
-{
-    fn run(&mut self, change: &mut Change<'_>) -> Result<bool, StoreError> {
-        match (self.operation)(change) {
-            Err(error) if error.reach() != Reach::Operation => Err(error),
-            result => {
-                let keep = result.is_ok();
-                self.result = Some(result);
-                Ok(keep)
-            }
-        }
-    }
-
-    fn finish(self: Box<Self>, failure: Option<StoreError>) {
-        let result = match failure {
-            Some(error) => Err(error),
-            None => self.result.unwrap_or(Err(StoreError::Closed)),
-        };
-        // Whoever asked may have gone; the change stands all the same.
-        _ = self.sender.send(result);
-    }
-}
-
-/// The transaction, as an operation sees it.
-pub(crate) struct Change<'a> {
-    /// The database, inside the transaction.
-    pub(crate) connection: &'a Connection,
-    /// The stream of messages to devices that are enqueued now.
-    pub(super) down_stream: RandomId,
-    /// When the transaction began.
-    pub(crate) now: UnixMillis,
-    /// Where the streams from devices stand.
-    pub(super) streams: &'a mut Streams,
-    /// The newest rows, its own included.
-    newest: Newest,
-}
-
-impl Change<'_> {
-    /// Records an event.
-    pub(crate) fn event(&mut self, event: &NewEvent) -> Result<EventId, StoreError> {
-        self.newest.event.0 = self.newest.event.0.saturating_add(1);
-        events::insert(self.connection, self.newest.event, self.now, event)?;
-        METRICS.event(event.kind.name());
-        Ok(self.newest.event)
-    }
-
-    /// The id of a new message.
-    pub(super) fn next_message(&mut self) -> MessageId {
-        self.newest.message.0 = self.newest.message.0.saturating_add(1);
-        self.newest.message
-    }
-
-    /// Runs one operation so that it alone is undone if it fails.
-    fn operate(&mut self, operation: &mut dyn Operation) -> Result<(), StoreError> {
-        let before = self.newest;
-        self.connection.prepare_cached("SAVEPOINT operation")?.execute(())?;
-        if !operation.run(self)? {
-            self.connection.prepare_cached("ROLLBACK TO operation")?.execute(())?;
-            self.newest = before;
-        }
-        self.connection.prepare_cached("RELEASE operation")?.execute(())?;
-        Ok(())
-    }
 }
 
 /// The thread's state.
@@ -316,7 +222,8 @@ impl Writer {
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.connection = None;
         self.state.streams.forget();
-        let connection = connect::open_writer(&self.path, &self.checkpoints)?;
+        let mut connection = connect::open_writer(&self.path)?;
+        self.checkpoints.watch(&mut connection)?;
         connect::rewrite_log(&connection)?;
         let newest = connect::newest(&connection)?;
         self.newest.send_if_modified(|current| std::mem::replace(current, newest) != newest);
@@ -362,8 +269,7 @@ fn transact(
         settle(connection, before.message)?;
         state.streams.table_is_whole();
     }
-    let now = UnixMillis::now();
-    let mut change = Change { connection, down_stream, now, streams: &mut state.streams, newest: before };
+    let mut change = Change::new(connection, down_stream, &mut state.streams, before);
     state.outcomes.clear();
     for note in &state.notes {
         change.event(note)?;
@@ -380,7 +286,7 @@ fn transact(
         state.outcomes.push(outcome);
     }
     connection.prepare_cached("COMMIT")?.execute(())?;
-    Ok(change.newest)
+    Ok(change.committed())
 }
 
 /// Answers the messages of a batch that there is no space for them, and leaves the rest.
