@@ -19,11 +19,11 @@ use tracing::{debug, warn};
 
 use super::{StoreError, connect};
 
-/// From how many pages of 4 KiB on, and after how many more each time, the thread carries over: 16 MiB. The more, the fewer
+/// From how many pages of 4 KiB on, and after how many more each time, the thread carries over: 8 MiB. The more, the fewer
 /// syncs of the database stand beside those of commits, and the fewer pages are written that change again at once.
-const BESIDE: usize = 4_096;
-/// From how many pages on the writer carries over the rest: 48 MiB.
-const INSIDE: usize = 12_288;
+const BESIDE: usize = 2_048;
+/// From how many pages on the writer carries over the rest: 32 MiB.
+const INSIDE: usize = 8_192;
 
 /// The writer's side.
 pub(super) struct Checkpoints {
