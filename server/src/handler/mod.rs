@@ -1,4 +1,4 @@
-//! What is done with each kind of message; one file for each, one line of routing.
+//! What is done with each tag that a device sends: one file for each. Messages of all kinds go one way, to the archive.
 
 pub mod facts;
 pub mod message;

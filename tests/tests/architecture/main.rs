@@ -291,6 +291,21 @@ fn every_module_has_a_rule_and_every_rule_a_module() {
 }
 
 #[test]
+fn the_map_names_every_module() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the map can be read");
+    for package in [&CORE, &SERVER, &AGENT] {
+        let title = format!("| in `{}/src` |", package.directory);
+        let table = map.split_once(&title).expect("each package has its table").1;
+        let table = table.split("\n\n").next().unwrap_or_default();
+        for module in source::modules(root(), package.directory).expect("the sources can be read") {
+            let named = [format!("`{module}.rs`"), format!("`{module}/`")];
+            let is_named = module.contains("::") || named.iter().any(|name| table.contains(name.as_str()));
+            assert!(is_named, "ARCHITECTURE.md: the table of {} does not name `{module}`", package.directory);
+        }
+    }
+}
+
+#[test]
 fn whatever_a_module_may_use_stands_below_it() {
     for package in PACKAGES {
         for Module(name, may_use) in package.modules {

@@ -5,7 +5,7 @@ use crate::{steps, test};
 
 /// The quick part of the tests: formatting, lints, and the tests inside of the packages
 ///
-/// Needs nothing that `cargo xtask setup` installs.
+/// Of what `cargo xtask setup` installs it needs rustfmt and clippy alone.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask check")]
 pub(crate) struct Arguments {}

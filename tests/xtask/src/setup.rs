@@ -47,7 +47,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "valgrind",
-        why: "bench counts instructions",
+        why: "the tests count instructions",
         present: || Shell::new("valgrind", "--version").succeeds(),
         source: Source::Debian("valgrind"),
     },
