@@ -109,6 +109,7 @@ impl Store {
         let mut connection = connect::begin(&path)
             .and_then(|()| connect::open_writer(&path))
             .map_err(|error| error.opening(&path))?;
+        checkpoints.watch(&mut connection)?;
         if let Err(error) = prepare(&mut connection) {
             if error.reach() != error::Reach::Full {
                 return Err(error.opening(&path));
