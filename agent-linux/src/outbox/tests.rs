@@ -172,8 +172,10 @@ fn a_server_that_lost_some_gets_again_what_is_kept() {
     let stream = outbox.marks().unwrap().stream;
     put(&mut outbox, 1..=7);
     echo(&mut outbox, 6);
+    let commits = outbox.commits();
     assert_eq!(welcomed(&mut outbox, stream, 6, MAX_FRAME), Next::SendAfter(6));
     assert_eq!(welcomed(&mut outbox, stream, 7, MAX_FRAME), Next::SendAfter(6), "it is not echoed");
+    assert_eq!(outbox.commits(), commits, "no news, and written");
     assert_eq!(welcomed(&mut outbox, stream, 5, MAX_FRAME), Next::SendAfter(5));
     let marks = outbox.marks().unwrap();
     assert_eq!((marks.waiting(), marks.kept_bytes), (2, 3 * (OVERHEAD + 10)), "{marks:?}");

@@ -31,11 +31,18 @@ impl Outbox {
     /// # Errors
     /// Of the database.
     pub fn welcomed(&mut self, named: StreamId, archived: u64, max_frame: u16) -> Result<Next, QueueError> {
+        let marks = self.marks()?;
+        let span = self.span(named, marks.echoed)?;
+        let held = span.base.saturating_add(archived);
+        let is_older_copy = held > marks.last && span.end == u64::MAX;
+        let has_lost = held < marks.echoed.min(span.end);
+        let max_frame = max_frame.min(MAX_FRAME);
+        if !is_older_copy && !has_lost && max_frame == marks.max_frame {
+            // Nothing is written for a connection that brings no news.
+            return Ok(Next::SendAfter(marks.echoed));
+        }
         self.begin()?;
         self.write_echoes()?;
-        let span = self.span(named)?;
-        let held = span.base.saturating_add(archived);
-        let is_older_copy = held > self.marks.last && span.end == u64::MAX;
         if is_older_copy {
             // Our state is an older copy. What waits is sent all the same: if the server holds something else
             // by these numbers it says so, and the rest gets a stream of its own.
@@ -46,7 +53,6 @@ impl Outbox {
                 self.begin_stream()?;
             }
         }
-        let has_lost = held < self.marks.echoed.min(span.end);
         if has_lost {
             let from = held.max(self.marks.first.saturating_sub(1));
             tracing::warn!(
@@ -55,7 +61,6 @@ impl Outbox {
             );
             self.take_back_echoes(from)?;
         }
-        let max_frame = max_frame.min(MAX_FRAME);
         if has_lost || max_frame != self.marks.max_frame {
             self.fit(max_frame, if is_older_copy { 0 } else { held.min(span.end) })?;
         }
@@ -63,8 +68,7 @@ impl Outbox {
         Ok(if has_older { Next::AskAgain } else { Next::SendAfter(self.marks.echoed) })
     }
 
-    fn span(&mut self, stream: StreamId) -> Result<Span, QueueError> {
-        let echoed = self.marks.echoed;
+    fn span(&mut self, stream: StreamId, echoed: u64) -> Result<Span, QueueError> {
         let found = self.database.with(|connection| {
             let sql = "SELECT base, (SELECT min(next.base) FROM stream AS next WHERE next.base > stream.base)
                 FROM stream WHERE id = ?1";
