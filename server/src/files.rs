@@ -16,6 +16,11 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether others than its owner may read a file. One that can't be looked at is for whoever opens it to tell.
+pub fn others_may_read(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0)
+}
+
 /// Puts a file that only its owner may read in the place of `path`: after a crash the old one is there or
 /// the new one, whole. It belongs to the directory's owner: what an administrator writes, the server can read.
 ///

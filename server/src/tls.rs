@@ -186,6 +186,9 @@ fn load_or_create(path: &Path) -> Result<KeyPair, KeyError> {
 }
 
 fn load(path: &Path) -> Result<KeyPair, KeyError> {
+    if files::others_may_read(path) {
+        tracing::warn!(path = %path.display(), "others than the owner may read a key of the server: chmod 600 it");
+    }
     let malformed = |reason: String| KeyError::Malformed { path: path.to_owned(), reason };
     match std::fs::read_to_string(path) {
         Ok(text) => KeyPair::from_pkcs8_pem_and_sign_algo(&text, &rcgen::PKCS_ECDSA_P256_SHA256)
@@ -332,7 +335,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{KeyError, Keys};
+    use super::{KeyError, Keys, files};
 
     #[test]
     fn keys_stay_and_are_private() {
@@ -342,7 +345,12 @@ mod tests {
         let read = Keys::load_or_create(&path).unwrap();
         assert_eq!((made.current_pin(), made.next_pin()), (read.current_pin(), read.next_pin()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::metadata(path.join("current.pem")).unwrap().permissions().mode() & 0o777, 0o600);
+        let current = path.join("current.pem");
+        assert_eq!(fs::metadata(&current).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!files::others_may_read(&current));
+        fs::set_permissions(&current, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(files::others_may_read(&current), "it is used, with a warning");
+        assert!(Keys::load(&path).is_ok());
     }
 
     #[test]

@@ -114,6 +114,17 @@ fn strangers_do_not_take_the_place_of_devices() -> io::Result<()> {
 }
 
 #[test]
+fn an_enrolment_that_has_to_make_way_leaves_an_event() -> io::Result<()> {
+    let server = Server::configured("[limits]\nunknown-connections = 1\n", None)?;
+    let mut slow = Device::connect(server.address(), ENROLMENT, &Key::new())?;
+    let newer = TcpStream::connect(server.address())?;
+    assert_eq!(slow.receive()?, None);
+    server.wait_event("enrolment-refused", |event| event["detail"]["reason"] == "overloaded");
+    drop(newer);
+    Ok(())
+}
+
+#[test]
 fn whoever_finds_no_place_leaves_an_event() -> io::Result<()> {
     let server = Server::configured("[limits]\nconnections = 1\n", None)?;
     let mut agent = Agent::start(&server, "bystander")?;

@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     connection, enrolment,
+    event::EventKind,
     host::Host,
     metrics::METRICS,
     refusal::Refusal,
@@ -79,12 +80,21 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
                     // Whoever has to make way, and was enrolled, may ask again.
                     tokio::select! {
                         () = enrolment => {}
-                        () = stranger.displaced() => {}
+                        () = stranger.displaced() => displaced(&host, address).await,
                     }
                 }
             }
             drop(permit);
         });
+    }
+}
+
+/// Writes down that an enrolment had to make way; not where all do, as the server stops.
+async fn displaced(host: &Host, address: SocketAddr) {
+    if host.last_word.get().is_none() {
+        let refusal =
+            Refusal::of_stranger(address, CloseReason::Overloaded, "newer connections needed its place");
+        Refusal { event: EventKind::EnrolmentRefused, ..refusal }.record(&host.store).await;
     }
 }
 

@@ -88,7 +88,7 @@ impl Store {
     /// Registers a device, with its event; or refuses it. A key that has been registered by this token before gets
     /// the same answer again, even when the token has run out since: its first answer may have been lost.
     /// A token for the name of a revoked device gives that device its new key, and it keeps its history.
-    /// A refusal leaves no event: see [`Store::record_refusal`].
+    /// A refusal leaves no event: see [`Store::limit_refusal`].
     ///
     /// # Errors
     ///
