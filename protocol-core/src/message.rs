@@ -271,7 +271,8 @@ pub struct Hello {
     pub kind: ConnectionKind,
     /// Which start of the client this is.
     pub boot: BootId,
-    /// The stream that the client's messages continue.
+    /// The stream that the welcome's `archived` is about: that of the newest message that was echoed, or the one in
+    /// use if none was.
     pub stream: StreamId,
     /// The largest frame that the client takes, header included, in bytes; 256 at least.
     pub max_frame: u16,
