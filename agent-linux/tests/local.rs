@@ -13,8 +13,13 @@ use holdfast_agent::{
     local_client::{Happened, LocalClient},
     outbox::NewMessage,
 };
-use protocol_core::message::StreamId;
-use support::{Device, TestServer, until};
+use protocol_core::{
+    code::{CloseReason, ConnectionKind},
+    frame::{self, Decoded, MAX_FRAME},
+    message::{self, BootId, Close, Hello, StreamId, Window},
+    tag::Tag,
+};
+use support::{Device, PATIENCE, TestServer, until};
 
 #[test]
 fn what_was_sent_without_an_agent_is_kept_for_it() {
@@ -334,4 +339,42 @@ fn options_may_stand_on_either_side_and_help_is_complete() {
     assert_eq!(device.does(&["send", "--kind", "Not A Kind", "x"]).status.code(), Some(2));
     let wrong = std::process::Command::new(agent).args(["status", "--config", "/nowhere"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_program_that_takes_too_little_is_told_so() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.run();
+    let (mut peer, _) = server.open(0);
+    peer.send(5, 1, &[b'x'; 1_000]);
+    assert_eq!(peer.echoed(), (5, 1));
+    let mut program = UnixStream::connect(device.state().join("agent.sock")).unwrap();
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hello = Hello {
+        oldest_version: 1,
+        newest_version: 1,
+        kind: ConnectionKind::Local,
+        boot: BootId(0),
+        stream: StreamId(0),
+        max_frame: 512,
+        window: Window { messages: 1, bytes: 512 },
+    };
+    let mut room = [0; 256];
+    let length = message::encode(&hello, 256, &mut room).unwrap();
+    program.write_all(b"PING").unwrap();
+    program.write_all(&room[..length]).unwrap();
+    let mut heard = vec![];
+    program.read_to_end(&mut heard).unwrap();
+    let mut rest = heard.as_slice();
+    while let Ok(Decoded::Frame { frame, consumed }) = frame::decode(rest, MAX_FRAME) {
+        rest = &rest[consumed..];
+        if frame.tag == Tag::CLOSE {
+            let close: Close<'_> = message::decode(frame.body).unwrap();
+            assert_eq!(close.reason, CloseReason::ProtocolError);
+            assert!(close.detail.as_str().contains("max_frame of 16384"), "{}", close.detail);
+            return assert!(rest.is_empty());
+        }
+    }
+    panic!("expected a farewell, found {heard:?}");
 }
