@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the agent may take to answer: it waits for its disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a local program can't speak with the agent.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ impl LocalClient {
             io::ErrorKind::PermissionDenied => LocalError::Denied(error),
             _ => LocalError::Socket(error),
         })?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
         let mut client = Self { session: Session::client(MAX_FRAME), socket, input: Vec::new() };
         let hello = Hello {
             oldest_version: OLDEST_VERSION,
@@ -101,9 +101,9 @@ impl LocalClient {
             max_frame: MAX_FRAME,
             window: Window { messages: receives, bytes: u32::from(receives) * u32::from(MAX_FRAME) },
         };
-        let patience = protocol_core::time::Duration::from_secs(PATIENCE.as_secs() as u32);
+        let time_limit = protocol_core::time::Duration::from_secs(TIMEOUT.as_secs() as u32);
         let mut room = [0; OPENING_MAX_FRAME as usize];
-        let length = client.session.open(clock::now(), patience, &hello, &mut room)?;
+        let length = client.session.open(clock::now(), time_limit, &hello, &mut room)?;
         client.write(room.get(..length).unwrap_or_default())?;
         while client.answer()? != Happened::Welcome {}
         Ok(client)
@@ -184,7 +184,7 @@ impl LocalClient {
 
     /// Waits for what the agent must say.
     fn answer(&mut self) -> Result<Happened, LocalError> {
-        match self.step(Some(PATIENCE))? {
+        match self.step(Some(TIMEOUT))? {
             Happened::Nothing => Err(LocalError::Lost(Lost::NoAnswer)),
             happened => Ok(happened),
         }

@@ -122,7 +122,7 @@ pub enum QueueError {
 }
 
 /// How long to wait for other processes that write: many may, and disks are slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The version of what the databases hold.
 const SCHEMA_VERSION: i64 = 1;
@@ -218,7 +218,7 @@ fn connect(path: &Path, schema: &'static str) -> Result<Connection, QueueError> 
 
 fn prepare(path: &Path, schema: &str) -> rusqlite::Result<(i64, Connection)> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(TIMEOUT)?;
     // Else each `send` without an agent would pay for one, while all others wait.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let version =

@@ -9,23 +9,23 @@ use std::{
 
 use holdfast_tests::tls;
 use protocol_core::{code::CloseReason, message::Window};
-use support::{Answer, Device, Heard, PATIENCE, TestServer, until};
+use support::{Answer, Device, Heard, LONGEST_WAIT, TestServer, until};
 
 #[test]
 fn a_server_that_accepts_and_never_answers_is_given_up() {
     let server = TestServer::start();
     let mut device = Device::enrolled(&server);
-    device.must(&["send", "patience"]);
+    device.must(&["send", "waiting"]);
     device.run();
-    let no_tls = server.accept_tcp(PATIENCE).unwrap();
+    let no_tls = server.accept_tcp(LONGEST_WAIT).unwrap();
     // It asks for a session, and is not answered.
-    let mut no_welcome = server.accept(PATIENCE).unwrap();
+    let mut no_welcome = server.accept(LONGEST_WAIT).unwrap();
     no_welcome.hello();
     let (mut silent, _) = server.open(0);
     // Welcomed, and never echoed nor heard of again: within interval and timeout it is given up.
     silent.message();
     let (mut peer, _) = server.open(0);
-    assert_eq!(peer.take(1), [b"patience"]);
+    assert_eq!(peer.take(1), [b"waiting"]);
     drop(no_tls);
 }
 
@@ -172,7 +172,7 @@ fn the_window_is_kept() {
         device.must(&["send", &number.to_string()]);
     }
     device.run();
-    let mut peer = server.accept(PATIENCE).unwrap();
+    let mut peer = server.accept(LONGEST_WAIT).unwrap();
     let hello = peer.hello();
     peer.welcome(0, Window { messages: 2, bytes: 1000 });
     for first in [1, 3] {
@@ -201,7 +201,7 @@ fn a_refused_device_says_why_and_keeps_trying() {
     let mut device = Device::enrolled(&server);
     device.run();
     for reason in [CloseReason::Clone, CloseReason::Revoked, CloseReason::UnknownKey] {
-        let mut peer = server.accept(PATIENCE).unwrap();
+        let mut peer = server.accept(LONGEST_WAIT).unwrap();
         peer.hello();
         peer.close(reason, 0);
         until("the reason in the status", || {
@@ -254,7 +254,7 @@ fn a_device_that_is_enrolled_while_its_agent_waits_is_connected_at_once() {
     assert_eq!(device.status()["enrolled"], false);
     let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
     let address = server.address().to_string();
-    server.accept(PATIENCE).unwrap().enrolment(Answer::Enrolled(server.endpoints(&[&address])));
+    server.accept(LONGEST_WAIT).unwrap().enrolment(Answer::Enrolled(server.endpoints(&[&address])));
     assert!(enrolling.wait_with_output().unwrap().status.success());
     server.open(0);
 }
@@ -265,10 +265,10 @@ fn the_device_tells_what_it_is_and_how_it_is() {
     let mut device = Device::enrolled(&server);
     device.run();
     let (mut peer, _) = server.open(0);
-    let Heard::Facts { version, ssh_user, .. } = peer.next(PATIENCE) else { panic!("expected facts") };
+    let Heard::Facts { version, ssh_user, .. } = peer.next(LONGEST_WAIT) else { panic!("expected facts") };
     assert_eq!((version.as_str(), ssh_user.as_str()), (env!("CARGO_PKG_VERSION"), "operator"));
     for _ in 0..2 {
-        let Heard::Status(readings) = peer.next(PATIENCE) else { panic!("expected readings") };
+        let Heard::Status(readings) = peer.next(LONGEST_WAIT) else { panic!("expected readings") };
         assert!(readings.iter().any(|(name, value)| name == "disk-free-bytes" && *value > 0.0));
     }
 }
@@ -283,7 +283,7 @@ fn a_signal_ends_the_agent_with_a_farewell() {
     peer.take(1);
     device.terminate();
     loop {
-        match peer.next(PATIENCE) {
+        match peer.next(LONGEST_WAIT) {
             Heard::Facts { .. } | Heard::Status(_) => {}
             Heard::Closed(reason) => break assert_eq!(reason, CloseReason::Finished),
             other => panic!("expected a farewell, found {other:?}"),
@@ -316,7 +316,7 @@ fn an_idle_agent_writes_nothing() {
     let (mut before, mut since) = (written(), Instant::now());
     let start = Instant::now();
     while since.elapsed() < Duration::from_secs(4) {
-        assert!(start.elapsed() < PATIENCE, "it never stops writing");
+        assert!(start.elapsed() < LONGEST_WAIT, "it never stops writing");
         peer.no_message(Duration::from_millis(200));
         let now = written();
         if now != before {

@@ -5,7 +5,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 
 use protocol_core::code::CloseReason;
-use support::{Answer, Device, PATIENCE, TestServer};
+use support::{Answer, Device, LONGEST_WAIT, TestServer};
 
 #[test]
 fn a_device_is_enrolled_and_its_secrets_are_its_own() {
@@ -30,7 +30,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_key() {
     for answer in [Answer::Silence, Answer::Enrolled(server.endpoints(&[&address]))] {
         let is_last = matches!(answer, Answer::Enrolled(_));
         let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
-        keys.push(server.accept(PATIENCE).unwrap().enrolment(answer));
+        keys.push(server.accept(LONGEST_WAIT).unwrap().enrolment(answer));
         let output = enrolling.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(if is_last { 0 } else { 3 }), "{output:?}");
         if !is_last {
@@ -50,7 +50,7 @@ fn an_enrolled_device_is_enrolled_again_only_if_that_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--again"), "{output:?}");
     let enrolling = device.command(&["enroll", "--again", &server.line()]).spawn().unwrap();
-    server.accept(PATIENCE).unwrap().enrolment(Answer::Enrolled(server.endpoints(&["other:1"])));
+    server.accept(LONGEST_WAIT).unwrap().enrolment(Answer::Enrolled(server.endpoints(&["other:1"])));
     assert!(enrolling.wait_with_output().unwrap().status.success());
     assert_ne!(std::fs::read_to_string(device.state().join("identity.toml")).unwrap(), before);
 }
@@ -67,7 +67,7 @@ fn a_final_refusal_is_told_in_words_and_leaves_nothing_behind() {
     ] {
         let device = Device::new();
         let enrolling = device.command(&["--json", "enroll", &server.line()]).spawn().unwrap();
-        server.accept(PATIENCE).unwrap().enrolment(Answer::Refused(reason));
+        server.accept(LONGEST_WAIT).unwrap().enrolment(Answer::Refused(reason));
         let output = enrolling.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(5));
         let error: serde_json::Value =
@@ -89,7 +89,7 @@ fn a_server_that_was_too_slow_gets_the_same_key_again() {
             [(Answer::Refused(reason), 5), (Answer::Enrolled(server.endpoints(&[&address])), 0)]
         {
             let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
-            keys.push(server.accept(PATIENCE).unwrap().enrolment(answer));
+            keys.push(server.accept(LONGEST_WAIT).unwrap().enrolment(answer));
             let output = enrolling.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(code), "{output:?}");
         }
@@ -104,7 +104,7 @@ fn only_what_a_refused_enrolment_made_is_removed() {
     std::fs::create_dir(device.state()).unwrap();
     std::fs::write(device.state().join("mine"), "kept").unwrap();
     let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
-    server.accept(PATIENCE).unwrap().enrolment(Answer::Refused(CloseReason::TokenExpired));
+    server.accept(LONGEST_WAIT).unwrap().enrolment(Answer::Refused(CloseReason::TokenExpired));
     assert_eq!(enrolling.wait_with_output().unwrap().status.code(), Some(5));
     let left: Vec<_> =
         std::fs::read_dir(device.state()).unwrap().map(|file| file.unwrap().file_name()).collect();
@@ -118,7 +118,7 @@ fn the_whole_printed_command_may_be_given_as_the_line() {
     let line = format!(" holdfast-agent enroll {}\n", server.line());
     let enrolling = device.command(&["enroll", &line]).spawn().unwrap();
     let address = server.address().to_string();
-    server.accept(PATIENCE).unwrap().enrolment(Answer::Enrolled(server.endpoints(&[&address])));
+    server.accept(LONGEST_WAIT).unwrap().enrolment(Answer::Enrolled(server.endpoints(&[&address])));
     let output = enrolling.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }

@@ -19,7 +19,7 @@ use protocol_core::{
     message::{self, BootId, Close, Hello, StreamId, Window},
     tag::Tag,
 };
-use support::{Device, PATIENCE, TestServer, until};
+use support::{Device, LONGEST_WAIT, TestServer, until};
 
 #[test]
 fn what_was_sent_without_an_agent_is_kept_for_it() {
@@ -205,7 +205,7 @@ fn what_a_program_has_taken_the_next_does_not_get() {
         peer.send(5, number, b"x");
         assert_eq!(peer.echoed(), (5, number));
         let mut follower = LocalClient::connect(&socket, 1).unwrap();
-        let Happened::Message(message) = follower.step(Some(support::PATIENCE)).unwrap() else {
+        let Happened::Message(message) = follower.step(Some(support::LONGEST_WAIT)).unwrap() else {
             panic!("no message");
         };
         assert_eq!(message.number, number);
@@ -274,7 +274,7 @@ fn garbage_on_the_socket_harms_nobody() {
         let mut stream = UnixStream::connect(&socket).unwrap();
         let _ = stream.write_all(garbage);
         let _ = stream.shutdown(std::net::Shutdown::Write);
-        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(support::LONGEST_WAIT)).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
     }
     // Those that say nothing take the places of others for a while only.
@@ -350,7 +350,7 @@ fn a_program_that_takes_too_little_is_told_so() {
     peer.send(5, 1, &[b'x'; 1_000]);
     assert_eq!(peer.echoed(), (5, 1));
     let mut program = UnixStream::connect(device.state().join("agent.sock")).unwrap();
-    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    program.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
     let hello = Hello {
         oldest_version: 1,
         newest_version: 1,

@@ -60,7 +60,7 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
     /// Joins a session to its transport. `input` holds the largest frame that this side takes,
     /// `output` the largest that it sends; both hold 256 bytes or more.
     pub fn new(mut session: Session<R>, transport: T, input: &'b mut [u8], output: &'b mut [u8]) -> Self {
-        session.take_at_most(input.len());
+        session.set_max_frame(input.len());
         Self { session, transport, input, used: 0, filled: 0, is_dry: true, has_ended: false, output }
     }
 

@@ -26,7 +26,7 @@ pub const fn output_room(payload: usize) -> usize {
 
 /// How long a link waits, and how often it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Retries {
     /// A packet is sent again when it is not acknowledged for so long. More than a packet and its
     /// acknowledgement take on the line.
     pub resend: Duration,
@@ -34,7 +34,7 @@ pub struct Patience {
     pub attempts: u8,
 }
 
-impl Default for Patience {
+impl Default for Retries {
     /// For 115,200 baud and packets of up to 256 bytes: 100 ms, 20 times.
     fn default() -> Self {
         Self { resend: Duration::from_millis(100), attempts: 20 }
@@ -84,7 +84,7 @@ pub enum LinkError {
 #[derive(Debug)]
 pub struct Link<'b> {
     state: State,
-    patience: Patience,
+    retries: Retries,
     /// The random numbers of both ends: a packet of an older start of either fails its check sum.
     ends: Ends,
     peer_max_payload: u16,
@@ -108,10 +108,10 @@ const _: () = assert!(size_of::<Link<'_>>() <= 160, "a link is small beside its 
 impl<'b> Link<'b> {
     /// A link that is down. `receive` holds the largest packet that this end takes, [`MIN_RECEIVE_BUFFER`]
     /// or more; `send` holds what is sent at once.
-    pub fn new(patience: Patience, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
+    pub fn new(retries: Retries, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
         Self {
             state: State::Down,
-            patience,
+            retries,
             ends: Ends { mine: 0, peers: None },
             peer_max_payload: 0,
             decoder: Decoder::new(receive),
@@ -208,9 +208,9 @@ impl<'b> Link<'b> {
         if self.resend_at > now {
             return Ok(0);
         }
-        if self.attempts >= self.patience.attempts {
+        if self.attempts >= self.retries.attempts {
             self.rest(State::Down);
-            return Err(LinkError::Lost { attempts: self.patience.attempts });
+            return Err(LinkError::Lost { attempts: self.retries.attempts });
         }
         let length = match self.state {
             State::Opening => self.write(&Packet::Open { max_payload: self.max_payload() }, buffer)?,
@@ -220,7 +220,7 @@ impl<'b> Link<'b> {
             }
         };
         self.attempts = self.attempts.saturating_add(1);
-        self.resend_at = now.after(self.patience.resend);
+        self.resend_at = now.after(self.retries.resend);
         Ok(length)
     }
 

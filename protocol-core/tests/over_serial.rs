@@ -5,7 +5,7 @@ mod common;
 use common::{hello, welcome};
 use protocol_core::{
     message::{Echo, Kind, Message, Welcome, Window},
-    serial::{Event as LinkEvent, Link, Patience, State as LinkState, output_room},
+    serial::{Event as LinkEvent, Link, Retries, State as LinkState, output_room},
     session::{Client, Event, Role, Server, Session, State},
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ impl<R: Role> End<R> {
     fn new() -> Self {
         let (receive, send) = (vec![0; 64].leak(), vec![0; PAYLOAD].leak());
         Self {
-            link: Link::new(Patience::default(), receive, send),
+            link: Link::new(Retries::default(), receive, send),
             session: None,
             input: vec![],
             output: vec![],

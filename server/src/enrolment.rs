@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// How long the whole exchange may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What an operator wants of an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct InvitationRequest {
     /// The device's name; with more than one use, what the names begin with. Without it, host names are taken.
     pub name: Option<DeviceName>,
     /// How many devices may use it.
@@ -57,10 +57,10 @@ pub enum InviteError {
 ///
 /// # Errors
 /// [`InviteError`].
-pub async fn invite(host: &Host, wish: Wish) -> Result<String, InviteError> {
+pub async fn invite(host: &Host, request: InvitationRequest) -> Result<String, InviteError> {
     let mut token = [0; 16];
     getrandom::fill(&mut token)?;
-    let told = AddressBook { addresses: wish.addresses, ..host.address_book };
+    let told = AddressBook { addresses: request.addresses, ..host.address_book };
     let endpoints = told.endpoints();
     let mut buffer = [0; invitation::MAX_LENGTH];
     let invitation = Invitation { pin: endpoints.current, token, addresses: endpoints.addresses };
@@ -68,10 +68,10 @@ pub async fn invite(host: &Host, wish: Wish) -> Result<String, InviteError> {
     let line = format!("{}{}", invitation::PREFIX, URL_SAFE_NO_PAD.encode(bytes));
     let token = NewToken {
         hash: Sha256::digest(token).into(),
-        name: wish.name,
-        uses: wish.uses,
-        expires_at: wish.expires_at,
-        who: wish.who,
+        name: request.name,
+        uses: request.uses,
+        expires_at: request.expires_at,
+        who: request.who,
     };
     host.store.create_token(token).await?;
     Ok(line)
@@ -113,7 +113,7 @@ pub async fn serve<S>(host: &Host, mut stream: S, key: Pin, address: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchange = tokio::time::timeout(PATIENCE, exchange(host, &mut stream, key, address)).await;
+    let exchange = tokio::time::timeout(TIMEOUT, exchange(host, &mut stream, key, address)).await;
     if let Err(failure) = exchange.unwrap_or(Err(Failure::TooSlow)) {
         let refusal = Refusal {
             event: EventKind::EnrolmentRefused,

@@ -41,7 +41,7 @@ pub struct Host {
     /// Where and by which keys the server is found.
     pub address_book: AddressBook,
     /// What devices are told once the server stops.
-    pub last_word: OnceLock<Farewell>,
+    pub farewell: OnceLock<Farewell>,
 }
 
 impl Host {
@@ -56,22 +56,22 @@ impl Host {
             keep_alive: config.keep_alive,
             limits: config.limits,
             address_book: AddressBook { current: keys.current_pin(), next: keys.next_pin(), addresses },
-            last_word: OnceLock::new(),
+            farewell: OnceLock::new(),
         }
     }
 
     /// Sends all strangers away and tells every device to come back, and waits until all connections have ended and what became of them is
-    /// written, or `patience` is over. Gives how many were still there then.
-    pub async fn drain(&self, farewell: Farewell, patience: Duration) -> usize {
+    /// written, or `time_limit` is over. Gives how many were still there then.
+    pub async fn drain(&self, farewell: Farewell, time_limit: Duration) -> usize {
         // First said for those who are just opening: each looks here when it has taken its place.
-        let farewell = self.last_word.get_or_init(|| farewell);
+        let farewell = self.farewell.get_or_init(|| farewell);
         self.strangers.close();
         for online in self.registry.all() {
             online.mailbox.close(farewell.clone());
         }
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
-        // Past the patience the caller goes on, whoever is left.
-        let _ = tokio::time::timeout(patience, self.connections.acquire_many(all)).await;
+        // Past the time limit the caller goes on, whoever is left.
+        let _ = tokio::time::timeout(time_limit, self.connections.acquire_many(all)).await;
         self.limits.connections - self.connections.available_permits().min(self.limits.connections)
     }
 

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    patience::Patient,
     strangers::{Stranger, Strangers},
+    write_timeout::WriteTimeout,
 };
 
 /// How much is allowed to the clients of a listener.
@@ -32,7 +32,7 @@ pub struct Limits {
     /// So many connections may be open whose request has not come yet; then the oldest makes way.
     pub strangers: usize,
     /// How long a client may take nothing of its answer.
-    pub patience: Duration,
+    pub time_limit: Duration,
 }
 
 /// Answers requests by these routes until `stop`, and then those that have come by then. A request carries the address
@@ -56,7 +56,7 @@ where
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        let stream = Patient::new(stream, limits.patience);
+        let stream = WriteTimeout::new(stream, limits.time_limit);
         let conversation = converse(stream, peer, routes.clone(), strangers.enter());
         tokio::spawn(async move {
             conversation.await;

@@ -46,7 +46,7 @@ impl Farewell {
 
 /// What is in the mailbox.
 #[derive(Debug, Default)]
-pub struct Letters {
+pub struct Requests {
     /// The newest message that is archived: it stands for all before it.
     pub archived: Option<Echo>,
     /// A message's number was archived before, with other content.
@@ -61,9 +61,9 @@ pub struct Letters {
     pub close: Option<Farewell>,
 }
 
-impl Letters {
-    /// The farewell that these letters ask for, if one does.
-    pub fn last_word(&self) -> Option<Farewell> {
+impl Requests {
+    /// The farewell that these requests ask for, if one does.
+    pub fn farewell(&self) -> Option<Farewell> {
         if let Some(Echo { stream, number }) = self.conflict {
             let detail =
                 format!("message {number} of stream {stream} was archived before with other content");
@@ -85,8 +85,8 @@ pub struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    letters: Letters,
-    has_mail: bool,
+    requests: Requests,
+    has_requests: bool,
     waker: Option<Waker>,
 }
 
@@ -96,45 +96,45 @@ const MAX_PINGS: usize = 64;
 impl Mailbox {
     /// Messages for the device wait in the store.
     pub fn deliver(&self) {
-        self.put(|letters| letters.deliver = true);
+        self.put(|requests| requests.deliver = true);
     }
 
     /// Someone waits for a sign of life. The reply is dropped if there is none.
     pub fn ping(&self, reply: oneshot::Sender<Duration>) {
-        self.put(|letters| {
-            letters.pings.retain(|waiting| !waiting.is_closed());
-            if letters.pings.len() < MAX_PINGS {
-                letters.pings.push(reply);
+        self.put(|requests| {
+            requests.pings.retain(|waiting| !waiting.is_closed());
+            if requests.pings.len() < MAX_PINGS {
+                requests.pings.push(reply);
             }
         });
     }
 
     /// The connection is to end. The first reason stands.
     pub fn close(&self, farewell: Farewell) {
-        self.put(|letters| {
-            letters.close.get_or_insert(farewell);
+        self.put(|requests| {
+            requests.close.get_or_insert(farewell);
         });
     }
 
     /// Everything that was put in since the last call; waits for the first.
-    pub fn poll_take(&self, context: &Context<'_>) -> Poll<Letters> {
+    pub fn poll_take(&self, context: &Context<'_>) -> Poll<Requests> {
         let mut state = self.lock();
-        if !state.has_mail {
+        if !state.has_requests {
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
             return Poll::Pending;
         }
-        state.has_mail = false;
-        Poll::Ready(std::mem::take(&mut state.letters))
+        state.has_requests = false;
+        Poll::Ready(std::mem::take(&mut state.requests))
     }
 
-    fn put(&self, write: impl FnOnce(&mut Letters)) {
+    fn put(&self, write: impl FnOnce(&mut Requests)) {
         let waker = {
             let mut state = self.lock();
-            write(&mut state.letters);
-            state.has_mail = true;
+            write(&mut state.requests);
+            state.has_requests = true;
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -151,10 +151,10 @@ impl Mailbox {
 impl Archived for Arc<Mailbox> {
     fn archived(&self, stream: u64, number: u64, outcome: Outcome) {
         let echo = Echo { stream: StreamId(stream), number };
-        self.put(|letters| match outcome {
-            Outcome::New | Outcome::Repeat => letters.archived = Some(echo),
-            Outcome::Conflict => letters.conflict = Some(echo),
-            Outcome::Failed => letters.store_failed = true,
+        self.put(|requests| match outcome {
+            Outcome::New | Outcome::Repeat => requests.archived = Some(echo),
+            Outcome::Conflict => requests.conflict = Some(echo),
+            Outcome::Failed => requests.store_failed = true,
         });
     }
 }

@@ -140,10 +140,10 @@ impl Registry {
     /// Asks a device for a sign of life: gives the round-trip time.
     ///
     /// # Errors
-    /// [`ReachError`] if it is offline, or does not answer within `patience`.
-    pub async fn ping(&self, device: DeviceId, patience: Duration) -> Result<Duration, ReachError> {
+    /// [`ReachError`] if it is offline, or does not answer within `time_limit`.
+    pub async fn ping(&self, device: DeviceId, time_limit: Duration) -> Result<Duration, ReachError> {
         let online = self.online(device).ok_or(ReachError::Offline)?;
-        ping(&online, patience).await
+        ping(&online, time_limit).await
     }
 
     /// Tells a device's connection to end. Gives whether there was one.
@@ -164,11 +164,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Asks the holder of a connection for a sign of life: gives the round-trip time.
 ///
 /// # Errors
-/// [`ReachError`] if the connection ends, or does not answer within `patience`.
-pub async fn ping(online: &Online, patience: Duration) -> Result<Duration, ReachError> {
+/// [`ReachError`] if the connection ends, or does not answer within `time_limit`.
+pub async fn ping(online: &Online, time_limit: Duration) -> Result<Duration, ReachError> {
     let (reply, answer) = oneshot::channel();
     online.mailbox.ping(reply);
-    match tokio::time::timeout(patience, answer).await {
+    match tokio::time::timeout(time_limit, answer).await {
         Ok(Ok(round_trip)) => Ok(round_trip),
         Ok(Err(_)) => Err(ReachError::Offline),
         Err(_) => Err(ReachError::NoAnswer),

@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// How long connections have to take their farewell when the server stops.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When devices come back to a server that was stopped, in seconds; each adds a part of its own.
 const DRAIN_RETRY: u32 = 2;
 
 /// How often it is written down who was heard, and looked whether messages have expired.
-const CHORES_EVERY: Duration = Duration::from_secs(30);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the server can't run.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +123,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         keys: Keys::directory(&config.data),
         rotation: Mutex::default(),
         shutdown: shutdown.clone(),
-        patience: api::PATIENCE,
+        time_limit: api::TIMEOUT,
         streams: Arc::new(Semaphore::new(api::STREAMS)),
     });
     let (parts, api) = listeners.serve(api, acceptor, classic.clone());
@@ -237,12 +237,12 @@ impl RunningServer {
             Farewell::new(CloseReason::Draining, "the server stops; come back soon").retry_after(DRAIN_RETRY);
         let classic = async {
             match &self.classic {
-                Some(classic) => classic.drain(DRAIN_PATIENCE).await,
+                Some(classic) => classic.drain(DRAIN_TIMEOUT).await,
                 None => 0,
             }
         };
-        let devices = self.host.drain(farewell, DRAIN_PATIENCE);
-        let (devices, classic, api) = tokio::join!(devices, classic, timeout(DRAIN_PATIENCE, self.api));
+        let devices = self.host.drain(farewell, DRAIN_TIMEOUT);
+        let (devices, classic, api) = tokio::join!(devices, classic, timeout(DRAIN_TIMEOUT, self.api));
         if api.is_err() {
             tracing::warn!("some operators' requests did not end in time");
         }
@@ -264,7 +264,7 @@ impl RunningServer {
 
 /// What has to be done now and then.
 async fn do_chores(host: &Host) {
-    let mut ticks = interval(CHORES_EVERY);
+    let mut ticks = interval(MAINTENANCE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard_before = std::collections::HashMap::new();
     loop {

@@ -19,7 +19,7 @@ use holdfast_server::store::{
 /// Where the small file system is: set for this very test when it runs inside of it.
 const DIRECTORY: &str = "HOLDFAST_TEST_DIRECTORY";
 /// Longer than anything takes here: only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What is left free at first, in bytes: a few dozen messages.
 const LEFT_FREE: u64 = 3 * 1024 * 1024;
 
@@ -122,7 +122,7 @@ impl Client {
             reply: Arc::clone(&self.reply),
         };
         store.archive(incoming).await.unwrap();
-        self.outcomes.recv_timeout(PATIENCE).unwrap()
+        self.outcomes.recv_timeout(LONGEST_WAIT).unwrap()
     }
 
     /// Sends messages with these numbers until one is refused; the last that was not.
@@ -175,5 +175,5 @@ async fn until(store: &Store, kind: &str) {
             newest.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    tokio::time::timeout(LONGEST_WAIT, wait).await.unwrap();
 }

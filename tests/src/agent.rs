@@ -14,7 +14,7 @@ use crate::{
     binaries, files,
     process::{self, Process},
     server::Server,
-    wait::PATIENCE,
+    wait::LONGEST_WAIT,
 };
 
 /// The agents of tests don't wait long before they try again.
@@ -166,7 +166,7 @@ impl Agent {
     /// It does not end in time.
     #[track_caller]
     pub fn terminate(&mut self) {
-        self.process().terminate(PATIENCE);
+        self.process().terminate(LONGEST_WAIT);
         self.process = None;
     }
 
@@ -179,9 +179,9 @@ impl Agent {
     /// Runs `holdfast-agent` for it with these arguments.
     ///
     /// # Errors
-    /// It can't be run, or takes longer than `patience`.
-    pub fn command(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
-        self.commands().run(arguments, patience)
+    /// It can't be run, or takes longer than `time_limit`.
+    pub fn command(&self, arguments: &[&str], time_limit: Duration) -> io::Result<Output> {
+        self.commands().run(arguments, time_limit)
     }
 
     /// Runs `holdfast-agent` for it, which succeeds, and gives what it prints.
@@ -190,7 +190,7 @@ impl Agent {
     /// It fails.
     #[track_caller]
     pub fn tell(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments, PATIENCE).expect("holdfast-agent runs");
+        let output = self.command(arguments, LONGEST_WAIT).expect("holdfast-agent runs");
         assert!(output.status.success(), "holdfast-agent {arguments:?}: {output:?}; it said {}", self.log());
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -237,9 +237,9 @@ impl Commands {
     /// Runs it with these arguments.
     ///
     /// # Errors
-    /// It can't be run, or takes longer than `patience`.
-    pub fn run(&self, arguments: &[&str], patience: Duration) -> io::Result<Output> {
-        process::run(Path::new("env"), self.arguments(arguments), patience)
+    /// It can't be run, or takes longer than `time_limit`.
+    pub fn run(&self, arguments: &[&str], time_limit: Duration) -> io::Result<Output> {
+        process::run(Path::new("env"), self.arguments(arguments), time_limit)
     }
 
     /// What `env` is told.

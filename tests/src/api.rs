@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The API of a server, by its socket.
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ impl Api {
 
     fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<Value> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(LONGEST_WAIT))?;
+        stream.set_write_timeout(Some(LONGEST_WAIT))?;
         let length = body.len();
         let head = format!(
             "{method} /api/v1{path} HTTP/1.1\r\nHost: holdfast\r\nConnection: close\r\n\

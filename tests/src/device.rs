@@ -21,7 +21,7 @@ use protocol_core::{
 use rcgen::KeyPair;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::{tls, wait::PATIENCE};
+use crate::{tls, wait::LONGEST_WAIT};
 
 /// What a connection speaks, by its name in the handshake.
 pub const FRAMED: &str = alpn::SESSION;
@@ -121,11 +121,11 @@ impl Device<UnixStream> {
     /// Opens a session of a local program with the agent that has this state directory. It only sends.
     ///
     /// # Errors
-    /// The agent does not run, or does not answer within `patience`; nor may it take longer later.
-    pub fn local(state: &Path, stream: StreamId, patience: Duration) -> io::Result<Self> {
+    /// The agent does not run, or does not answer within `time_limit`; nor may it take longer later.
+    pub fn local(state: &Path, stream: StreamId, time_limit: Duration) -> io::Result<Self> {
         let socket = UnixStream::connect(state.join("agent.sock"))?;
-        socket.set_read_timeout(Some(patience))?;
-        socket.set_write_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(time_limit))?;
+        socket.set_write_timeout(Some(time_limit))?;
         let mut program = Self { stream: socket, input: Vec::new() };
         let kind = ConnectionKind::Local;
         let window = Window { messages: 0, bytes: 0 };
@@ -151,8 +151,8 @@ impl Device {
     pub fn connect(server: SocketAddr, protocol: &str, key: &Key) -> io::Result<Self> {
         let mut stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(LONGEST_WAIT))?;
+        stream.set_write_timeout(Some(LONGEST_WAIT))?;
         let mut tls = ClientConnection::new(tls::client(&key.0, protocol), ServerName::from(server.ip()))
             .map_err(io::Error::other)?;
         tls.complete_io(&mut stream)?;

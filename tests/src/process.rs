@@ -103,21 +103,21 @@ impl Process {
     /// Asks it to end, and waits until it has.
     ///
     /// # Panics
-    /// It does not within `patience`; the message holds what it printed.
+    /// It does not within `time_limit`; the message holds what it printed.
     #[track_caller]
-    pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
+    pub fn terminate(&mut self, time_limit: Duration) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait(patience)
+        self.wait(time_limit)
     }
 
     /// Waits until it has ended.
     ///
     /// # Panics
-    /// It does not within `patience`; the message holds what it printed.
+    /// It does not within `time_limit`; the message holds what it printed.
     #[track_caller]
-    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
-        let Some(status) = wait::find(patience, || self.ended()) else {
-            panic!("process {} did not end within {patience:?}; it printed {}", self.id(), self.printed());
+    pub fn wait(&mut self, time_limit: Duration) -> ExitStatus {
+        let Some(status) = wait::find(time_limit, || self.ended()) else {
+            panic!("process {} did not end within {time_limit:?}; it printed {}", self.id(), self.printed());
         };
         status
     }
@@ -132,15 +132,15 @@ impl Drop for Process {
 /// Runs `program` to its end, without input.
 ///
 /// # Errors
-/// It can't be run, or does not end within `patience` and is killed.
+/// It can't be run, or does not end within `time_limit` and is killed.
 pub fn run<I: AsRef<OsStr>>(
     program: &Path,
     arguments: impl IntoIterator<Item = I>,
-    patience: Duration,
+    time_limit: Duration,
 ) -> io::Result<Output> {
     // `timeout` ends with 124 where it had to end the program, and with 137 where it had to kill it.
     let output = Command::new("timeout")
-        .args(["--kill-after", "1", &patience.as_secs_f64().to_string()])
+        .args(["--kill-after", "1", &time_limit.as_secs_f64().to_string()])
         .arg(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -148,7 +148,7 @@ pub fn run<I: AsRef<OsStr>>(
     match output.status.code() {
         Some(124 | 137) | None => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("no end within {patience:?} (signal {:?})", output.status.signal()),
+            format!("no end within {time_limit:?} (signal {:?})", output.status.signal()),
         )),
         Some(_) => Ok(output),
     }

@@ -17,7 +17,7 @@ use crate::{
     binaries,
     process::{self, Process},
     proxy::Proxy,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 
 /// The keep-alive of servers in tests: as short as the server takes it.
@@ -136,7 +136,7 @@ impl Server {
             arguments.extend(["--advertise".into(), advertise.to_string()]);
         }
         let mut process = Process::start(&binaries::holdfast(), &arguments, &log)?;
-        let ready = wait::find(PATIENCE, || {
+        let ready = wait::find(LONGEST_WAIT, || {
             let printed = process.printed();
             let mut lines = printed.get(printed_before..).unwrap_or_default().lines();
             let ready = lines.find_map(|line| {
@@ -202,7 +202,7 @@ impl Server {
     #[track_caller]
     pub fn terminate(&mut self) {
         self.process().signal(Signal::TERM);
-        let status = self.process().wait(PATIENCE);
+        let status = self.process().wait(LONGEST_WAIT);
         assert!(status.success(), "the server ended with {status}; it printed {}", self.log());
         self.process = None;
     }
@@ -218,7 +218,7 @@ impl Server {
     /// It can't be run, or takes too long.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Output {
-        process::run(&binaries::holdfast(), self.arguments(arguments), PATIENCE).expect("holdfast runs")
+        process::run(&binaries::holdfast(), self.arguments(arguments), LONGEST_WAIT).expect("holdfast runs")
     }
 
     /// Runs `holdfast` on it, which succeeds, and gives what it prints.
@@ -293,7 +293,7 @@ impl Server {
     /// There is none in time.
     #[track_caller]
     pub fn wait_event(&self, kind: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        let found = wait::find(PATIENCE, || self.events(kind).into_iter().find(|event| is_it(event)));
+        let found = wait::find(LONGEST_WAIT, || self.events(kind).into_iter().find(|event| is_it(event)));
         let Some(found) = found else {
             panic!("no such {kind}; there are {:#?}", self.api().list("/events").unwrap_or_default());
         };

@@ -17,7 +17,7 @@ use rustix::{
     termios::{LocalModes, tcgetattr},
 };
 
-use crate::wait::{self, PATIENCE};
+use crate::wait::{self, LONGEST_WAIT};
 
 /// A program that has a terminal: its input and output, and the one it finds at `/dev/tty`.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Terminal {
     /// # Panics
     /// It is not shown in time.
     pub fn expect(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONGEST_WAIT;
         let mut shown = self.screen.shown.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let rest = String::from_utf8_lossy(&shown.bytes[self.seen..]).into_owned();
@@ -126,7 +126,7 @@ impl Terminal {
     /// # Panics
     /// It does not end in time.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        let ended = wait::find(PATIENCE, || self.child.try_wait().transpose());
+        let ended = wait::find(LONGEST_WAIT, || self.child.try_wait().transpose());
         ended.unwrap_or_else(|| panic!("the program did not end; it showed {:?}", self.everything()))
     }
 }

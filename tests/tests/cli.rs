@@ -12,7 +12,7 @@ use holdfast_tests::{
     binaries, process,
     server::Server,
     terminal::Terminal,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn piped(server: &Server, arguments: &[&str]) -> io::Result<Child> {
 
 /// Waits for the end of a program that is about to end.
 fn ended(child: &mut Child) -> Option<i32> {
-    let status = wait::find(PATIENCE, || child.try_wait().expect("a child can be waited for"));
+    let status = wait::find(LONGEST_WAIT, || child.try_wait().expect("a child can be waited for"));
     if status.is_none() {
         // It is the test's, and must not outlive it.
         let _ = child.kill();
@@ -126,7 +126,7 @@ fn options_that_all_share_stand_anywhere_and_in_the_environment() -> io::Result<
         ["status", "--data", data, "--json"],
         ["--json", "status", "--data", data],
     ] {
-        let output = process::run(&binaries::holdfast(), arguments, PATIENCE)?;
+        let output = process::run(&binaries::holdfast(), arguments, LONGEST_WAIT)?;
         let status: Value = serde_json::from_slice(&output.stdout).expect("one object");
         assert_eq!(status["devices"], 0, "{arguments:?}");
     }
@@ -177,7 +177,7 @@ fn errors_say_what_to_do_and_have_their_codes() -> io::Result<()> {
 
     let data = server.data().to_str().expect("a path of UTF-8");
     let second = ["serve", "--data", data, "--listen", "127.0.0.1:0", "--classic", "off", "--http", "off"];
-    let second = process::run(&binaries::holdfast(), second, PATIENCE)?;
+    let second = process::run(&binaries::holdfast(), second, LONGEST_WAIT)?;
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("in use by another holdfast server"), "{}", stderr(&second));
     Ok(())
@@ -302,7 +302,7 @@ fn the_environment_is_read() -> io::Result<()> {
     let ask = |arguments: &[&str]| -> io::Result<Value> {
         let mut all = vec!["--json", "--data", data.to_str().expect("a path of UTF-8")];
         all.extend(arguments);
-        let output = process::run(&binaries::holdfast(), all, PATIENCE)?;
+        let output = process::run(&binaries::holdfast(), all, LONGEST_WAIT)?;
         serde_json::from_slice(&output.stdout).map_err(io::Error::other)
     };
     let status = ask(&["status"])?;
@@ -324,7 +324,7 @@ fn the_environment_is_read() -> io::Result<()> {
 
 fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -349,7 +349,7 @@ fn what_can_not_be_served_is_an_error_that_names_it() -> io::Result<()> {
     ] {
         let mut all = vec!["serve", "--classic", "off", "--data", &data];
         all.extend(arguments);
-        let output = process::run(&binaries::holdfast(), &all, PATIENCE)?;
+        let output = process::run(&binaries::holdfast(), &all, LONGEST_WAIT)?;
         assert_eq!(output.status.code(), Some(code), "{all:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(said), "{all:?}: {}", stderr(&output));
     }
@@ -371,12 +371,12 @@ fn a_killed_server_starts_again_on_its_socket() -> io::Result<()> {
 #[test]
 fn completions_and_help_are_there() -> io::Result<()> {
     for shell in ["bash", "zsh", "fish"] {
-        let output = process::run(&binaries::holdfast(), ["completions", shell], PATIENCE)?;
+        let output = process::run(&binaries::holdfast(), ["completions", shell], LONGEST_WAIT)?;
         assert!(stdout(&output).contains("term-password"), "{shell}");
     }
-    let output = process::run(&binaries::holdfast(), ["send", "--help"], PATIENCE)?;
+    let output = process::run(&binaries::holdfast(), ["send", "--help"], LONGEST_WAIT)?;
     assert!(stdout(&output).contains("holdfast send greenhouse"), "{}", stdout(&output));
-    let version = process::run(&binaries::holdfast(), ["--version"], PATIENCE)?;
+    let version = process::run(&binaries::holdfast(), ["--version"], LONGEST_WAIT)?;
     assert!(stdout(&version).starts_with("holdfast "));
     Ok(())
 }
@@ -385,7 +385,7 @@ fn completions_and_help_are_there() -> io::Result<()> {
 fn a_stop_that_is_not_waited_for_comes_all_the_same() -> io::Result<()> {
     let mut server = Server::start()?;
     assert_eq!(server.tell(&["stop", "--wait", "0"]), "the server stops\n");
-    assert!(server.process().wait(PATIENCE).success());
+    assert!(server.process().wait(LONGEST_WAIT).success());
     assert!(!server.data().join("api.sock").exists());
     Ok(())
 }

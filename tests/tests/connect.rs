@@ -6,7 +6,7 @@ use holdfast_tests::{
     agent::Agent,
     device::{Device, FRAMED, Key, frame_of, hello},
     server::Server,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 use protocol_core::code::CloseReason;
 use serde_json::Value;
@@ -237,7 +237,7 @@ fn the_same_id_is_the_same_message() -> io::Result<()> {
 fn stop_ends_the_server_and_verbs_then_say_that_none_runs() -> io::Result<()> {
     let mut server = Server::start()?;
     server.tell(&["stop"]);
-    assert!(server.process().wait(PATIENCE).success(), "{}", server.log());
+    assert!(server.process().wait(LONGEST_WAIT).success(), "{}", server.log());
     server.kill();
     let output = server.command(&["devices"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");

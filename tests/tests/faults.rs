@@ -12,7 +12,7 @@ use holdfast_tests::{
     files,
     proxy::{Break, Network, Proxy},
     server::{BOUND, Server},
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 use protocol_core::message::StreamId;
 use rustix::process::Signal;
@@ -101,7 +101,7 @@ fn networks_break_in_every_way() -> io::Result<()> {
 /// Keeps `count` messages in the agent's outbox, by its socket; gives their texts.
 fn fill(agent: &Agent, first: u64, count: u64) -> io::Result<Vec<String>> {
     let stream = StreamId(0xf111);
-    let mut program = Device::local(&agent.state(), stream, PATIENCE)?;
+    let mut program = Device::local(&agent.state(), stream, LONGEST_WAIT)?;
     let texts: Vec<_> = (first..first + count).map(|number| format!("message {number}")).collect();
     for (number, text) in (first..).zip(&texts) {
         program.send_text(stream, number, text)?;
@@ -330,7 +330,7 @@ fn a_message_larger_than_the_server_takes_holds_up_no_other() -> io::Result<()> 
     assert_eq!(too_large(), 1);
     assert!(agent.tell(&["status"]).contains("limits.max-frame"));
     wait::until("the server is told", || shown(&server), |shown| *shown == Some(1.0.into()));
-    let refused = agent.command(&["send", &large], PATIENCE)?;
+    let refused = agent.command(&["send", &large], LONGEST_WAIT)?;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(words.contains("982 are the most that may go to this server; send it in parts"), "{words}");

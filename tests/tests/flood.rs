@@ -11,7 +11,7 @@ use holdfast_tests::{
     agent::Agent,
     device::{Device, ENROLMENT, FRAMED, Key, hello},
     server::{BOUND, Server},
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 use protocol_core::code::CloseReason;
 
@@ -24,7 +24,7 @@ const IMPATIENT: &str = "[limits]\nopening-timeout = \"1s\"\nunknown-connections
 /// Reads until the server ends the connection; gives how long that took.
 fn time_to_end(stream: &mut TcpStream) -> io::Result<Duration> {
     let start = Instant::now();
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
     let mut buffer = [0; 1024];
     loop {
         match stream.read(&mut buffer) {

@@ -7,7 +7,7 @@ use holdfast_tests::{
     agent::Agent,
     device::{Closed, Device, ENROLMENT, FRAMED, Key, STREAM, Tls, frame_of, hello},
     server::Server,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
@@ -248,7 +248,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
     let server = &scene.server;
     let refused = |line: &str, reason: &str, words: &str| {
         let agent = Agent::new("refused").expect("a directory");
-        let output = agent.command(&["enroll", line], PATIENCE).expect("holdfast-agent runs");
+        let output = agent.command(&["enroll", line], LONGEST_WAIT).expect("holdfast-agent runs");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(5), "{told}");
         assert!(told.contains(words), "expected {words:?} in {told:?}");
@@ -320,7 +320,7 @@ fn an_agent_does_not_speak_with_the_wrong_server() -> io::Result<()> {
     // A line that leads to one server and carries the pin of another.
     let line = Server::configured("", Some(wrong.address()))?.invite(&["--name", "lured"]);
     let lured = Agent::new("lured")?;
-    let output = lured.command(&["enroll", &line], PATIENCE)?;
+    let output = lured.command(&["enroll", &line], LONGEST_WAIT)?;
     assert!(!output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("key"), "{output:?}");
     assert!(wrong.events("device-enrolled").is_empty());

@@ -15,7 +15,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use holdfast_agent::clock;
 use holdfast_tests::tls;
-pub(crate) use holdfast_tests::wait::{PATIENCE, until_true as until};
+pub(crate) use holdfast_tests::wait::{LONGEST_WAIT, until_true as until};
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded},
@@ -58,7 +58,7 @@ impl TestServer {
     }
 
     /// The next TCP connection, if one comes in time.
-    pub(crate) fn accept_tcp(&self, patience: Duration) -> Option<TcpStream> {
+    pub(crate) fn accept_tcp(&self, time_limit: Duration) -> Option<TcpStream> {
         let start = Instant::now();
         loop {
             match self.listener.accept() {
@@ -69,7 +69,7 @@ impl TestServer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => panic!("accept: {error}"),
             }
-            if start.elapsed() > patience {
+            if start.elapsed() > time_limit {
                 return None;
             }
             thread::sleep(Duration::from_millis(5));
@@ -77,10 +77,10 @@ impl TestServer {
     }
 
     /// The next TLS connection, if one comes in time.
-    pub(crate) fn accept(&self, patience: Duration) -> Option<Peer> {
+    pub(crate) fn accept(&self, time_limit: Duration) -> Option<Peer> {
         let start = Instant::now();
-        while let Some(stream) = self.accept_tcp(patience.saturating_sub(start.elapsed())) {
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        while let Some(stream) = self.accept_tcp(time_limit.saturating_sub(start.elapsed())) {
+            stream.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
             stream.set_nodelay(true).unwrap();
             let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&self.config)).unwrap(), stream);
             if tls.conn.complete_io(&mut tls.sock).is_ok() {
@@ -93,7 +93,7 @@ impl TestServer {
 
     /// The next device's connection, its session open, with a large window; `archived` as in the welcome.
     pub(crate) fn open(&self, archived: u64) -> (Peer, Hello) {
-        let mut peer = self.accept(PATIENCE).expect("a connection");
+        let mut peer = self.accept(LONGEST_WAIT).expect("a connection");
         let hello = peer.hello();
         peer.welcome(archived, Window { messages: 24, bytes: 1 << 20 });
         (peer, hello)
@@ -162,7 +162,7 @@ impl Peer {
     }
 
     /// What the device says next. Its `PING`s are answered.
-    pub(crate) fn next(&mut self, patience: Duration) -> Heard {
+    pub(crate) fn next(&mut self, time_limit: Duration) -> Heard {
         let start = Instant::now();
         loop {
             let (used, event) =
@@ -203,7 +203,7 @@ impl Peer {
                 continue;
             }
             self.write_due();
-            let left = patience.saturating_sub(start.elapsed());
+            let left = time_limit.saturating_sub(start.elapsed());
             if left.is_zero() {
                 return Heard::Nothing;
             }
@@ -228,7 +228,7 @@ impl Peer {
     }
 
     pub(crate) fn hello(&mut self) -> Hello {
-        match self.next(PATIENCE) {
+        match self.next(LONGEST_WAIT) {
             Heard::Hello(hello) => hello,
             other => panic!("expected a hello, found {other:?}"),
         }
@@ -255,7 +255,7 @@ impl Peer {
     /// The next message: its stream, number and body.
     pub(crate) fn message(&mut self) -> (StreamId, u64, Vec<u8>) {
         loop {
-            match self.next(PATIENCE) {
+            match self.next(LONGEST_WAIT) {
                 Heard::Message { stream, number, body, .. } => return (stream, number, body),
                 Heard::Facts { .. } | Heard::Status(_) => {}
                 other => panic!("expected a message, found {other:?}"),
@@ -264,10 +264,10 @@ impl Peer {
     }
 
     /// Sees that no message comes for a while.
-    pub(crate) fn no_message(&mut self, patience: Duration) {
+    pub(crate) fn no_message(&mut self, time_limit: Duration) {
         let start = Instant::now();
-        while start.elapsed() < patience {
-            match self.next(patience.saturating_sub(start.elapsed())) {
+        while start.elapsed() < time_limit {
+            match self.next(time_limit.saturating_sub(start.elapsed())) {
                 Heard::Facts { .. } | Heard::Status(_) | Heard::Nothing => {}
                 other => panic!("expected nothing, found {other:?}"),
             }
@@ -300,7 +300,7 @@ impl Peer {
     /// Waits for the echo of what was sent.
     pub(crate) fn echoed(&mut self) -> (u64, u64) {
         loop {
-            match self.next(PATIENCE) {
+            match self.next(LONGEST_WAIT) {
                 Heard::Echo(echo) => return (echo.stream.0, echo.number),
                 Heard::Facts { .. } | Heard::Status(_) => {}
                 other => panic!("expected an echo, found {other:?}"),
@@ -401,7 +401,7 @@ impl Device {
         let enrolling = device.command(&["enroll", &server.line()]).spawn().unwrap();
         let address = server.address().to_string();
         let answer = Answer::Enrolled(server.endpoints(&[&address]));
-        server.accept(PATIENCE).expect("a device to enrol").enrolment(answer);
+        server.accept(LONGEST_WAIT).expect("a device to enrol").enrolment(answer);
         let output = enrolling.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
         device

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PATIENCE: Patience = Patience { resend: Duration::from_millis(10), attempts: 8 };
+const RETRIES: Retries = Retries { resend: Duration::from_millis(10), attempts: 8 };
 const PAYLOAD: usize = 300;
 
 fn at(millis: u32) -> Instant {
@@ -38,7 +38,7 @@ impl End {
     fn new(receive: usize) -> Self {
         // A few hundred bytes for each test: leaking them spares the tests a borrow.
         let (receive, send) = (vec![0; receive].leak(), vec![0; PAYLOAD].leak());
-        Self { link: Link::new(PATIENCE, receive, send), said: vec![], heard: vec![], events: vec![] }
+        Self { link: Link::new(RETRIES, receive, send), said: vec![], heard: vec![], events: vec![] }
     }
 
     fn hear(&mut self, now: Instant, mut bytes: &[u8]) {

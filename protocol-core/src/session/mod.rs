@@ -165,7 +165,7 @@ impl<R: Role> Session<R> {
 
     /// Frames larger than this, in bytes, are an error from here on, whatever was said before; a server's welcome
     /// says no more.
-    pub(crate) fn take_at_most(&mut self, max_frame: usize) {
+    pub(crate) fn set_max_frame(&mut self, max_frame: usize) {
         self.most_frame = u16::try_from(max_frame).unwrap_or(u16::MAX);
         self.max_frame = self.max_frame.min(self.most_frame);
     }

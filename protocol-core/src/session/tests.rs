@@ -317,7 +317,7 @@ fn numbers_begin_at_one_and_end() {
 #[test]
 fn a_server_grants_no_larger_frame_than_its_host_has_room_for() {
     let (mut client, mut server) = (Session::client(1024), Session::server(at(0), SECOND));
-    server.take_at_most(512);
+    server.set_max_frame(512);
     let mut buffer = [0; 1024];
     let length = client.open(at(0), SECOND, &hello(), &mut buffer).unwrap();
     feed(&mut server, at(0), &buffer[..length]);

@@ -71,8 +71,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let body = timeout(api.patience, Json::from_request(request, api)).await;
-        let Json(Members(body)) = body.map_err(|_| ApiError::too_slow(api.patience))??;
+        let body = timeout(api.time_limit, Json::from_request(request, api)).await;
+        let Json(Members(body)) = body.map_err(|_| ApiError::too_slow(api.time_limit))??;
         Ok(Self(body))
     }
 }
@@ -109,8 +109,8 @@ impl FromRequest<Arc<Api>> for Nothing {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
-        let body = timeout(api.patience, Bytes::from_request(request, api)).await;
-        let body = body.map_err(|_| ApiError::too_slow(api.patience))??;
+        let body = timeout(api.time_limit, Bytes::from_request(request, api)).await;
+        let body = body.map_err(|_| ApiError::too_slow(api.time_limit))??;
         match body.is_empty() {
             true => Ok(Self {}),
             false => serde_json::from_slice(&body)

@@ -102,8 +102,8 @@ pub(super) async fn ping(asker: Asker, Name(name): Name, _: Nothing) -> Result<J
     }
     let asked = Instant::now();
     // A little more than the connection's own timeout, which decides.
-    let patience = api.host.keep_alive.timeout + Duration::from_secs(1);
-    let round_trip = api.host.registry.ping(row.id, patience).await?;
+    let time_limit = api.host.keep_alive.timeout + Duration::from_secs(1);
+    let round_trip = api.host.registry.ping(row.id, time_limit).await?;
     tracing::debug!(device = %row.name, ?round_trip, elapsed = ?asked.elapsed(), "pinged");
     Ok(Json(PingAnswer { device: row.name, round_trip_ms: millis(round_trip) }))
 }

@@ -47,8 +47,8 @@ impl ApiError {
     }
 
     /// The rest of the request did not come.
-    pub(super) fn too_slow(patience: Duration) -> Self {
-        let message = format!("expected the whole request within {}", span::shortened(patience));
+    pub(super) fn too_slow(time_limit: Duration) -> Self {
+        let message = format!("expected the whole request within {}", span::shortened(time_limit));
         Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", message)
             .hint("send as many bytes as Content-Length says")
     }

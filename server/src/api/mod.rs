@@ -50,7 +50,7 @@ const STRANGERS: usize = 512;
 
 /// How long a client may take nothing of its answer, or leave its request unfinished, if nobody says otherwise. One
 /// that follows a stream takes it up where it was.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the API shows of the server, and reaches of it. Devices it reaches through the registry only.
 pub struct Api {
@@ -68,8 +68,8 @@ pub struct Api {
     pub rotation: Mutex<()>,
     /// Asked for by `holdfast stop`; streams end when it is.
     pub shutdown: Shutdown,
-    /// How long a client may take nothing of its answer, or leave its request unfinished: [`PATIENCE`].
-    pub patience: Duration,
+    /// How long a client may take nothing of its answer, or leave its request unfinished: [`TIMEOUT`].
+    pub time_limit: Duration,
     /// The places of streams: [`STREAMS`].
     pub streams: Arc<Semaphore>,
 }
@@ -88,7 +88,7 @@ pub struct Addresses {
 /// Serves the API until the shutdown is asked for, and what was asked before is answered.
 pub async fn serve(listener: ApiListener, api: Arc<Api>) {
     let shutdown = api.shutdown.clone();
-    let limits = Limits { requests: REQUESTS, strangers: STRANGERS, patience: api.patience };
+    let limits = Limits { requests: REQUESTS, strangers: STRANGERS, time_limit: api.time_limit };
     let stop = async move {
         shutdown.requested().await;
     };

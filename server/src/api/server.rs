@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::is_host_and_port,
-    enrolment::{self, Wish},
+    enrolment::{self, InvitationRequest},
     store::{DeviceName, RandomId},
 };
 
@@ -82,8 +82,9 @@ pub(super) async fn make_token(
         true => api.host.address_book.addresses.clone(),
         false => request.addresses,
     };
-    let wish = Wish { name, uses, expires_at, who: asker.name(), addresses: addresses.clone() };
-    let invitation = enrolment::invite(&api.host, wish).await?;
+    let request =
+        InvitationRequest { name, uses, expires_at, who: asker.name(), addresses: addresses.clone() };
+    let invitation = enrolment::invite(&api.host, request).await?;
     let line = format!("holdfast-agent enroll {invitation}");
     let answer = TokenAnswer { line, expires: expires_at.into(), uses, addresses, guessed };
     Ok((StatusCode::CREATED, Json(answer)))

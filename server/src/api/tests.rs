@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// How long the server waits for a client that takes nothing.
-const CLIENT_PATIENCE: Duration = Duration::from_millis(500);
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(500);
 
 struct Server {
     directory: TempDir,
@@ -51,7 +51,7 @@ impl Server {
             keys: Keys::directory(data),
             rotation: Mutex::default(),
             shutdown: Shutdown::default(),
-            patience: CLIENT_PATIENCE,
+            time_limit: CLIENT_TIMEOUT,
             streams: Arc::new(Semaphore::new(STREAMS)),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
@@ -127,7 +127,8 @@ impl Follower {
     async fn next(&mut self) -> Option<(i64, Value)> {
         let mut id = None;
         loop {
-            let line = timeout(PATIENCE, self.lines.next_line()).await.expect("something comes").ok()??;
+            let line =
+                timeout(LONGEST_WAIT, self.lines.next_line()).await.expect("something comes").ok()??;
             if let Some(text) = line.strip_prefix("id: ") {
                 id = Some(text.parse().unwrap());
             } else if let Some(data) = line.strip_prefix("data: ") {
@@ -141,7 +142,7 @@ impl Follower {
 /// The status and the JSON of what comes, to its end.
 async fn answer(mut stream: UnixStream) -> (u16, Value) {
     let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    timeout(LONGEST_WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
@@ -384,7 +385,7 @@ async fn a_follower_that_takes_nothing_is_cut_and_goes_on() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, cut).await.expect("it is cut");
+    timeout(LONGEST_WAIT, cut).await.expect("it is cut");
     let mut cuts = 0;
     while seen.len() < EVENTS as usize {
         match follower.next().await {
@@ -418,13 +419,13 @@ async fn idle_connections_keep_nobody_out() {
         }
         idle.push(stream);
     }
-    assert_eq!(timeout(PATIENCE, server.get("/status")).await.expect("it is answered").0, 200);
+    assert_eq!(timeout(LONGEST_WAIT, server.get("/status")).await.expect("it is answered").0, 200);
     // Who is being answered does not make way.
     server.record(1).await;
     assert_eq!(follower.next().await.unwrap().1["detail"]["n"], 1);
     // Nor do the others hold up the end.
     server.api.shutdown.request("test");
-    timeout(CLIENT_PATIENCE * 10, server.serving).await.expect("it ends").unwrap();
+    timeout(CLIENT_TIMEOUT * 10, server.serving).await.expect("it ends").unwrap();
 }
 
 #[tokio::test]
@@ -456,7 +457,7 @@ async fn messages_are_streamed_as_they_come_and_streams_end_with_the_server() {
     let (status, answer) = server.post("/stop", json!({})).await;
     assert_eq!((status, &answer["pid"]), (202, &json!(std::process::id())));
     assert_eq!(follower.next().await, None);
-    timeout(PATIENCE, server.serving).await.unwrap().unwrap();
+    timeout(LONGEST_WAIT, server.serving).await.unwrap().unwrap();
     assert!(server.api.shutdown.requested().await.starts_with("holdfast stop, by "));
 }
 

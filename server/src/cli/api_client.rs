@@ -27,7 +27,7 @@ use crate::api::{
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How long the server may take to begin its answer: longer than a device may take to answer a ping.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The server on a data directory. Nothing is connected until something is asked.
 pub(super) struct ApiClient {
@@ -132,7 +132,7 @@ impl ApiClient {
         body: Option<Vec<u8>>,
         last_id: Option<&str>,
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let answer = tokio::time::timeout(PATIENCE, self.ask(method, path, body, last_id)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.ask(method, path, body, last_id)).await;
         answer.unwrap_or_else(|_| Err(self.unreachable(&"it does not answer")))
     }
 

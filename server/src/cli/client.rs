@@ -22,7 +22,7 @@ use crate::config::CLASSIC_PORT;
 mod tests;
 
 /// How long the server may take to be reached, and to begin each answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long nothing may come before an answer that looks unfinished is taken to be all.
 const QUIET: Duration = Duration::from_secs(1);
@@ -216,7 +216,7 @@ impl Server {
         let unreachable = |source| ClientError::Unreachable { address: address.clone(), source };
         let stream = reach(address).map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
         let mut server = Self { address: address.clone(), stream };
         let answer = server.ask(b"PING", 4)?;
         if Answer::read(&answer) != Some(Answer::Pong) {
@@ -232,7 +232,7 @@ impl Server {
         let mut answer = Vec::new();
         let mut buffer = vec![0; expected.max(1024)];
         while answer.len() < expected {
-            match self.read(&mut buffer, if answer.is_empty() { PATIENCE } else { QUIET })? {
+            match self.read(&mut buffer, if answer.is_empty() { TIMEOUT } else { QUIET })? {
                 Some(0) if answer.is_empty() => {
                     return Err(ClientError::Closed { address: self.address.clone() });
                 }
@@ -292,7 +292,7 @@ impl Server {
 fn reach(address: &ServerAddress) -> io::Result<TcpStream> {
     let mut error = io::Error::new(ErrorKind::NotFound, "the host has no address");
     for address in (address.host.as_str(), address.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+        match TcpStream::connect_timeout(&address, TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(failed) => error = failed,
         }

@@ -105,8 +105,8 @@ fn process(pid: i32) -> Option<OwnedFd> {
 }
 
 /// Waits for the end of the process: whether it came in time.
-fn has_ended(process: &OwnedFd, patience: Duration) -> std::io::Result<bool> {
-    let patience = Timespec::try_from(patience).unwrap_or_default();
-    let ready = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))?;
+fn has_ended(process: &OwnedFd, time_limit: Duration) -> std::io::Result<bool> {
+    let time_limit = Timespec::try_from(time_limit).unwrap_or_default();
+    let ready = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&time_limit))?;
     Ok(ready > 0)
 }

@@ -30,14 +30,14 @@ use crate::{
     clock,
     handler::{self, Allowance, Device},
     host::Host,
-    mailbox::Letters,
+    mailbox::Requests,
     registry::Online,
     store::{SessionEnd, UnixMillis},
     strangers::Stranger,
 };
 
 /// How long a peer has to take the farewell.
-const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one connection of the peer that holds `key`, to its end. It is a stranger until it is known whose it is.
 pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr, mut stranger: Stranger)
@@ -45,7 +45,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut wire = Wire::new(stream);
-    let mut session = Session::server(clock::now(), opening::patience(host));
+    let mut session = Session::server(clock::now(), opening::time_limit(host));
     // Opening takes a large future, and is soon over: an idle connection should not keep it.
     let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address, &mut stranger)).await;
     drop(stranger);
@@ -114,8 +114,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let mut wake = Wake::default();
         loop {
             self.take_input().await?;
-            if let Some(letters) = wake.letters {
-                self.take_letters(letters)?;
+            if let Some(requests) = wake.requests {
+                self.take_requests(requests)?;
             }
             write_due(self.session, self.wire, wake.due)?;
             self.delivery.send(self.device, self.session, self.wire);
@@ -169,23 +169,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
-    fn take_letters(&mut self, letters: Letters) -> Result<(), End> {
-        if let Some(echo) = letters.archived {
+    fn take_requests(&mut self, requests: Requests) -> Result<(), End> {
+        if let Some(echo) = requests.archived {
             self.session.echo(echo.stream, echo.number);
         }
-        if let Some(farewell) = letters.last_word() {
+        if let Some(farewell) = requests.farewell() {
             // What is archived is echoed first: else the device would have to send it again.
             write_due(self.session, self.wire, false)?;
             return Err(End::Told(farewell));
         }
-        if letters.deliver {
+        if requests.deliver {
             self.delivery.look_again();
         }
-        if !letters.pings.is_empty() {
+        if !requests.pings.is_empty() {
             if self.pings.is_empty() {
                 self.session.ping();
             }
-            self.pings.extend(letters.pings);
+            self.pings.extend(requests.pings);
         }
         Ok(())
     }
@@ -224,5 +224,5 @@ async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, end
         // Every farewell fits.
         let _ = wire.write(room, |room| message::encode(&farewell.close(), OPENING_MAX_FRAME, room));
     }
-    wire.finish(FAREWELL_PATIENCE).await;
+    wire.finish(FAREWELL_TIMEOUT).await;
 }

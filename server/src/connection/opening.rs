@@ -27,7 +27,7 @@ use crate::{
 
 /// How long the holder of a device's place has to show that it lives, when another start of the device wants it.
 /// At most half of what it takes to be lost, so that the one who asks is not lost over it.
-const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
+const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When a clone should try again, in seconds: its original may be gone by then.
 const CLONE_RETRY: u32 = 300;
@@ -39,7 +39,7 @@ const UNKNOWN_RETRY: u32 = 60;
 const REVOKED: &str = "this device was revoked; enrol it again with a new key";
 
 /// How long a peer has to say its hello.
-pub(super) fn patience(host: &Host) -> time::Duration {
+pub(super) fn time_limit(host: &Host) -> time::Duration {
     time::Duration::from_millis(host::millis(host.limits.opening_timeout))
 }
 
@@ -74,7 +74,7 @@ impl<E: Into<End>> From<E> for Refused {
 }
 
 /// How long the store may take for each step of an opening.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Brings a session from its first byte to its welcome, and the device into the registry.
 pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
@@ -85,25 +85,25 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     address: SocketAddr,
     stranger: &mut Stranger,
 ) -> Result<Opened, Refused> {
-    let patience = host.limits.opening_timeout + PATIENCE;
+    let time_limit = host.limits.opening_timeout + TIMEOUT;
     let (device, hello, turn) = tokio::select! {
-        identified = tokio::time::timeout(patience, identify(host, wire, session, key, address)) => identified
+        identified = tokio::time::timeout(time_limit, identify(host, wire, session, key, address)) => identified
             .unwrap_or_else(|_| Err(too_slow().into())),
-        () = stranger.displaced() => Err(match host.last_word.get() {
+        () = stranger.displaced() => Err(match host.farewell.get() {
             Some(farewell) => End::Told(farewell.clone()),
             None => told(CloseReason::Overloaded, 5, "newer connections needed the place"),
         }
         .into()),
     }?;
     let opened = enter(host, device, hello, address, turn).await?;
-    let known = tokio::time::timeout(PATIENCE, known_device(host, key)).await;
+    let known = tokio::time::timeout(TIMEOUT, known_device(host, key)).await;
     if let Err(refused) = known.unwrap_or_else(|_| Err(too_slow().into()))
         && let Some(farewell) = refused.end.farewell()
     {
         // Revoked while it opened: whoever did that found nobody in this place yet.
         opened.place.online().mailbox.close(farewell);
     }
-    if let Some(farewell) = host.last_word.get() {
+    if let Some(farewell) = host.farewell.get() {
         // The server stops: whoever told the devices found nobody in this place yet.
         opened.place.online().mailbox.close(farewell.clone());
     }
@@ -185,8 +185,8 @@ async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: Socket
     if holder.boot == hello.boot {
         return Ok(());
     }
-    let patience = HOLDER_PATIENCE.min(host.keep_alive.timeout / 2);
-    if registry::ping(&holder, patience).await.is_err() {
+    let time_limit = HOLDER_TIMEOUT.min(host.keep_alive.timeout / 2);
+    if registry::ping(&holder, time_limit).await.is_err() {
         holder.mailbox.close(Farewell::new(CloseReason::Silent, "a newer start of this device took over"));
         return Ok(());
     }
@@ -243,7 +243,7 @@ async fn enter(
 async fn start_session(host: &Host, session: NewSession) -> Result<SessionId, End> {
     let store = host.store.clone();
     let mut starting = tokio::spawn(async move { store.start_session(session).await });
-    if let Ok(started) = tokio::time::timeout(PATIENCE, &mut starting).await {
+    if let Ok(started) = tokio::time::timeout(TIMEOUT, &mut starting).await {
         let started = started.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())));
         return started.map_err(End::store);
     }
@@ -284,7 +284,7 @@ pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     refuse_early(wire, session)?;
     let host = &device.host;
-    let archived = tokio::time::timeout(PATIENCE, host.store.highest(device.id, hello.stream.0))
+    let archived = tokio::time::timeout(TIMEOUT, host.store.highest(device.id, hello.stream.0))
         .await
         .map_err(|_| too_slow())?
         .map_err(End::store)?;

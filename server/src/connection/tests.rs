@@ -30,7 +30,7 @@ use crate::{
 
 use super::{wire::Wire, write_due};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const KEY: Pin = Pin([7; 32]);
 const STREAM: StreamId = StreamId(9);
 
@@ -63,7 +63,7 @@ async fn enrol(host: &Host, key: Pin) -> DeviceId {
 
 /// The events of this kind, once there is one: the peer does not wait until it is recorded.
 async fn recorded(host: &Host, kind: &str) -> Vec<EventRow> {
-    let looking = timeout(PATIENCE, async {
+    let looking = timeout(LONGEST_WAIT, async {
         loop {
             let mut events = host.store.events(EventFilter::default()).await.unwrap();
             events.retain(|event| event.kind == kind);
@@ -104,8 +104,8 @@ impl Peer {
         });
         let mut peer = Self { session: Session::client(4096), stream, input: Vec::new(), server };
         let mut buffer = [0; 256];
-        let patience = protocol_core::time::Duration::from_secs(20);
-        let length = peer.session.open(clock::now(), patience, hello, &mut buffer).unwrap();
+        let time_limit = protocol_core::time::Duration::from_secs(20);
+        let length = peer.session.open(clock::now(), time_limit, hello, &mut buffer).unwrap();
         peer.stream.write_all(&buffer[..length]).await.unwrap();
         peer
     }
@@ -121,7 +121,7 @@ impl Peer {
 
     /// The next event, in words.
     async fn next(&mut self) -> String {
-        timeout(PATIENCE, async {
+        timeout(LONGEST_WAIT, async {
             loop {
                 let (used, event) = self.session.input(clock::now(), &self.input).unwrap();
                 let event = event.map(|event| format!("{event:?}"));
@@ -163,7 +163,7 @@ impl Peer {
         let event = self.next().await;
         assert!(event.starts_with(&format!("Closed(Close {{ reason: {reason:?}")), "{event}");
         assert_eq!(self.session.state(), State::Ended);
-        timeout(PATIENCE, &mut self.server).await.expect("the connection ends").unwrap();
+        timeout(LONGEST_WAIT, &mut self.server).await.expect("the connection ends").unwrap();
     }
 }
 
@@ -223,7 +223,7 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
             assert!(peer.session.echo(stream, number));
             peer.flush().await;
         } else if used == 0 {
-            timeout(PATIENCE, peer.stream.read_buf(&mut peer.input)).await.unwrap().unwrap();
+            timeout(LONGEST_WAIT, peer.stream.read_buf(&mut peer.input)).await.unwrap().unwrap();
         }
     }
     assert_eq!(bodies, b"abcde");
@@ -232,7 +232,7 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, delivered).await.expect("the deliveries are noted");
+    timeout(LONGEST_WAIT, delivered).await.expect("the deliveries are noted");
 }
 
 /// Messages that this agent's frames have no room for are told of once in each session, and hold up no other; once
@@ -258,7 +258,7 @@ async fn a_message_that_is_too_large_for_the_device_leaves_an_event() {
         host.registry.notify(device);
         peer.send(sessions, b"and back").await;
         assert!(peer.next().await.starts_with("Echo("));
-        let told = timeout(PATIENCE, async {
+        let told = timeout(LONGEST_WAIT, async {
             loop {
                 let mut told = host.store.events(EventFilter::default()).await.unwrap();
                 told.retain(|event| event.kind == "message-passed-over");
@@ -298,7 +298,7 @@ async fn a_device_is_answered_while_the_store_stands_still() {
     assert!(peer.next().await.starts_with("Echo("));
 }
 
-/// A server that was held up wakes with letters for connections whose peers have spoken: it has to read first.
+/// A server that was held up wakes with requests for connections whose peers have spoken: it has to read first.
 #[tokio::test]
 async fn what_was_said_is_read_before_silence_is_judged() {
     let (mut peer, stream) = duplex(1024);
@@ -309,7 +309,7 @@ async fn what_was_said_is_read_before_silence_is_judged() {
     let mailbox = Mailbox::default();
     mailbox.deliver();
     let wake = wire.next(&mailbox, session.timeout()).await.unwrap();
-    assert!(wake.input && wake.letters.is_some() && !wake.due, "{wake:?}");
+    assert!(wake.input && wake.requests.is_some() && !wake.due, "{wake:?}");
     assert!(write_due(&mut session, &mut wire, wake.due).is_ok());
     assert!(write_due(&mut session, &mut wire, true).is_err());
 }
@@ -333,7 +333,7 @@ async fn whoever_opens_while_the_server_stops_is_told_so_too() {
     let host = host(&directory).await;
     enrol(&host, KEY).await;
     let farewell = Farewell::new(CloseReason::Draining, "the server stops");
-    assert_eq!(host.drain(farewell, PATIENCE).await, 0);
+    assert_eq!(host.drain(farewell, LONGEST_WAIT).await, 0);
     let mut late = Peer::welcomed(&host, KEY, &hello(1)).await;
     late.closed(CloseReason::Draining).await;
     assert_eq!(host.registry.count(), 0);
@@ -349,9 +349,9 @@ async fn a_stranger_does_not_hold_up_the_end() {
         let place = host.strangers.enter();
         tokio::spawn(async move { super::serve(&host, stream, KEY, address(), place).await })
     };
-    assert_eq!(host.drain(Farewell::new(CloseReason::Draining, "the server stops"), PATIENCE).await, 0);
-    assert!(host.limits.opening_timeout > PATIENCE / 4);
-    timeout(PATIENCE / 4, serving).await.expect("it is sent away at once").unwrap();
+    assert_eq!(host.drain(Farewell::new(CloseReason::Draining, "the server stops"), LONGEST_WAIT).await, 0);
+    assert!(host.limits.opening_timeout > LONGEST_WAIT / 4);
+    timeout(LONGEST_WAIT / 4, serving).await.expect("it is sent away at once").unwrap();
     let mut told = Vec::new();
     stranger.read_to_end(&mut told).await.unwrap();
     assert!(told.starts_with(b"CLOS"), "{told:?}");
@@ -479,8 +479,8 @@ async fn a_ping_on_demand_measures_the_way() {
     let device = enrol(&host, KEY).await;
     let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
     let answering = tokio::spawn(async move { peer.next().await });
-    let round_trip = host.registry.ping(device, PATIENCE).await.unwrap();
-    assert!(round_trip < PATIENCE);
+    let round_trip = host.registry.ping(device, LONGEST_WAIT).await.unwrap();
+    assert!(round_trip < LONGEST_WAIT);
     answering.abort();
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     clock,
-    mailbox::{Letters, Mailbox},
+    mailbox::{Mailbox, Requests},
 };
 
 /// The most bytes read at once: one record of TLS.
@@ -34,13 +34,13 @@ thread_local! {
     static LENT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Why a connection goes on: for one of these, or for bytes and letters at once.
+/// Why a connection goes on: for one of these, or for bytes and requests at once.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
     /// More bytes are there.
     pub(super) input: bool,
     /// The mailbox had something.
-    pub(super) letters: Option<Letters>,
+    pub(super) requests: Option<Requests>,
     /// The deadline has come, and nothing that the peer said is unread.
     pub(super) due: bool,
 }
@@ -139,14 +139,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         poll_fn(|context| self.poll_next(context, mailbox, deadline)).await
     }
 
-    /// Sends all that waits, for at most `patience`, and ends the stream.
-    pub(super) async fn finish(&mut self, patience: Duration) {
+    /// Sends all that waits, for at most `time_limit`, and ends the stream.
+    pub(super) async fn finish(&mut self, time_limit: Duration) {
         let flush = async {
             poll_fn(|context| self.poll_send(context)).await?;
             poll_fn(|context| Pin::new(&mut self.stream).poll_shutdown(context)).await
         };
         // Whoever does not take the farewell does without it.
-        let _ = tokio::time::timeout(patience, flush).await;
+        let _ = tokio::time::timeout(time_limit, flush).await;
     }
 
     fn poll_next(
@@ -160,18 +160,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         // Both at each turn. A peer that talks without end is still told to go; and what it said counts before its
         // silence is judged, whatever else there is to do.
-        let letters = match mailbox.poll_take(context) {
-            Poll::Ready(letters) => Some(letters),
+        let requests = match mailbox.poll_take(context) {
+            Poll::Ready(requests) => Some(requests),
             Poll::Pending => None,
         };
         let input = match self.poll_receive(context) {
-            // The letters first: the end of the bytes is found again.
-            Poll::Ready(Err(error)) if letters.is_none() => return Poll::Ready(Err(error)),
+            // The requests first: the end of the bytes is found again.
+            Poll::Ready(Err(error)) if requests.is_none() => return Poll::Ready(Err(error)),
             Poll::Ready(result) => result.is_ok(),
             Poll::Pending => false,
         };
-        if input || letters.is_some() {
-            return Poll::Ready(Ok(Wake { input, letters, due: false }));
+        if input || requests.is_some() {
+            return Poll::Ready(Ok(Wake { input, requests, due: false }));
         }
         while self.timer.as_mut().poll(context).is_ready() {
             let now = clock::now();

@@ -46,7 +46,7 @@ mod tests;
 const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
 /// How long a peer may take none of what it is sent.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long, and for how many bytes, what a peer still sends is taken and dropped, so that our last word reaches it.
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 4 * 1024 * 1024);
@@ -130,11 +130,11 @@ impl ClassicHost {
     }
 
     /// Waits, after the shutdown was asked for, until all connections have ended and what became of them is written,
-    /// or `patience` is over. Gives how many were still there then.
-    pub async fn drain(&self, patience: Duration) -> usize {
+    /// or `time_limit` is over. Gives how many were still there then.
+    pub async fn drain(&self, time_limit: Duration) -> usize {
         let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
-        // Past the patience the caller goes on, whoever is left.
-        let _ = time::timeout(patience, self.room.acquire_many(all)).await;
+        // Past the time limit the caller goes on, whoever is left.
+        let _ = time::timeout(time_limit, self.room.acquire_many(all)).await;
         self.limit.saturating_sub(self.room.available_permits())
     }
 
@@ -202,7 +202,7 @@ enum End {
     Accepted,
     #[error(transparent)]
     Protocol(#[from] ClassicError),
-    #[error("the client took nothing of what it was sent for {} s", WRITE_PATIENCE.as_secs())]
+    #[error("the client took nothing of what it was sent for {} s", WRITE_TIMEOUT.as_secs())]
     NotReading,
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
@@ -430,7 +430,7 @@ impl Connection {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
-        match time::timeout(WRITE_PATIENCE, self.stream.write_all(bytes)).await {
+        match time::timeout(WRITE_TIMEOUT, self.stream.write_all(bytes)).await {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(End::NotReading),
         }
@@ -469,7 +469,7 @@ impl Connection {
     /// Ends our side and takes what the peer still sends: closing with unread bytes would tell the kernel to throw our
     /// last word away.
     async fn linger(&mut self) {
-        let (patience, most) = LINGER;
+        let (time_limit, most) = LINGER;
         let drain = async {
             self.stream.shutdown().await?;
             let mut buffer = vec![0; 4096];
@@ -483,6 +483,6 @@ impl Connection {
             Ok::<_, io::Error>(())
         };
         // The connection ends in any case.
-        let _ = time::timeout(patience, drain).await;
+        let _ = time::timeout(time_limit, drain).await;
     }
 }

@@ -91,7 +91,7 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
 
 /// Writes down that an enrolment had to make way; not where all do, as the server stops.
 async fn displaced(host: &Host, address: SocketAddr) {
-    if host.last_word.get().is_none() {
+    if host.farewell.get().is_none() {
         let refusal =
             Refusal::of_stranger(address, CloseReason::Overloaded, "newer connections needed its place");
         Refusal { event: EventKind::EnrolmentRefused, ..refusal }.record(&host.store).await;
@@ -121,7 +121,7 @@ async fn shake_hands(
     let detail = match shaken {
         Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
         // The server stops: that is nobody's fault.
-        Err(_) if host.last_word.get().is_some() => return None,
+        Err(_) if host.farewell.get().is_some() => return None,
         Ok(Err(error)) => format!("TLS: {error}"),
         Err(when) => format!("TLS: the peer did not shake hands {when}"),
     };

@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Those who watch are few, and ask now and then.
-const LIMITS: Limits = Limits { requests: 64, strangers: 64, patience: Duration::from_secs(60) };
+const LIMITS: Limits = Limits { requests: 64, strangers: 64, time_limit: Duration::from_secs(60) };
 
 /// How long the store has to answer, or the server is not healthy.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens where it is configured. If that is the default, and it is taken, the server does without.
 ///
@@ -83,7 +83,7 @@ async fn health(State(watched): State<Watched>) -> impl IntoResponse {
 
 async fn counts(host: &Host) -> Result<crate::store::Counts, StoreError> {
     let late = || StoreError::Unavailable("it does not answer in time".to_owned());
-    timeout(STORE_PATIENCE, host.store.counts()).await.unwrap_or_else(|_| Err(late()))
+    timeout(STORE_TIMEOUT, host.store.counts()).await.unwrap_or_else(|_| Err(late()))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl Checkpoints {
             .name("store-checkpoint".to_owned())
             .spawn({
                 let path = path.clone();
-                move || carry_over(&path, &woken)
+                move || run_checkpoints(&path, &woken)
             })
             .map_err(|source| StoreError::File { path, source })?;
         Ok(Self { pages: Arc::default(), woken_at: 0, tried_at: 0, wake: Some(wake), thread: Some(thread) })
@@ -92,7 +92,7 @@ impl Drop for Checkpoints {
     }
 }
 
-fn carry_over(path: &Path, woken: &Receiver<()>) {
+fn run_checkpoints(path: &Path, woken: &Receiver<()>) {
     let mut connection = None;
     while woken.recv().is_ok() {
         if connection.is_none() {

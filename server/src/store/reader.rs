@@ -94,7 +94,7 @@ mod tests {
     use crate::store::connect;
 
     /// Longer than anything takes here: only a failing test waits so long.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
     async fn a_reading_keeps_its_turn_when_nobody_waits_for_it_any_more() {
@@ -112,14 +112,14 @@ mod tests {
                 let _ = ended.lock().unwrap().recv();
                 Ok(())
             }));
-            timeout(PATIENCE, beginning).await.unwrap().unwrap();
+            timeout(TIMEOUT, beginning).await.unwrap().unwrap();
             reading.abort();
             assert!(reading.await.unwrap_err().is_cancelled());
         }
         assert_eq!(readers.turns.available_permits(), 0, "they are still reading");
         drop(end);
         let all = u32::try_from(CONNECTIONS).unwrap();
-        drop(timeout(PATIENCE, readers.turns.acquire_many(all)).await.unwrap().unwrap());
+        drop(timeout(TIMEOUT, readers.turns.acquire_many(all)).await.unwrap().unwrap());
         assert!(readers.lock().len() <= CONNECTIONS);
     }
 }

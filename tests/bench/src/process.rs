@@ -17,7 +17,7 @@ use rustix::{
 use crate::error::{Error, Result};
 
 /// How long a server may take to be ready, or to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ impl Process {
         let mut process = Self { child };
         let begun = Instant::now();
         while !fs::read_to_string(log).map_err(Error::file(log))?.contains(ready) {
-            if process.child.try_wait()?.is_some() || begun.elapsed() > PATIENCE {
+            if process.child.try_wait()?.is_some() || begun.elapsed() > LONGEST_WAIT {
                 return Err(Error::Told(format!("{command:?} did not say {ready:?}; see {}", log.display())));
             }
             thread::sleep(Duration::from_millis(10));
@@ -103,7 +103,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), Signal::TERM);
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < LONGEST_WAIT {
             match self.child.try_wait() {
                 Ok(None) => thread::sleep(Duration::from_millis(10)),
                 Ok(Some(_)) | Err(_) => return,

@@ -16,7 +16,7 @@ use protocol_core::{
         Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
     pump::{Progress, Pump},
-    serial::{self, Link, Patience},
+    serial::{self, Link, Retries},
     session::{Client, Event, Role, Server, Session},
     tag::Tag,
     time::{Duration, Instant},
@@ -87,8 +87,8 @@ pub fn serial(outside: Outside<'_>) {
     let now = Instant::from_micros(number);
     let mut buffers = black_box(([0; 64], [0; 64]));
     let (receive, send) = (black_box(&mut buffers.0[..]), black_box(&mut buffers.1[..]));
-    let patience = black_box(Patience::default());
-    let mut link = Link::new(patience, receive, send);
+    let retries = black_box(Retries::default());
+    let mut link = Link::new(retries, receive, send);
     link.open(now, number as u32);
     let mut rest = input;
     while black_box(number) > 0 {

@@ -12,7 +12,7 @@ use crate::{
     agent::Agent,
     proxy::{Network, Proxy},
     server::Server,
-    wait::PATIENCE,
+    wait::LONGEST_WAIT,
 };
 
 /// All that is broken, and mended.
@@ -93,7 +93,7 @@ impl Fleet {
         match fault.kind {
             Kind::ServerKilled => self.server.run()?,
             Kind::ServerStopped => {
-                let status = self.server.process().wait(PATIENCE);
+                let status = self.server.process().wait(LONGEST_WAIT);
                 if !status.success() {
                     return Err(io::Error::other(format!("the server failed while it drained: {status}")));
                 }

@@ -21,7 +21,7 @@ use traffic::{Ordered, Sent};
 
 use crate::{
     server::BOUND,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 
 /// What is to be done.
@@ -151,7 +151,7 @@ fn come_right(fleet: &Fleet, names: &[String], sent: &[Sent]) -> Vec<String> {
         (device["online"] == true && device["queued"] == 0).then_some(())
     };
     for (name, sent) in names.iter().zip(sent) {
-        if wait::find(PATIENCE, || right(name)).is_none() {
+        if wait::find(LONGEST_WAIT, || right(name)).is_none() {
             let device = fleet.server.device(name);
             broken.push(format!("{name} is not online with all its messages: {device:?}"));
         }
@@ -160,7 +160,7 @@ fn come_right(fleet: &Fleet, names: &[String], sent: &[Sent]) -> Vec<String> {
             thread::sleep(Duration::from_millis(200));
             (fleet.server.archived(name).len() as u64 >= expected).then_some(())
         };
-        if wait::find(PATIENCE, all_there).is_none() {
+        if wait::find(LONGEST_WAIT, all_there).is_none() {
             broken.push(format!("{name}: fewer than {expected} messages were archived"));
         }
     }

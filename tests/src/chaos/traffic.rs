@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{agent::Commands, api::Api, device::Device, random::Random};
 
 /// How long a local program waits for its agent before it tries again.
-const PATIENCE: Duration = Duration::from_secs(3);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// How many messages a local program has under way.
 const BATCH: u64 = 8;
@@ -49,7 +49,7 @@ pub(super) fn send_up(name: &str, commands: &Commands, seed: u64, stop: &AtomicB
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(PAUSE);
         let Some(connected) = &mut program else {
-            program = Device::local(commands.state(), stream, PATIENCE).ok();
+            program = Device::local(commands.state(), stream, LONGEST_WAIT).ok();
             if program.is_none() {
                 // The agent is not there. `send` works all the same.
                 send_by_command(name, commands, &mut sent);

@@ -18,7 +18,7 @@ use super::{Places, shown};
 use crate::{
     process::Process,
     server::listening,
-    wait::{self, PATIENCE},
+    wait::{self, LONGEST_WAIT},
 };
 
 /// The server's own default ports.
@@ -52,8 +52,8 @@ impl Signals {
     }
 
     /// Whether one has come, or comes within this time.
-    pub(super) fn came_within(&self, patience: Duration) -> bool {
-        !matches!(self.0.recv_timeout(patience), Err(mpsc::RecvTimeoutError::Timeout))
+    pub(super) fn came_within(&self, time_limit: Duration) -> bool {
+        !matches!(self.0.recv_timeout(time_limit), Err(mpsc::RecvTimeoutError::Timeout))
     }
 }
 
@@ -96,7 +96,7 @@ impl Parts<'_> {
             arguments.extend([option.to_owned(), format!("127.0.0.1:{}", free_or_any(port)?)]);
         }
         let mut process = Process::start(&program, &arguments, &log)?;
-        let address = wait::find(PATIENCE, || match process.ended() {
+        let address = wait::find(LONGEST_WAIT, || match process.ended() {
             Some(_) => Some(None),
             None => process.printed().lines().find_map(|line| listening(line, "listen")).map(Some),
         });
@@ -133,7 +133,7 @@ impl Parts<'_> {
                 .any(|line| line.contains(&online) && line.contains("\"online\":true"))
                 .then_some(())
         };
-        if wait::find(PATIENCE, is_online).is_none() {
+        if wait::find(LONGEST_WAIT, is_online).is_none() {
             return Err(io::Error::other(format!(
                 "{name} does not come online; it said:\n{}",
                 process.printed()
@@ -156,7 +156,7 @@ impl Server {
             let waits = messages.contains("\"state\":\"waiting\"");
             (messages.lines().count() >= count && !waits).then_some(())
         };
-        wait::find(PATIENCE, through).ok_or_else(|| io::Error::other("the messages did not get through"))
+        wait::find(LONGEST_WAIT, through).ok_or_else(|| io::Error::other("the messages did not get through"))
     }
 
     /// Ends it.
@@ -189,7 +189,7 @@ fn end(mut process: Process, name: &str) -> io::Result<()> {
     }
     process.signal(rustix::process::Signal::TERM);
     process.signal(rustix::process::Signal::CONT);
-    match wait::find(PATIENCE, || process.ended()) {
+    match wait::find(LONGEST_WAIT, || process.ended()) {
         Some(status) if status.success() => Ok(()),
         Some(status) => {
             Err(io::Error::other(format!("{name} ended with {status}; it said:\n{}", process.printed())))

@@ -1,13 +1,13 @@
 //! Two links over a line that the script damages, and that any bytes are put on.
 
 use protocol_core::{
-    serial::{Event, Link, Patience, State, output_room},
+    serial::{Event, Link, Retries, State, output_room},
     time::{Duration, Instant},
 };
 
 use super::Script;
 
-const PATIENCE: Patience = Patience { resend: Duration::from_millis(10), attempts: 4 };
+const RETRIES: Retries = Retries { resend: Duration::from_millis(10), attempts: 4 };
 const RECEIVE: usize = 64;
 const SEND: usize = 48;
 
@@ -81,7 +81,7 @@ fn pass(ends: &mut [End<'_>; 2], side: usize, now: Instant, damage: impl Fn(&mut
 
 impl<'b> End<'b> {
     fn new(receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
-        Self { link: Link::new(PATIENCE, receive, send), said: 0, heard: 0, line: Vec::new() }
+        Self { link: Link::new(RETRIES, receive, send), said: 0, heard: 0, line: Vec::new() }
     }
 
     fn say(&mut self, now: Instant, count: usize) {

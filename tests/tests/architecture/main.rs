@@ -96,11 +96,11 @@ const SERVER: Package = Package {
         Module("clock", ""),
         Module("files", ""),
         Module("metrics", ""),
-        Module("patience", ""),
+        Module("write_timeout", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock files metrics patience shutdown span",
+    common: "id clock files metrics write_timeout shutdown span",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls rcgen",

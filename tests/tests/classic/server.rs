@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_tests::{binaries, server, wait::PATIENCE};
+use holdfast_tests::{binaries, server, wait::LONGEST_WAIT};
 use rusqlite::{Connection, OpenFlags};
 
 /// A running server.
@@ -33,7 +33,7 @@ impl Server {
     pub(crate) fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(self.address())?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(LONGEST_WAIT))?;
         Ok(stream)
     }
 
@@ -81,7 +81,7 @@ impl Server {
         let database = self.0.data().join("holdfast.db");
         let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .expect("the database can be read");
-        connection.busy_timeout(PATIENCE).expect("the database can be waited for");
+        connection.busy_timeout(LONGEST_WAIT).expect("the database can be waited for");
         let mut statement = connection.prepare(query).expect("the tables are there");
         let rows = statement.query_map((), |row| row.get(0)).expect("the rows can be read");
         rows.collect::<Result<_, _>>().expect("the rows are as expected")
@@ -94,7 +94,7 @@ impl Server {
 
     /// Waits for the server's end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.0.process().wait(PATIENCE)
+        self.0.process().wait(LONGEST_WAIT)
     }
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn expect_silence(stream: &mut TcpStream, time: Duration) -> io::Resu
         "expected nothing, got {read:?}: {:?}",
         String::from_utf8_lossy(&came)
     );
-    stream.set_read_timeout(Some(PATIENCE))
+    stream.set_read_timeout(Some(LONGEST_WAIT))
 }
 
 /// Expects that the server closes without another byte.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Longer than anything takes here: only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A listener with its store, and the server's stop.
 struct Server {
@@ -47,9 +47,9 @@ impl Server {
     }
 
     async fn ended(self) -> Records {
-        time::timeout(PATIENCE, self.host.shutdown.requested()).await.unwrap();
+        time::timeout(LONGEST_WAIT, self.host.shutdown.requested()).await.unwrap();
         self.running.abort();
-        assert_eq!(self.host.drain(PATIENCE).await, 0);
+        assert_eq!(self.host.drain(LONGEST_WAIT).await, 0);
         // The counters of a session are whole when the store has been closed.
         self.host.store.close().await;
         drop(self.host);
@@ -90,7 +90,7 @@ impl Client {
     async fn ask(&mut self, message: &[u8], answer: &[u8]) {
         self.0.write_all(message).await.unwrap();
         let mut came = vec![0; answer.len()];
-        time::timeout(PATIENCE, self.0.read_exact(&mut came)).await.unwrap().unwrap();
+        time::timeout(LONGEST_WAIT, self.0.read_exact(&mut came)).await.unwrap().unwrap();
         assert_eq!(came, answer);
     }
 
@@ -98,7 +98,7 @@ impl Client {
     async fn closed(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset is a close, too.
-        let _ = time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.unwrap();
+        let _ = time::timeout(LONGEST_WAIT, self.0.read_to_end(&mut rest)).await.unwrap();
         rest
     }
 }
@@ -152,7 +152,7 @@ async fn more_clients_than_allowed_are_closed_at_once() {
     assert_eq!(server.connect().await.closed().await, b"");
     drop(first);
     // The place is free as soon as the server has seen it.
-    time::timeout(PATIENCE, async {
+    time::timeout(LONGEST_WAIT, async {
         while server.host.clients.count() > 1 {
             time::sleep(Duration::from_millis(5)).await;
         }
@@ -224,7 +224,7 @@ async fn a_broken_connection_is_noticed() {
     let client = server.greet().await;
     SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
-    time::timeout(PATIENCE, async {
+    time::timeout(LONGEST_WAIT, async {
         while server.host.clients.count() > 0 {
             time::sleep(Duration::from_millis(5)).await;
         }

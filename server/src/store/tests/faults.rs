@@ -20,7 +20,7 @@ async fn until(store: &Store, kind: EventKind) {
             newest.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    tokio::time::timeout(LONGEST_WAIT, wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_full_disk_refuses_messages_records_it_and_ends_with_space() {
     assert_eq!(failed, Outcome::Failed);
     // As the reserve is no part of this limit, the test makes room in its place.
     let reserve = directory.path().join("reserve");
-    let gone = tokio::time::timeout(PATIENCE, async {
+    let gone = tokio::time::timeout(LONGEST_WAIT, async {
         while reserve.exists() {
             tokio::task::yield_now().await;
         }

@@ -16,7 +16,7 @@ use super::*;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 /// Longer than anything takes here: only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A mailbox that remembers.
 #[derive(Clone, Default)]
@@ -41,7 +41,7 @@ impl Mailbox {
         let (mut answers, timeout) = self
             .0
             .came
-            .wait_timeout_while(self.0.answers.lock().unwrap(), PATIENCE, |answers| answers.len() < count)
+            .wait_timeout_while(self.0.answers.lock().unwrap(), LONGEST_WAIT, |answers| answers.len() < count)
             .unwrap();
         assert!(!timeout.timed_out(), "{} of {count} answers came", answers.len());
         std::mem::take(&mut *answers)

@@ -14,17 +14,17 @@ use tokio::{
 
 /// A stream that fails when its peer takes nothing for too long.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
-    /// When the patience is over, while the peer takes nothing.
+    time_limit: Duration,
+    /// When the time limit is over, while the peer takes nothing.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
+impl<S> WriteTimeout<S> {
     /// The peer may take nothing for so long.
-    pub fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, timer: None }
+    pub fn new(stream: S, time_limit: Duration) -> Self {
+        Self { stream, time_limit, timer: None }
     }
 
     /// The answer, or an error if it has not come for too long.
@@ -33,13 +33,13 @@ impl<S> Patient<S> {
             self.timer = None;
             return answer;
         }
-        let patience = self.patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+        let time_limit = self.time_limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + time_limit)));
         timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -49,7 +49,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -87,12 +87,12 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-    use super::Patient;
+    use super::WriteTimeout;
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (ours, mut theirs) = duplex(4);
-        let mut ours = Patient::new(ours, Duration::from_secs(30));
+        let mut ours = WriteTimeout::new(ours, Duration::from_secs(30));
         ours.write_all(b"1234").await.unwrap();
         let reader = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(29)).await;
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_may_be_silent() {
         let (ours, mut theirs) = duplex(4);
-        let mut ours = Patient::new(ours, Duration::from_secs(30));
+        let mut ours = WriteTimeout::new(ours, Duration::from_secs(30));
         let writer = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             theirs.write_all(b"x").await.unwrap();
