@@ -70,7 +70,9 @@ impl Delivery {
         wire: &mut Wire<S>,
     ) {
         self.note(device);
-        while let Some(waiting) = self.ready.front() {
+        while !wire.is_crowded()
+            && let Some(waiting) = self.ready.front()
+        {
             let message = message_of(waiting);
             let room = message.body.len() + MESSAGE_OVERHEAD;
             match wire.write(room, |room| session.message(clock::now(), &message, room)) {

@@ -102,7 +102,7 @@ impl Peer {
         let server = tokio::spawn(async move {
             super::serve(&host, server_stream, key, address(), Strangers::new(8).enter()).await
         });
-        let mut peer = Self { session: Session::client(4096), stream, input: Vec::new(), server };
+        let mut peer = Self { session: Session::client(hello.max_frame), stream, input: Vec::new(), server };
         let mut buffer = [0; 256];
         let time_limit = protocol_core::time::Duration::from_secs(20);
         let length = peer.session.open(clock::now(), time_limit, hello, &mut buffer).unwrap();
@@ -159,6 +159,31 @@ impl Peer {
         self.stream.write_all(&buffer[..length]).await.unwrap();
     }
 
+    /// Echoes what comes until so many bytes of messages have come, and gives these.
+    async fn take_bodies(&mut self, length: usize) -> Vec<u8> {
+        let mut bodies = Vec::new();
+        while bodies.len() < length {
+            let (used, event) = self.session.input(clock::now(), &self.input).unwrap();
+            let taken = match event {
+                Some(Event::Message(message)) => {
+                    bodies.extend_from_slice(message.body);
+                    Some((message.stream, message.number))
+                }
+                _ => None,
+            };
+            self.input.drain(..used);
+            if let Some((stream, number)) = taken {
+                assert!(self.session.echo(stream, number));
+                self.flush().await;
+            } else if used == 0 {
+                let read =
+                    timeout(LONGEST_WAIT, self.stream.read_buf(&mut self.input)).await.unwrap().unwrap();
+                assert!(read > 0, "the server has closed the connection");
+            }
+        }
+        bodies
+    }
+
     async fn closed(&mut self, reason: CloseReason) {
         let event = self.next().await;
         assert!(event.starts_with(&format!("Closed(Close {{ reason: {reason:?}")), "{event}");
@@ -208,24 +233,7 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
         host.store.enqueue(device, message, 10).await.unwrap();
     }
     let mut peer = Peer::welcomed(&host, KEY, &hello(1)).await;
-    let mut bodies = Vec::new();
-    while bodies.len() < 5 {
-        let (used, event) = peer.session.input(clock::now(), &peer.input).unwrap();
-        let taken = match event {
-            Some(Event::Message(message)) => {
-                bodies.extend_from_slice(message.body);
-                Some((message.stream, message.number))
-            }
-            _ => None,
-        };
-        peer.input.drain(..used);
-        if let Some((stream, number)) = taken {
-            assert!(peer.session.echo(stream, number));
-            peer.flush().await;
-        } else if used == 0 {
-            timeout(LONGEST_WAIT, peer.stream.read_buf(&mut peer.input)).await.unwrap().unwrap();
-        }
-    }
+    let bodies = peer.take_bodies(5).await;
     assert_eq!(bodies, b"abcde");
     let delivered = async {
         while host.store.devices().await.unwrap()[0].waiting > 0 {
@@ -233,6 +241,22 @@ async fn messages_to_a_device_come_in_order_and_count_as_delivered_when_echoed()
         }
     };
     timeout(LONGEST_WAIT, delivered).await.expect("the deliveries are noted");
+}
+
+/// Its window may be larger than what may wait to be sent: that is no sign that it does not read.
+#[tokio::test]
+async fn a_device_with_a_large_window_is_not_taken_for_one_that_does_not_read() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    let device = enrol(&host, KEY).await;
+    for _ in 0..16 {
+        let (kind, body) = ("text".parse().unwrap(), vec![b'x'; 60_000]);
+        host.store.enqueue(device, NewMessage { kind, body, expires_at: None, who: None }, 16).await.unwrap();
+    }
+    let window = Window { messages: 24, bytes: 4 * 1024 * 1024 };
+    let hello = Hello { max_frame: u16::MAX, window, ..hello(1) };
+    let mut peer = Peer::welcomed(&host, KEY, &hello).await;
+    assert_eq!(peer.take_bodies(16 * 60_000).await.len(), 16 * 60_000);
 }
 
 /// Messages that this agent's frames have no room for are told of once in each session, and hold up no other; once

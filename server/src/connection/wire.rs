@@ -26,6 +26,9 @@ const READ_SIZE: usize = 16 * 1024;
 /// How much may wait to be sent. A peer that lets more pile up does not read, and is given up.
 const MAX_PENDING: usize = 256 * 1024;
 
+/// While so much waits to be sent, no more messages are put behind it: the window may allow more than `MAX_PENDING`.
+const CROWDED: usize = 32 * 1024;
+
 /// A timer that fires so much later than it was due was held up by the machine, not by the peer.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -34,7 +37,7 @@ thread_local! {
     static LENT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Why a connection goes on: for one of these, or for bytes and requests at once.
+/// Why a connection goes on: for one of these, for bytes and requests at once, or as it is crowded no longer.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
     /// More bytes are there.
@@ -110,6 +113,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
+        // Else what was sent would be kept for as long as something waits behind it.
+        self.output.drain(..self.written);
+        self.written = 0;
         let start = self.output.len();
         self.output.resize(start + room, 0);
         let result = self.output.get_mut(start..).map_or(Ok(0), write);
@@ -118,8 +124,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         result
     }
 
+    /// Whether so much waits to be sent that messages had better wait; [`Wire::next`] returns when it no longer does.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.pending() >= CROWDED
+    }
+
     /// How many bytes wait to be sent.
-    pub(super) fn pending(&self) -> usize {
+    fn pending(&self) -> usize {
         self.output.len() - self.written
     }
 
@@ -155,6 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         mailbox: &Mailbox,
         deadline: Instant,
     ) -> Poll<Result<Wake, WireError>> {
+        let was_crowded = self.is_crowded();
         if let Poll::Ready(Err(error)) = self.poll_send(context) {
             return Poll::Ready(Err(error.into()));
         }
@@ -170,7 +182,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Poll::Ready(result) => result.is_ok(),
             Poll::Pending => false,
         };
-        if input || requests.is_some() {
+        let has_room_again = was_crowded && !self.is_crowded();
+        if input || requests.is_some() || has_room_again {
             return Poll::Ready(Ok(Wake { input, requests, due: false }));
         }
         while self.timer.as_mut().poll(context).is_ready() {
