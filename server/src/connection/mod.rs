@@ -11,7 +11,7 @@ mod tests;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
-    message::{self, Hello, Pin},
+    message::{self, Pin},
     session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, Server, Session},
     time,
 };
@@ -50,9 +50,9 @@ where
     let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address, &mut stranger)).await;
     drop(stranger);
     match opened {
-        Ok(Opened { device, place, hello }) => {
+        Ok(Opened { device, place, archived }) => {
             let online = Arc::clone(place.online());
-            let end = Connection::new(&device, &online, &mut wire, &mut session).run(&hello).await;
+            let end = Connection::new(&device, &online, &mut wire, &mut session).run(archived).await;
             // Offline at once; then the record of it, which the peer does not wait for.
             drop(place);
             Box::pin(async {
@@ -101,16 +101,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     /// Runs the connection; gives how it ended.
-    async fn run(mut self, hello: &Hello) -> End {
-        let Err(end) = self.go_on(hello).await;
+    async fn run(mut self, archived: u64) -> End {
+        let Err(end) = self.go_on(archived).await;
         self.delivery.finish(self.device);
         end
     }
 
     /// The loop: input first, then output, then wait. It goes on until something ends it. It waits for the peer
     /// only: what is asked of the store is handed over, or comes as a wake.
-    async fn go_on(&mut self, hello: &Hello) -> Result<Infallible, End> {
-        Box::pin(opening::welcome(self.device, hello, self.wire, self.session)).await?;
+    async fn go_on(&mut self, archived: u64) -> Result<Infallible, End> {
+        opening::welcome(self.device, archived, self.wire, self.session)?;
         let mut wake = Wake::default();
         loop {
             self.take_input().await?;

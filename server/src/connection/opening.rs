@@ -133,7 +133,8 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
 pub(super) struct Opened {
     pub(super) device: Arc<Device>,
     pub(super) place: Place,
-    pub(super) hello: Hello,
+    /// The highest number that is archived of the hello's stream.
+    pub(super) archived: u64,
 }
 
 async fn hear_hello<S: AsyncRead + AsyncWrite + Unpin>(
@@ -214,6 +215,11 @@ async fn enter(
         boot: Some(hello.boot.0),
         longest_message: Some(usize::from(hello.max_frame).saturating_sub(MESSAGE_OVERHEAD)),
     };
+    // Before it has its place: from then on its bytes are read, and it does not wait for the store.
+    let archived = tokio::time::timeout(TIMEOUT, host.store.highest(device.id, hello.stream.0))
+        .await
+        .map_err(|_| too_slow())?
+        .map_err(End::store)?;
     let session = start_session(host, started).await?;
     let mailbox = Arc::new(Mailbox::default());
     let figures = Figures::default();
@@ -236,7 +242,7 @@ async fn enter(
         address,
         reply: Reply::new(mailbox),
     });
-    Ok(Opened { device, place, hello })
+    Ok(Opened { device, place, archived })
 }
 
 /// Begins the session's row. If that takes too long the peer does not wait for it, and the row ends when it is there.
@@ -276,18 +282,14 @@ fn refuse_early<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Opens the session, and tells the device where the server is found.
-pub(super) async fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     device: &Device,
-    hello: &Hello,
+    archived: u64,
     wire: &mut Wire<S>,
     session: &mut Session<Server>,
 ) -> Result<(), End> {
     refuse_early(wire, session)?;
     let host = &device.host;
-    let archived = tokio::time::timeout(TIMEOUT, host.store.highest(device.id, hello.stream.0))
-        .await
-        .map_err(|_| too_slow())?
-        .map_err(End::store)?;
     let welcome = Welcome {
         version: session.version(),
         interval: host::millis(host.keep_alive.interval),

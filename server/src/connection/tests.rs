@@ -322,6 +322,28 @@ async fn a_device_is_answered_while_the_store_stands_still() {
     assert!(peer.next().await.starts_with("Echo("));
 }
 
+/// Whoever is online is heard, or a device that has left would be online for as long as the store stands still.
+#[tokio::test]
+async fn a_device_that_is_online_does_not_wait_for_the_store() {
+    let directory = TempDir::new().unwrap();
+    let host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let mut newest = host.store.newest();
+    newest.borrow_and_update();
+    let mut peer = Peer::connect(&host, KEY, &hello(1)).await;
+    newest.changed().await.expect("the session has its row");
+    let (go_on, stopped) = std::sync::mpsc::channel::<()>();
+    let mut standing_still = Box::pin(host.store.write(move |_| Ok(stopped.recv().is_ok())));
+    tokio::select! {
+        biased;
+        _ = &mut standing_still => panic!("the store goes on"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(peer.next().await.starts_with("Welcome("));
+    go_on.send(()).unwrap();
+    assert!(standing_still.await.unwrap());
+}
+
 /// A server that was held up wakes with requests for connections whose peers have spoken: it has to read first.
 #[tokio::test]
 async fn what_was_said_is_read_before_silence_is_judged() {
