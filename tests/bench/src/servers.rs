@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use holdfast_server::store::{DeviceName, Enrolment, Facts, NewToken, Store, UnixMillis};
+use holdfast_server::{
+    store::{DeviceName, Enrolment, Facts, NewToken, Store, UnixMillis},
+    tls::Keys,
+};
 use holdfast_tests::tls;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -152,6 +155,8 @@ fn holdfast(
 
 /// Registers these keys in the store, as the enrolment of devices does.
 async fn enrol(data: &Path, keys: Vec<[u8; 32]>) -> Result {
+    // Before its devices: a server does not start whose devices know another key.
+    Keys::load_or_create(&Keys::directory(data)).map_err(Error::talk)?;
     let directory = data.to_owned();
     let store = tokio::task::spawn_blocking(move || Store::open(&directory)).await.map_err(Error::talk)??;
     let now = UnixMillis::now();

@@ -1,0 +1,20 @@
+//! The benchmark does its work. What it measures is of no account here.
+
+use std::process::Command;
+
+use holdfast_tests::binaries;
+
+#[test]
+fn both_protocols_are_measured_beside_their_peers() {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-bench"))
+        .args(["run", "--rounds", "1", "--seconds", "0.2", "--json", "echo-64", "classic-64", "--server"])
+        .arg(binaries::holdfast())
+        .output()
+        .expect("the benchmark can be run");
+    let (printed, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{complained}");
+    for server in ["holdfast", "bare TLS echo", "holdfast, classic", "original (Python)"] {
+        assert!(printed.contains(&format!("\"{server}\"")), "{printed}{complained}");
+    }
+}
