@@ -47,7 +47,7 @@ async fn inside_a_small_file_system(directory: &Path) {
     let data = directory.join("data");
     let filler = directory.join("filler");
     let store = Store::open(&data).unwrap();
-    fill(&filler);
+    fill(&filler, LEFT_FREE);
 
     let client = Client::connect(&store).await;
     let acknowledged = client.send_until_refused(&store, 1).await;
@@ -72,7 +72,11 @@ async fn inside_a_small_file_system(directory: &Path) {
     // With space again, all goes on by itself.
     std::fs::remove_file(&filler).unwrap();
     let store = Store::open(&data).unwrap();
-    fill(&filler);
+    let client = Client::connect(&store).await;
+    assert_eq!(client.send(&store, acknowledged + 1).await, Outcome::New);
+    let acknowledged = acknowledged + 1;
+    starts_where_only_the_reserve_is_left(&data, directory).await;
+    fill(&filler, LEFT_FREE);
     let acknowledged = Client::connect(&store).await.send_until_refused(&store, acknowledged + 1).await;
     std::fs::remove_file(&filler).unwrap();
     until(&store, "disk-recovered").await;
@@ -148,12 +152,29 @@ impl Client {
     }
 }
 
-/// Fills the disk, but for [`LEFT_FREE`].
-fn fill(path: &Path) {
+/// A server that was killed has left a log, and to read it takes an index, which is made anew: where nothing is left
+/// but the reserve, that has to be given up first.
+async fn starts_where_only_the_reserve_is_left(killed: &Path, directory: &Path) {
+    let (data, filler) = (directory.join("copy"), directory.join("second-filler"));
+    std::fs::create_dir(&data).unwrap();
+    for name in ["holdfast.db", "holdfast.db-wal", "reserve"] {
+        std::fs::copy(killed.join(name), data.join(name)).unwrap();
+    }
+    fill(&filler, 0);
+    let store = Store::open(&data).unwrap();
+    assert!(!data.join("reserve").exists());
+    assert!(count(&store).await > 0);
+    store.close().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::remove_file(&filler).unwrap();
+}
+
+/// Fills the disk, but for `left` bytes.
+fn fill(path: &Path, left: u64) {
     let mut file = File::create(path).unwrap();
     while file.write_all(&[0; 64 * 1024]).is_ok() {}
     let length = file.metadata().unwrap().len();
-    file.set_len(length.checked_sub(LEFT_FREE).unwrap()).unwrap();
+    file.set_len(length.checked_sub(left).unwrap()).unwrap();
 }
 
 /// How many messages there are.

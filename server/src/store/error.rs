@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 /// Why the store could not do what it was asked to.
@@ -46,7 +46,7 @@ pub enum StoreError {
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
     /// There is no space left on the disk.
-    #[error("no space is left for the database: free some, it goes on by itself")]
+    #[error("no space is left for the database: free some; a server that runs goes on by itself then")]
     Full,
     /// Nothing was written: the disk or the database failed under the transaction that this was part of.
     #[error("the database could not be written ({0}): nothing was changed; try again")]
@@ -96,6 +96,9 @@ pub(super) enum Reach {
 impl StoreError {
     /// As met when the database at this path was opened: names it, and says what to do.
     pub(super) fn opening(self, path: &Path) -> Self {
+        if self.reach() == Reach::Full {
+            return Self::Full;
+        }
         let Self::Database(source) = self else { return self };
         let path = path.to_owned();
         match source.sqlite_error_code() {
@@ -110,6 +113,8 @@ impl StoreError {
     /// Whether only the operation failed, or more than it.
     pub(super) fn reach(&self) -> Reach {
         match self {
+            // The index of the log could not grow: SQLite does not say so, but it is for lack of space.
+            Self::Database(error) if extended_code(error) == Some(ffi::SQLITE_IOERR_SHMSIZE) => Reach::Full,
             Self::Database(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Reach::Full,
                 Some(
@@ -133,4 +138,8 @@ impl StoreError {
             _ => Reach::Operation,
         }
     }
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }

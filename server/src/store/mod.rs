@@ -106,18 +106,14 @@ impl Store {
         let path = connect::database(directory);
         let reserve = reserve::Reserve::new(directory.join("reserve"));
         let checkpoints = checkpoint::Checkpoints::start(&path)?;
-        let mut connection = connect::begin(&path)
-            .and_then(|()| connect::open_writer(&path))
-            .map_err(|error| error.opening(&path))?;
-        checkpoints.watch(&mut connection)?;
-        if let Err(error) = prepare(&mut connection) {
-            if error.reach() != error::Reach::Full {
-                return Err(error.opening(&path));
-            }
+        let mut opened = open_database(&path);
+        if opened.as_ref().is_err_and(|error| error.reach() == error::Reach::Full) {
             warn!(database = %path.display(), "no space is left: the reserve is used to start");
             reserve.release();
-            prepare(&mut connection)?;
+            opened = open_database(&path);
         }
+        let mut connection = opened.map_err(|error| error.opening(&path))?;
+        checkpoints.watch(&mut connection)?;
         let id =
             connection.query_row("SELECT value FROM meta WHERE key = 'store-id'", (), |row| row.get(0))?;
         let found = connect::newest(&connection)?;
@@ -283,6 +279,14 @@ impl Drop for Shared {
 /// What a message counts for in the queue's bound.
 fn size(incoming: &Incoming) -> usize {
     incoming.body.len().saturating_add(size_of::<Incoming>())
+}
+
+/// The writer's connection to a database that is up to date; makes it if there is none.
+fn open_database(path: &Path) -> Result<Connection, StoreError> {
+    connect::begin(path)?;
+    let mut connection = connect::open_writer(path)?;
+    prepare(&mut connection)?;
+    Ok(connection)
 }
 
 /// Brings a database up to date, and closes what the last server left open.

@@ -186,18 +186,22 @@ impl Writer {
     /// Uses the reserve for what has to be known even now: that the disk is full, and what ended.
     fn out_of_space(&mut self, jobs: &mut Vec<Job>) {
         METRICS.store_failed();
-        if !self.state.full {
-            error!(database = %self.path.display(), "no space is left: messages are refused until there is some");
-            self.state.full = true;
-            self.reserve.release();
-            self.state.notes.push(NewEvent::new(EventKind::DiskFull));
-        }
+        self.use_reserve();
         self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
         refuse_messages(jobs);
         match self.attempt(jobs) {
             Ok(()) => {}
             Err(error) if error.reach() == Reach::Full => fail(jobs, || StoreError::Full),
             Err(error) => self.reopen_and_retry(jobs, &error),
+        }
+    }
+
+    fn use_reserve(&mut self) {
+        if !self.state.full {
+            error!(database = %self.path.display(), "no space is left: messages are refused until there is some");
+            self.state.full = true;
+            self.reserve.release();
+            self.state.notes.push(NewEvent::new(EventKind::DiskFull));
         }
     }
 
@@ -213,6 +217,9 @@ impl Writer {
                 error!(%error, "writing failed again: messages are refused, the next attempt is in {RETRY_INTERVAL:?}");
                 self.connection = None;
                 self.state.notes.truncate(1);
+                if error.reach() == Reach::Full {
+                    self.use_reserve();
+                }
                 self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
                 fail(jobs, || StoreError::Unavailable(error.to_string()));
             }
@@ -238,6 +245,9 @@ impl Writer {
                 Ok(()) => info!(database = %self.path.display(), "the database is open again"),
                 Err(error) => {
                     error!(database = %self.path.display(), %error, "the database still can't be opened");
+                    if error.reach() == Reach::Full {
+                        self.use_reserve();
+                    }
                     self.state.retry_at = Instant::now().checked_add(RETRY_INTERVAL);
                     return;
                 }
