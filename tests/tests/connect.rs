@@ -48,6 +48,30 @@ fn a_device_is_enrolled_online_and_heard() -> io::Result<()> {
     Ok(())
 }
 
+/// A resolver that fails, for good or because the network is not there yet, keeps no device out.
+#[test]
+fn names_that_nobody_resolves_are_passed_over() -> io::Result<()> {
+    let mut server = Server::start()?;
+    // No such name will ever be (RFC 2606).
+    let addresses = ["nowhere.invalid:55223".to_owned(), server.address().to_string()];
+    let mut agent = Agent::new("wanderer")?;
+    let invite = ["--name", "wanderer", "--address", &addresses[0], "--address", &addresses[1]];
+    agent.tell(&["enroll", &server.invite(&invite)]);
+    // From now on it is told both.
+    server.terminate();
+    server.configure(&format!("advertise = {addresses:?}\n"))?;
+    server.run()?;
+    for _ in 0..2 {
+        agent.run()?;
+        server.wait_online("wanderer", true);
+        agent.terminate();
+        server.wait_online("wanderer", false);
+    }
+    let identity = std::fs::read_to_string(agent.state().join("identity.toml"))?;
+    assert!(identity.contains("nowhere.invalid"), "{identity}");
+    Ok(())
+}
+
 #[test]
 fn messages_to_a_device_are_kept_until_it_has_them() -> io::Result<()> {
     let mut server = Server::start()?;
