@@ -24,7 +24,7 @@ pub struct Config {
     pub ssh_user: Option<String>,
     /// Where the public SSH host keys are.
     pub ssh_directory: PathBuf,
-    /// How often the device's readings are sent, in seconds, up to a day; 0 for only once a connection.
+    /// How often the device's readings are sent, in seconds, from one up to a day; 0 for only once a connection.
     #[serde(rename = "status_interval_seconds", deserialize_with = "seconds")]
     pub status_interval: Duration,
     /// The connection to the server.
@@ -172,7 +172,11 @@ impl Config {
             range(name, span.as_secs_f64(), &allowed, " seconds")
         };
         let at_most = |name, number, most| range(name, number, &(1..=most), "");
-        within("status_interval_seconds", self.status_interval, 0.0..=DAY)?;
+        if !self.status_interval.is_zero() {
+            // More often, and the server ends the connection.
+            let (seconds, allowed) = (self.status_interval.as_secs_f64(), 1.0..=DAY);
+            range("status_interval_seconds", seconds, &allowed, " seconds, or 0")?;
+        }
         within("[connection] timeout_seconds", timeout, 0.1..=3_600.0)?;
         within("[connection] least_wait_seconds", least_wait, 0.01..=3_600.0)?;
         within("[connection] most_wait_seconds", most_wait, least_wait.as_secs_f64()..=DAY)?;
@@ -272,8 +276,9 @@ mod tests {
         for (text, words) in [
             (
                 "status_interval_seconds = 86401",
-                "status_interval_seconds: expected 0 to 86400 seconds, found 86401",
+                "status_interval_seconds: expected 1 to 86400 seconds, or 0, found 86401",
             ),
+            ("status_interval_seconds = 0.9", "expected 1 to 86400 seconds, or 0, found 0.9"),
             (
                 "[connection]\ntimeout_seconds = 0",
                 "[connection] timeout_seconds: expected 0.1 to 3600 seconds",
@@ -294,8 +299,7 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
-        let widest =
-            "[connection]\ntimeout_seconds = 3600\nmost_wait_seconds = 86400\n[outbox]\nkeep_messages = 0";
+        let widest = "status_interval_seconds = 0\n[connection]\ntimeout_seconds = 3600\nmost_wait_seconds = 86400\n[outbox]\nkeep_messages = 0";
         parse(widest).unwrap();
     }
 
