@@ -1,7 +1,13 @@
 //! Messages on their way to the server, in RAM until they are echoed.
 
+#[cfg(test)]
+mod tests;
+
 use heapless::{Deque, Vec};
-use protocol_core::message::{Echo, Kind, Message, StreamId};
+use protocol_core::{
+    message::{Echo, Kind, Message, StreamId},
+    session::OPENING_MAX_FRAME,
+};
 
 /// A queue of at most `MESSAGES` messages with bodies of at most `BODY` bytes, oldest first.
 #[derive(Debug)]
@@ -9,6 +15,8 @@ pub struct Outbox<const MESSAGES: usize, const BODY: usize> {
     stream: StreamId,
     /// The number of the newest message; those in the queue count down from here.
     newest: u64,
+    /// The largest frame that the last server took, in bytes.
+    max_frame: u16,
     waiting: Deque<Waiting<BODY>, MESSAGES>,
 }
 
@@ -33,13 +41,22 @@ pub enum Refused {
         /// The longest that fits, in bytes.
         limit: usize,
     },
+    /// The server has said that it takes no frame as large. Known once the device was welcomed.
+    #[error(
+        "the message takes up to {length} bytes, and the server takes frames of {limit}; send less at once"
+    )]
+    TooLarge {
+        /// What the frame takes at most, in bytes.
+        length: usize,
+        /// The largest frame that the server takes, in bytes.
+        limit: u16,
+    },
 }
 
 impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
-    /// An empty queue. `stream` is random, and drawn anew at each start: it tells the server that the numbers
-    /// begin at 1 again.
-    pub const fn new(stream: StreamId) -> Self {
-        Self { stream, newest: 0, waiting: Deque::new() }
+    /// An empty queue.
+    pub(crate) const fn new(stream: StreamId) -> Self {
+        Self { stream, newest: 0, max_frame: u16::MAX, waiting: Deque::new() }
     }
 
     /// The queue's stream.
@@ -63,12 +80,29 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
     /// [`Refused`]: nothing was taken.
     pub fn push(&mut self, time: u64, kind: Kind<'_>, body: &[u8]) -> Result<(), Refused> {
         let too_long = Refused::TooLong { length: body.len(), limit: BODY };
+        let length = Message::OVERHEAD.saturating_add(kind.as_str().len()).saturating_add(body.len());
         let body = Vec::from_slice(body).map_err(|_| too_long)?;
+        if length > usize::from(self.max_frame) {
+            return Err(Refused::TooLarge { length, limit: self.max_frame });
+        }
         // Every kind fits: its longest is the capacity.
         let kind = Vec::from_slice(kind.as_str().as_bytes()).unwrap_or_default();
         self.waiting.push_back(Waiting { time, kind, body }).map_err(|_| Refused::Full)?;
         self.newest = self.newest.saturating_add(1);
         Ok(())
+    }
+
+    /// Moves all that waits to a new stream, numbered from 1: this answers a
+    /// [conflict](protocol_core::code::CloseReason::Conflict). `stream` is random. To be called between two
+    /// connections only: what is in flight would come twice.
+    pub fn begin_stream(&mut self, stream: StreamId) {
+        self.stream = stream;
+        self.newest = self.waiting.len() as u64;
+    }
+
+    /// Notes the largest frame that the server takes, in bytes.
+    pub(crate) fn bound(&mut self, max_frame: u16) {
+        self.max_frame = max_frame.max(OPENING_MAX_FRAME);
     }
 
     /// The message at `position`, counted from the oldest; nothing if fewer wait.
@@ -80,17 +114,16 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
         Some(Message { stream: self.stream, number, time: waiting.time, kind, body: &waiting.body })
     }
 
-    /// Drops what the server has on disk; gives how many messages that were.
-    pub(crate) fn echoed(&mut self, echo: Echo) -> usize {
-        if echo.stream != self.stream {
-            return 0;
-        }
+    /// Drops what the server has on disk.
+    pub(crate) fn echoed(&mut self, echo: Echo) {
         let behind = self.newest.saturating_sub(echo.number);
-        let mut dropped = 0_usize;
-        while self.waiting.len() as u64 > behind {
-            self.waiting.pop_front();
-            dropped = dropped.saturating_add(1);
+        while echo.stream == self.stream && self.waiting.len() as u64 > behind {
+            self.drop_oldest();
         }
-        dropped
+    }
+
+    /// Drops the oldest message; its number is left out.
+    pub(crate) fn drop_oldest(&mut self) {
+        self.waiting.pop_front();
     }
 }

@@ -68,8 +68,8 @@
 //!         while let length @ 1.. = session.output(now(), &mut output)? {
 //!             stream.write_all(&output[..length])?;
 //!         }
-//!         let time limit = session.timeout().map(|due| due.since(now()).into());
-//!         stream.set_read_timeout(time limit.map(|wait: std::time::Duration| wait.max(std::time::Duration::from_millis(1))))?;
+//!         let limit = session.timeout().map(|due| due.since(now()).into());
+//!         stream.set_read_timeout(limit.map(|wait: std::time::Duration| wait.max(std::time::Duration::from_millis(1))))?;
 //!         match stream.read(&mut input[filled..]) {
 //!             Ok(0) => return Ok(()),
 //!             Ok(count) => filled += count,

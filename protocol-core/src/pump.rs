@@ -3,9 +3,13 @@
 use embedded_io::{ErrorKind, Read, ReadReady, Write};
 
 use crate::{
+    message::Close,
     session::{Event, Lost, ProtocolError, Role, SendError, Session},
     time::Instant,
 };
+
+/// How many frames are taken in a row before what is due is written, though more may wait to be read.
+const FRAMES_IN_A_ROW: u8 = 16;
 
 /// Moves bytes between one transport and one session.
 ///
@@ -22,6 +26,8 @@ pub struct Pump<'b, R, T> {
     /// The session could use nothing of what is there.
     is_dry: bool,
     has_ended: bool,
+    /// Frames that were taken since something due was last written.
+    unanswered: u8,
     output: &'b mut [u8],
 }
 
@@ -61,7 +67,17 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
     /// `output` the largest that it sends; both hold 256 bytes or more.
     pub fn new(mut session: Session<R>, transport: T, input: &'b mut [u8], output: &'b mut [u8]) -> Self {
         session.set_max_frame(input.len());
-        Self { session, transport, input, used: 0, filled: 0, is_dry: true, has_ended: false, output }
+        Self {
+            session,
+            transport,
+            input,
+            used: 0,
+            filled: 0,
+            is_dry: true,
+            has_ended: false,
+            unanswered: 0,
+            output,
+        }
     }
 
     /// The session, to echo and to ping.
@@ -86,21 +102,36 @@ impl<'b, R: Role, T: Read + ReadReady + Write> Pump<'b, R, T> {
         self.write(length)
     }
 
+    /// Ends the session, and tells the peer why. What was due and not yet written is dropped.
+    ///
+    /// # Errors
+    /// [`PumpError::Transport`].
+    pub fn close(&mut self, close: &Close<'_>) -> Result<(), PumpError> {
+        let length = self.session.close(close, self.output);
+        self.write(length)?;
+        self.transport.flush().map_err(transport)
+    }
+
     /// Takes one step: call it until it says [`Progress::Idle`], then sleep.
     ///
     /// # Errors
     /// [`PumpError`]: the connection is over.
     pub fn poll(&mut self, now: Instant) -> Result<Progress<'_>, PumpError> {
         self.read()?;
-        if self.is_dry {
-            // Only now: the session judges silence by what is due, and what came must count first.
+        // Only now: the session judges silence by what is due, and what came must count first. A peer that goes on
+        // talking is answered meanwhile; it can't be silent.
+        if self.is_dry || self.unanswered >= FRAMES_IN_A_ROW {
+            self.unanswered = 0;
             self.flush(now)?;
+        }
+        if self.is_dry {
             return if self.has_ended { Err(PumpError::Ended) } else { Ok(Progress::Idle) };
         }
         let bytes = self.input.get(self.used..self.filled).unwrap_or_default();
         let (consumed, event) = self.session.input(now, bytes)?;
         self.used = self.used.saturating_add(consumed);
         self.is_dry = consumed == 0;
+        self.unanswered = self.unanswered.saturating_add(u8::from(consumed > 0));
         Ok(event.map_or(Progress::Again, Progress::Event))
     }
 

@@ -1,5 +1,5 @@
-//! Binaries for microcontrollers that link only if `protocol-core` can't panic and doesn't allocate
-//! (`cargo xtask probe`). On the host they do nothing.
+//! Binaries for microcontrollers that link only if `protocol-core` and `agent-embedded` can't panic and don't
+//! allocate (`cargo xtask probe`). On the host they do nothing.
 //!
 //! A panic would call a function that nobody defines, and there is no allocator: with either within
 //! reach, after the optimiser has done its work, the linker gives up. What comes from outside passes

@@ -1,7 +1,11 @@
-//! What the probes call. A new public entry of `protocol-core` is called here.
+//! What the probes call. A new public entry of `protocol-core` or `agent-embedded` is called here.
 //!
 //! Of what makes text only [`escape`] is here; all other `Display`s and `Debug`s are for hosts.
 
+use agent_embedded::{
+    agent::Agent,
+    connection::{Connection, INPUT_ROOM, Step},
+};
 use core::{fmt::Write as _, hint::black_box};
 
 use heapless::Vec;
@@ -24,7 +28,7 @@ use protocol_core::{
 
 use crate::Outside;
 
-/// All that `protocol-core` offers.
+/// All that the two offer.
 pub fn everything(outside: Outside<'_>) {
     let Outside { input, output, number } = outside;
     codec(Outside { input, output, number });
@@ -36,6 +40,7 @@ pub fn everything(outside: Outside<'_>) {
     serial(Outside { input, output, number });
     invitation(input, output);
     pump(Outside { input, output, number });
+    agent(Outside { input, output, number });
     classic(Outside { input, output, number });
 }
 
@@ -79,6 +84,32 @@ pub fn session(outside: Outside<'_>) {
     show(session.notice(now, &status(input, number), output));
     show(session.notice(now, &Facts::default(), output));
     turn(&mut session, input, output, number);
+}
+
+/// A device: its queue, and a connection.
+pub fn agent(outside: Outside<'_>) {
+    let Outside { input, number, .. } = outside;
+    let now = Instant::from_micros(number);
+    let mut agent = black_box(<Agent>::new(BootId(number), StreamId(number)));
+    let mut buffers = black_box(([0; INPUT_ROOM], [0; <Agent>::OUTPUT_ROOM]));
+    show(agent.outbox.push(number, Kind::TEXT, input));
+    agent.outbox.begin_stream(black_box(StreamId(number)));
+    let opened = Connection::open(now, &agent, Wire(input), &mut buffers.0, &mut buffers.1);
+    let Ok(mut connection) = black_box(opened) else { return };
+    while black_box(number) > 0 {
+        match connection.poll(now, &mut agent) {
+            Ok(Step::Event(event)) => show(event),
+            Ok(step) => show(step),
+            Err(end) => show(end),
+        }
+        connection.taken(&mut agent);
+        let value = f64::from_bits(number);
+        show(connection.status(now, number as u32, &[Reading { name: Kind::TEXT, value }]));
+        show(connection.notice(now, &Facts::default()));
+        show(agent.outbox.push(number, Kind::TEXT, input));
+        show((connection.timeout(), connection.is_open(), agent.outbox.is_empty()));
+    }
+    show(connection.close(CloseReason::from(number as u16)));
 }
 
 /// A link over a serial line.

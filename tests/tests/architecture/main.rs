@@ -33,7 +33,7 @@ const CORE: Package = Package {
     directory: "protocol-core",
     library: "protocol_core",
     modules: &[
-        Module("pump", "session time"),
+        Module("pump", "message session time"),
         Module("session", "window message code timer frame tag time"),
         Module("classic", "time"),
         Module("serial", "time"),
@@ -177,7 +177,12 @@ const AGENT: Package = Package {
 const EMBEDDED: Package = Package {
     directory: "agent-embedded",
     library: "agent_embedded",
-    modules: &[Module("connection", "outbox"), Module("outbox", "")],
+    modules: &[
+        Module("connection", "agent"),
+        Module("agent", "inbox outbox"),
+        Module("inbox", ""),
+        Module("outbox", ""),
+    ],
     common: "",
     reserved: &[Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" }],
 };

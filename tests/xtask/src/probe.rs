@@ -1,11 +1,11 @@
-//! `cargo xtask probe`: shows on linked firmware that `protocol-core` can't panic, doesn't allocate, and is small.
+//! `cargo xtask probe`: shows on linked firmware that `protocol-core` and `agent-embedded` can't panic, don't allocate, and are small.
 
 use std::path::Path;
 
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 
-/// Link protocol-core for microcontrollers: no panic and no allocation within reach, and its size
+/// Link protocol-core and agent-embedded for microcontrollers: no panic and no allocation within reach, and their sizes
 ///
 /// The binaries are in tests/probe, which says how they show it. Two controls must not link.
 #[derive(clap::Args)]
@@ -19,6 +19,7 @@ const MEASURED: &str = "thumbv7m-none-eabi";
 const PARTS: &[Part] = &[
     Part { binary: "codec", about: "frames and messages of a microcontroller", limit: Some(8 * 1024) },
     Part { binary: "session", about: "a client's session with them", limit: None },
+    Part { binary: "agent", about: "a whole device, but for its transport", limit: None },
     Part { binary: "serial", about: "a link over a serial line", limit: None },
 ];
 

@@ -91,7 +91,7 @@ const STEPS: &[&Step] = &[
     },
     &Step {
         name: "probe",
-        about: "protocol-core can't panic, doesn't allocate, and is small",
+        about: "protocol-core and agent-embedded can't panic, don't allocate, and are small",
         run: probe::step,
     },
     &Step { name: "codec", about: "the codec takes few instructions", run: codec::step },

@@ -1,0 +1,5 @@
+//! Probe: a whole device, but for its transport.
+
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+probe::probe!(probe::parts::agent);
