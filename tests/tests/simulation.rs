@@ -4,7 +4,7 @@
 
 use std::{env, ops::Range};
 
-use holdfast_tests::simulation::{Report, Sabotage, Special, run};
+use holdfast_tests::simulation::{Report, Sabotage, Special, embedded, run};
 
 /// The seeds of each test.
 fn seeds() -> Range<u64> {
@@ -51,6 +51,25 @@ fn promises_hold_with_a_restored_device() {
 #[test]
 fn promises_hold_with_a_cloned_device() {
     promises_hold(Special::ClonedDevice);
+}
+
+#[test]
+fn promises_hold_for_a_microcontroller() {
+    let mut total = embedded::Report::default();
+    for seed in seeds() {
+        let report = embedded::run(seed).unwrap_or_else(|broken| {
+            panic!("seed {seed}: {broken}\nrun it again: HOLDFAST_SEED={seed} cargo test -p holdfast-tests --test simulation")
+        });
+        total.faults += report.faults;
+        total.resets += report.resets;
+        total.conflicts += report.conflicts;
+        total.refused += report.refused;
+        total.archived += report.archived;
+        total.delivered += report.delivered;
+    }
+    println!("{total:?}");
+    let counts = [total.resets, total.conflicts, total.refused, total.archived, total.delivered];
+    assert!(counts.iter().all(|count| *count > 0), "not all was simulated: {total:?}");
 }
 
 /// Each seed of a server that breaks a promise is looked at: some must show it, and say which.

@@ -5,6 +5,8 @@
 //! the promises are checked; once the faults stop, all must arrive. The same seed gives the same run.
 
 mod device;
+pub mod embedded;
+mod plug;
 mod server;
 mod wire;
 
