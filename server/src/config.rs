@@ -37,7 +37,7 @@ pub const MAX_ADDRESS: usize = 128;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Overrides {
     /// Where devices connect, and new ones are enrolled (TLS) [default: 0.0.0.0:55223]
-    #[arg(long, env = "HOLDFAST_LISTEN", hide_env_values = true, value_name = "ADDR")]
+    #[arg(long, env = "HOLDFAST_LISTEN", hide_env_values = true, value_name = "ADDR", value_parser = socket_address)]
     pub listen: Option<SocketAddr>,
     /// The classic protocol, which is not encrypted; `off` for none [default: 127.0.0.1:55222]
     #[arg(long, env = "HOLDFAST_CLASSIC", hide_env_values = true, value_name = "ADDR")]
@@ -63,6 +63,12 @@ pub struct Overrides {
     /// The configuration file [default: /etc/holdfast/server.toml, if it is there]
     #[arg(long, env = "HOLDFAST_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong =
+        |_| format!("expected an IP address and a port such as 0.0.0.0:{DEVICE_PORT}, found {text:?}");
+    text.parse().map_err(wrong)
 }
 
 /// The server's whole configuration, checked.

@@ -158,7 +158,7 @@ fn errors_say_what_to_do_and_have_their_codes() -> io::Result<()> {
         (&["device", "nobody"][..], 4, "holdfast devices"),
         (&["send", "nobody", "x"], 4, "holdfast devices"),
         (&["ping", "nobody"], 4, "no device"),
-        (&["revoke", "nobody"], 4, "no such device"),
+        (&["revoke", "nobody"], 4, "no device \"nobody\""),
         (&["messages", "nobody"], 4, "no device"),
         (&["enroll", "--name", "Not A Name"], 2, "lower-case"),
         (&["enroll", "--uses", "0"], 2, "uses"),

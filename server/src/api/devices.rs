@@ -22,7 +22,7 @@ use crate::{
     host::MESSAGE_OVERHEAD,
     mailbox::Farewell,
     registry::Online,
-    store::{DeviceId, DeviceKind, DeviceRow, Kind, LastSession, NewMessage, UnixMillis},
+    store::{DeviceId, DeviceKind, DeviceRow, Kind, LastSession, NewMessage, StoreError, UnixMillis},
 };
 
 /// The longest time that a message may wait: what is meant to be kept longer has no end.
@@ -98,7 +98,10 @@ pub(super) async fn ping(asker: Asker, Name(name): Name, _: Nothing) -> Result<J
     let api = asker.may(Action::Ping, Object::Device(&name))?;
     let row = find(api, &name).await?;
     if row.kind == DeviceKind::Classic {
-        return Err(crate::store::StoreError::Classic.into());
+        return Err(StoreError::Classic.into());
+    }
+    if row.revoked_at.is_some() {
+        return Err(StoreError::Revoked.into());
     }
     let asked = Instant::now();
     // A little more than the connection's own timeout, which decides.
@@ -115,7 +118,10 @@ pub(super) async fn revoke(
     _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;
-    let device = api.host.store.revoke(&name, &asker.name()).await?;
+    let device = api.host.store.revoke(&name, &asker.name()).await.map_err(|error| match error {
+        StoreError::NoSuchDevice => ApiError::no_such_device(&name),
+        error => error.into(),
+    })?;
     let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
     let was_online = api.host.registry.close(device.id, farewell);
     Ok(Json(RevokeAnswer { device: device.name, was_online }))

@@ -121,6 +121,7 @@ impl ApiClient {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 CliError::NoServer { data: self.data.clone() }
             }
+            io::ErrorKind::PermissionDenied => CliError::Denied { socket: self.socket.clone() },
             _ => self.unreachable(&error),
         })
     }

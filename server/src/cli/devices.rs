@@ -7,7 +7,9 @@ use clap::Args;
 use super::{
     api_client::{ApiClient, encoded},
     error::CliError,
-    output::{Cell, Output, Style, Table, ago, clock, details, exact_and_ago, or_dash, round_trip, size},
+    output::{
+        Cell, Output, Style, Table, ago, clock, exact_and_ago, messages, or_dash, readings, round_trip, size,
+    },
 };
 use crate::{
     api::view::{DeviceView, Page, PingAnswer, RevokeAnswer, SessionView, Time},
@@ -96,6 +98,7 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         (_, true) => "revoked",
         (true, _) if device.kind == "classic" => "connected (classic: known by its TCP connection only)",
         (true, _) => "online",
+        (false, _) if device.last_seen.is_none() => "never seen",
         (false, _) => "offline",
     };
     output.facts(&[
@@ -118,12 +121,12 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
             "connected",
             Some(span::shortened(Duration::from_secs(device.connected_seconds)).replace("0ms", "0s")),
         ),
-        ("received", Some(format!("{} messages, {}", device.messages_in, size(device.bytes_in)))),
-        ("sent", Some(format!("{} messages, {}", device.messages_out, size(device.bytes_out)))),
-        ("queued", Some(format!("{} messages", device.queued))),
+        ("received", Some(format!("{}, {}", messages(device.messages_in), size(device.bytes_in)))),
+        ("sent", Some(format!("{}, {}", messages(device.messages_out), size(device.bytes_out)))),
+        ("queued", Some(messages(device.queued))),
         (
             "status",
-            device.status.map(|status| status.as_object().map_or_else(|| status.to_string(), details)),
+            device.status.map(|status| status.as_object().map_or_else(|| status.to_string(), readings)),
         ),
         ("status of", exactly(device.status_at)),
     ])?;
@@ -185,6 +188,7 @@ pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> 
     }
     let name = Cell::plain(&answer.device);
     let then = if answer.was_online { " and disconnected" } else { "" };
-    Ok(output
-        .line(&format!("{name} is revoked{then}. `holdfast enroll` lets it in again, with a new key."))?)
+    Ok(output.line(&format!(
+        "{name} is revoked{then}. `holdfast enroll --name {name}` lets it in again, with a new key."
+    ))?)
 }

@@ -18,6 +18,12 @@ pub(super) enum CliError {
         /// The data directory.
         data: PathBuf,
     },
+    /// The server's socket is not this user's to open.
+    #[error("may not talk to the server at {}", socket.display())]
+    Denied {
+        /// Its socket.
+        socket: PathBuf,
+    },
     /// The server can't be talked to.
     #[error("can't talk to the server at {}: {reason}", socket.display())]
     Unreachable {
@@ -87,7 +93,7 @@ impl CliError {
             Self::Answer { error, .. } if error.code == "stopping" => 3,
             Self::Answer { status: 400 | 422, .. } => 2,
             Self::Answer { status: 404, .. } => 4,
-            Self::Answer { status: 401 | 403, .. } => 5,
+            Self::Denied { .. } | Self::Answer { status: 401 | 403, .. } => 5,
             Self::Answer { .. } | Self::Failed(_) | Self::Io(_) => 1,
         }
     }
@@ -95,6 +101,7 @@ impl CliError {
     fn code(&self) -> &str {
         match self {
             Self::NoServer { .. } => "no-server",
+            Self::Denied { .. } => "denied",
             Self::Unreachable { .. } => "unreachable",
             Self::Answer { error, .. } => &error.code,
             Self::Usage(_) => "usage",
@@ -103,15 +110,17 @@ impl CliError {
         }
     }
 
-    fn next_step(&self) -> Option<String> {
+    pub(super) fn next_step(&self) -> Option<String> {
         match self {
             Self::NoServer { data } => Some(format!(
                 "start it with `holdfast serve --data {0}`, or name the data directory of one that runs by --data",
                 data.display()
             )),
-            Self::Unreachable { .. } => {
-                Some("run this as the user of the server, or as root, on its machine".to_owned())
-            }
+            Self::Denied { .. } => Some("run this as the user of the server, or as root".to_owned()),
+            // The answer may have been lost after the work was done.
+            Self::Unreachable { .. } => Some(
+                "`holdfast events` shows whether what was asked for was done; if not, ask again".to_owned(),
+            ),
             Self::Answer { error, .. } => error.next_step.clone(),
             _ => None,
         }

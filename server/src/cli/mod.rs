@@ -131,8 +131,9 @@ Example:
     TermPassword,
     /// Take the server's next key into use, which its devices know already, and make another next one
     #[command(after_help = "\
-Devices trust the key in use and the next one, so that keys change without a visit. It is refused where that
-would lock devices out: until the server has been restarted since the last time, and all have been online since.
+Devices trust the key in use and the next one, so that keys change without a visit. It is refused
+where that would lock devices out: until the server has been restarted since the last time, and all
+have been online since.
 
 Example:
   holdfast rotate-key && systemctl restart holdfast")]

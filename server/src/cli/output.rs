@@ -222,10 +222,37 @@ pub(super) fn round_trip(millis: f64) -> String {
     }
 }
 
-/// Names and values of a JSON object on one line: `reason=lost text="no answer"`.
+/// How many messages: `1 message`, `3 messages`.
+pub(super) fn messages(count: u64) -> String {
+    match count {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
+    }
+}
+
+/// What a device reports of itself, for people: `disk-free 25 GB, uptime 4h45m`. The end of a name is its unit.
+pub(super) fn readings(readings: &serde_json::Map<String, Value>) -> String {
+    let part = |(name, value): (&String, &Value)| {
+        // Some programs only have numbers with a point.
+        let whole = value.as_u64().or_else(|| value.as_f64().map(|value| value as u64));
+        match (name.strip_suffix("-bytes"), name.strip_suffix("-seconds"), whole, value) {
+            (Some(name), _, Some(bytes), _) => format!("{name} {}", size(bytes)),
+            (_, Some(name), Some(seconds), _) => {
+                format!("{name} {}", span::shortened(std::time::Duration::from_secs(seconds)))
+            }
+            (_, _, _, Value::Number(number)) => format!("{name} {}", figure(number)),
+            (_, _, _, Value::String(text)) => format!("{name} {text}"),
+            _ => format!("{name} {value}"),
+        }
+    };
+    readings.iter().map(part).collect::<Vec<_>>().join(", ")
+}
+
+/// Names and values of a JSON object on one line: `reason=lost text="no answer"`. What has no value is left out.
 pub(super) fn details(detail: &serde_json::Map<String, Value>) -> String {
     let parts: Vec<String> = detail
         .iter()
+        .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| match value {
             Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => {
                 format!("{name}={text}")
@@ -252,7 +279,7 @@ mod tests {
 
     use jiff::tz::TimeZone;
 
-    use super::{Cell, Table, ago, details, in_zone, round_trip, size};
+    use super::{Cell, Table, ago, details, in_zone, messages, readings, round_trip, size};
     use crate::{api::view::Time, id::UnixMillis};
 
     #[test]
@@ -283,11 +310,21 @@ mod tests {
         assert_eq!(ago(at(0), at(200)), "3m20s");
         assert_eq!([size(999), size(1500), size(20_000_000)], ["999 B", "1.5 KB", "20 MB"]);
         assert_eq!([round_trip(0.44), round_trip(85.4)], ["0.4 ms", "85 ms"]);
+        assert_eq!([messages(0), messages(1), messages(2)], ["0 messages", "1 message", "2 messages"]);
+    }
+
+    #[test]
+    fn readings_have_units() {
+        let status = json!({
+            "disk-free-bytes": 25_036_886_016.0, "load-1-minute": 6.634, "uptime-seconds": 17_096, "mode": "eco",
+        });
+        let shown = "disk-free 25 GB, load-1-minute 6.63, mode eco, uptime 4h44m";
+        assert_eq!(readings(status.as_object().unwrap()), shown);
     }
 
     #[test]
     fn details_on_one_line() {
-        let detail = json!({ "reason": "lost", "text": "no answer", "count": 3 });
+        let detail = json!({ "reason": "lost", "text": "no answer", "count": 3, "name": null });
         assert_eq!(details(detail.as_object().unwrap()), "count=3 reason=lost text=\"no answer\"");
         let readings = json!({ "free": 42_553_028_608.0, "load": 17.486_328 });
         assert_eq!(details(readings.as_object().unwrap()), "free=42553028608 load=17.49");

@@ -12,7 +12,7 @@ use super::{
     api_client::ApiClient,
     error::CliError,
     log,
-    output::{Output, ago, exact_and_ago},
+    output::{Output, ago, exact_and_ago, messages},
 };
 use crate::{
     api::view::{StatusView, StopAnswer, Time},
@@ -60,7 +60,7 @@ pub(super) async fn status(api: &ApiClient, output: &mut Output) -> Result<(), C
         ("process", Some(status.pid.to_string())),
         ("devices", Some(format!("{} of {} online", status.online, status.devices))),
         ("classic clients", Some(format!("{} connected", status.classic_online))),
-        ("queued", Some(format!("{} messages for devices", status.queued))),
+        ("queued", Some(format!("{} for devices", messages(status.queued)))),
         ("devices connect to", Some(status.listen)),
         ("classic", Some(status.classic.unwrap_or_else(off))),
         ("metrics", Some(status.http.map_or_else(off, |address| format!("http://{address}/metrics")))),

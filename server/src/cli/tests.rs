@@ -2,7 +2,7 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use super::{Arguments, Verb};
+use super::{Arguments, CliError, Verb};
 
 fn parse(line: &str) -> Arguments {
     Arguments::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -66,6 +66,17 @@ fn what_makes_no_sense_is_refused() {
         let error = Arguments::try_parse_from(words).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
     }
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_a_refusal_that_says_who_may() {
+    let error = CliError::Denied { socket: "/data/api.sock".into() };
+    assert_eq!(error.exit_code(), 5);
+    assert!(error.next_step().is_some_and(|step| step.contains("as root")));
+    // Whether the server has done what it was asked to is not known then: nobody is told to ask again blindly.
+    let error = CliError::Unreachable { socket: "/data/api.sock".into(), reason: "it was cut".into() };
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.next_step().is_some_and(|step| step.contains("holdfast events")));
 }
 
 /// Every verb has a sentence of its own and an example.
