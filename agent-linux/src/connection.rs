@@ -46,7 +46,7 @@ pub enum End {
     #[error("the server has lost a whole stream of messages; it is asked about the one before")]
     StreamLost,
     /// The server ended it.
-    #[error("the server closed the connection: {detail} ({reason})")]
+    #[error("the server closed the connection: {detail} ({reason}){}", after_close(*reason))]
     Closed {
         /// Why.
         reason: CloseReason,
@@ -67,6 +67,16 @@ pub enum End {
     /// The queues can't be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+/// What is to be done, where the agent can't do it by itself.
+const fn after_close(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Revoked | CloseReason::UnknownKey => {
+            "; if it shall come back: holdfast enroll there, holdfast-agent enroll --again here"
+        }
+        _ => "",
+    }
 }
 
 impl End {

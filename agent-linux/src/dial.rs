@@ -70,6 +70,14 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// Whether a server is there, but shows a key that this device does not trust.
+    pub fn is_untrusted(&self) -> bool {
+        matches!(self, Self::Failed { step: Step::Handshake, error, .. }
+            if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// A connection to a server that has shown one of the keys that this device trusts.
 pub struct Connected {
     /// The bytes inside TLS.

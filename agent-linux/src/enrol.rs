@@ -55,7 +55,7 @@ pub enum EnrolError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// No server was reached.
-    #[error("{0}; check the network and the address, then give the same line again")]
+    #[error("{}{}", .0, after_no_connection(.0))]
     Unreachable(DialError),
     /// The connection broke before the answer came.
     #[error("{address}: the connection ended before the answer came ({error}); give the same line again")]
@@ -113,6 +113,14 @@ fn advice(reason: CloseReason) -> &'static str {
         CloseReason::NoCommonVersion => "update the older of agent and server",
         CloseReason::Overloaded | CloseReason::Silent => "give the same line again later",
         _ => "ask the server's operator",
+    }
+}
+
+/// What to do if no connection was made. Where the server is not trusted, the error says it.
+fn after_no_connection(error: &DialError) -> &'static str {
+    match error.is_untrusted() {
+        true => "",
+        false => "; check the network and the address, then give the same line again",
     }
 }
 
@@ -189,7 +197,10 @@ async fn ask(invitation: &Invitation<'_>, begun: &Begun, config: &Config) -> Res
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection");
+                // The last of them is told as what came of it.
+                if addresses.last() != Some(address) {
+                    tracing::warn!(%error, "no connection");
+                }
                 last = error;
             }
         }

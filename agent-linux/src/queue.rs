@@ -90,7 +90,7 @@ pub enum QueueError {
     Conflict,
     /// The message does not fit a frame.
     #[error(
-        "the message's body has {length} bytes, and {limit} are the most that may go to this server; send it in parts"
+        "the message's body has {length} bytes or more, and {limit} are the most that may go to this server; send it in parts"
     )]
     TooLarge {
         /// The body's length, in bytes.

@@ -46,6 +46,13 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether it is another user's to do.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::File { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl StateDirectory {
     /// Opens the directory, and makes it, for its owner alone, if need be. One that is there is left as it is: it may
     /// be meant for others too, such as /tmp. What is in it is for its owner alone.

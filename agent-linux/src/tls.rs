@@ -83,15 +83,23 @@ impl Connector {
     /// Shakes hands. The caller sets the deadline. Gives the stream, and the pin that the server has shown.
     ///
     /// # Errors
-    /// Whatever ended the handshake, in words.
+    /// Whatever ended the handshake, in words; [`io::ErrorKind::PermissionDenied`] if the server is not trusted.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<(Stream, Pin)> {
         let name = ServerName::try_from("holdfast").map_err(io::Error::other)?;
-        let stream = self.inner.connect(name, stream).await?;
+        let stream = self.inner.connect(name, stream).await.map_err(as_said)?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(pin_of);
         match shown {
             Some(Ok(pin)) => Ok((stream, pin)),
             _ => Err(io::Error::other("the server showed no certificate")),
         }
+    }
+}
+
+/// What [`Pinned`] says, without the words that rustls puts before it, and of a kind of its own.
+fn as_said(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(TlsError::General(words)) => io::Error::new(io::ErrorKind::PermissionDenied, words.clone()),
+        _ => error,
     }
 }
 
@@ -129,7 +137,7 @@ impl ServerCertVerifier for Pinned {
             return Ok(ServerCertVerified::assertion());
         }
         Err(TlsError::General(format!(
-            "the server shows the key {shown}, which this device does not trust; it is another server, or its key was replaced: enrol this device again"
+            "the server shows the key {shown}, which this device does not trust: it is another server, or its key was replaced; enrol this device with a new line (holdfast enroll)"
         )))
     }
 

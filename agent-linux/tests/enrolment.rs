@@ -141,6 +141,8 @@ fn another_server_is_not_trusted() {
     let output = enrolling.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not trust"), "{output:?}");
+    // The same line can't help: a new one is needed.
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("the same line"), "{output:?}");
 }
 
 #[test]

@@ -64,6 +64,15 @@ impl CliError {
             Self::Enrol(EnrolError::Unreachable(_) | EnrolError::Cut { .. }) => ("unreachable", 3),
             Self::Local(LocalError::NotRunning | LocalError::Lost(_)) => ("not-running", 3),
             Self::Enrol(EnrolError::Refused { .. }) => ("refused", 5),
+            Self::Local(LocalError::Denied(_)) => ("denied", 5),
+            Self::State(error)
+            | Self::Identity(IdentityError::State(error))
+            | Self::Enrol(EnrolError::Identity(IdentityError::State(error)))
+            | Self::Run(RunError::State(error))
+                if error.is_denied() =>
+            {
+                ("denied", 5)
+            }
             Self::Queue(QueueError::Full { .. }) => ("full", 1),
             Self::Enrol(EnrolError::AlreadyEnrolled { .. }) => ("already-enrolled", 1),
             Self::State(StateError::Receiving) => ("busy", 1),

@@ -8,7 +8,7 @@ mod show;
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -98,8 +98,8 @@ Examples:
   holdfast-agent receive
   holdfast-agent receive --follow --json")]
     Receive {
-        /// Stay, and print what comes
-        #[arg(long)]
+        /// Stay, and print what comes; Ctrl-C ends it
+        #[arg(long, short)]
         follow: bool,
     },
     /// Show whether the agent runs and is connected, why not, and what waits
@@ -150,21 +150,29 @@ fn perform(shared: &Shared, verb: Verb) -> Result<(), CliError> {
     }
 }
 
+/// The command that starts the agent of this directory; the unit is for the usual one.
+fn how_to_start(state: &Path, by_unit: &str) -> String {
+    match state == Path::new(DEFAULT_STATE) {
+        true => format!("systemctl {by_unit} holdfast-agent, or holdfast-agent run"),
+        false => format!("holdfast-agent run --state {}", state.display()),
+    }
+}
+
 fn enroll(shared: &Shared, line: &str, config: &Config, again: bool) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let identity = runtime.block_on(enrol::enrol(line, &shared.state, config, again))?;
     runtime.shutdown_background();
     // An agent that runs already need not be told twice: whoever looks in makes it look.
-    let _ = std::os::unix::net::UnixStream::connect(shared.state.join("agent.sock"));
+    let runs = std::os::unix::net::UnixStream::connect(shared.state.join("agent.sock")).is_ok();
     let mut output = io::stdout().lock();
     if shared.json {
         writeln!(output, "{}", json!({ "name": identity.name, "server": identity.targets() }))?;
     } else {
-        let name = identity.name;
-        writeln!(
-            output,
-            "enrolled as {name}; start it: systemctl enable --now holdfast-agent, or holdfast-agent run"
-        )?;
+        let next = match runs {
+            true => "the agent that runs connects as such".to_owned(),
+            false => format!("start it: {}", how_to_start(&shared.state, "enable --now")),
+        };
+        writeln!(output, "enrolled as {}; {next}", identity.name)?;
     }
     Ok(())
 }

@@ -66,6 +66,8 @@ fn keep(state: &StateDirectory, config: &Config, message: &NewMessage) -> Result
     match sent {
         Ok(()) => return Ok(()),
         Err(LocalError::NotRunning) => {}
+        // Then neither is the outbox ours to write.
+        Err(error @ LocalError::Denied(_)) => return Err(error.into()),
         // Whatever is wrong there, the outbox itself tells it best; and a message that did get there is
         // known by its source.
         Err(error) => tracing::debug!(%error, "the agent could not take the message"),

@@ -1,11 +1,14 @@
 //! `status`.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use protocol_core::escape::Escaped;
 use serde_json::Value;
 
-use super::{Shared, error::CliError};
+use super::{Shared, error::CliError, how_to_start};
 use crate::{
     agent::describe,
     clock,
@@ -28,7 +31,7 @@ pub(super) fn status(shared: &Shared, config: &Config) -> Result<(), CliError> {
     if shared.json {
         writeln!(output, "{status}")?;
     } else {
-        for (name, value) in lines(&status) {
+        for (name, value) in lines(&status, &shared.state) {
             writeln!(output, "{name:<11}{}", Escaped(&value))?;
         }
     }
@@ -47,7 +50,7 @@ fn at_rest(state: &StateDirectory, config: &Config) -> Result<Value, CliError> {
 }
 
 /// What people are told.
-fn lines(status: &Value) -> Vec<(&'static str, String)> {
+fn lines(status: &Value, state: &Path) -> Vec<(&'static str, String)> {
     let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
     let is = |name: &str| status[name].as_bool().unwrap_or(false);
     let mut lines = Vec::new();
@@ -57,10 +60,7 @@ fn lines(status: &Value) -> Vec<(&'static str, String)> {
         lines.push(("name", "not enrolled; enrol this device: holdfast-agent enroll hf1.…".to_owned()));
     }
     if !is("running") {
-        lines.push((
-            "agent",
-            "not running; start it: systemctl start holdfast-agent, or holdfast-agent run".into(),
-        ));
+        lines.push(("agent", format!("not running; start it: {}", how_to_start(state, "start"))));
     } else if is("connected") {
         let since = status["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
         let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
