@@ -161,7 +161,11 @@ fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) -> io::Resu
         );
     }
     if let Some(classic) = server.classic {
-        writeln!(io::stdout(), "  {holdfast} client {classic}   {}", dim("# the original protocol"))?;
+        writeln!(
+            io::stdout(),
+            "  {holdfast} client {classic}   {}",
+            dim("# the original protocol; it is stopped by a password: term-password")
+        )?;
     }
     writeln!(io::stdout(), "\n{}", bold("The devices now (Ctrl-C ends everything):"))
 }
