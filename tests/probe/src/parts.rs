@@ -1,6 +1,6 @@
 //! What the probes call. A new public entry of `protocol-core` or `agent-embedded` is called here.
 //!
-//! Of what makes text only [`escape`] is here; all other `Display`s and `Debug`s are for hosts.
+//! Of what makes text only `escape` is here; all other `Display`s and `Debug`s are for hosts.
 
 use agent_embedded::{
     agent::Agent,
