@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
     message::{Hello, Pin, StoreId, Text, Welcome},
-    session::{Event, Server, Session},
+    session::{Event, SendError, Server, Session},
     time,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -301,17 +301,30 @@ pub(super) fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         time: u64::try_from(UnixMillis::now().0).unwrap_or(0),
         name: Text::shortened(&device.name),
     };
-    let now = clock::now();
-    let endpoints = host.address_book.endpoints();
     let told = wire
-        .write(256, |room| session.welcome(now, &welcome, room))
-        .and_then(|_| wire.write(1024, |room| session.notice(now, &endpoints, room)));
+        .write(256, |room| session.welcome(clock::now(), &welcome, room))
+        .and_then(|_| tell_endpoints(host, wire, session));
     if let Err(error) = told {
-        // The peer takes frames that are too small for it: it will find the server by what it knows.
-        tracing::warn!(device = device.name, %error, "the server's addresses could not be sent");
+        tracing::error!(device = device.name, %error, "the welcome could not be sent whole");
     }
     tracing::info!(device = device.name, address = %device.address, "device online");
     Ok(())
+}
+
+/// Tells a device by which keys and where the server is found: with as many of the addresses, best first, as the
+/// device's frames have room for. Every device takes the keys and one address.
+fn tell_endpoints<S: AsyncRead + AsyncWrite + Unpin>(
+    host: &Host,
+    wire: &mut Wire<S>,
+    session: &mut Session<Server>,
+) -> Result<usize, SendError> {
+    let mut endpoints = host.address_book.endpoints();
+    loop {
+        match wire.write(1024, |room| session.notice(clock::now(), &endpoints, room)) {
+            Err(SendError::Encode(_)) if endpoints.addresses.pop().is_some() => {}
+            told => return told,
+        }
+    }
 }
 
 fn too_slow() -> End {

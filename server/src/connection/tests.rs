@@ -206,6 +206,47 @@ async fn a_message_is_echoed_once_it_is_archived() {
     assert_eq!(archived[0].body, b"hello");
 }
 
+/// Who is not told the next key is locked out by a rotation: it is told whatever has to be left out.
+#[tokio::test]
+async fn a_device_of_small_frames_is_told_the_keys_and_the_best_address() {
+    let directory = TempDir::new().unwrap();
+    let mut host = host(&directory).await;
+    enrol(&host, KEY).await;
+    let long = |first: char| format!("{first}{}:55223", "x".repeat(100));
+    Arc::get_mut(&mut host).unwrap().address_book.addresses = vec![long('a'), long('b'), long('c')];
+    for (max_frame, told) in [(256, "a"), (300, "ab"), (4096, "abc")] {
+        let mut peer = Peer::connect(&host, KEY, &Hello { max_frame, ..hello(1) }).await;
+        assert!(peer.next().await.starts_with("Welcome("));
+        let endpoints = timeout(LONGEST_WAIT, async {
+            loop {
+                if let (_, Some(Event::Notice(frame))) =
+                    peer.session.input(clock::now(), &peer.input).unwrap()
+                {
+                    let endpoints: message::Endpoints<'_> = message::decode(frame.body).unwrap();
+                    return endpoints
+                        .addresses
+                        .iter()
+                        .map(|address| address.as_str()[..1].to_owned())
+                        .collect();
+                }
+                peer.stream.read_buf(&mut peer.input).await.unwrap();
+            }
+        });
+        let endpoints: String = endpoints.await.expect("it is told");
+        assert_eq!(endpoints, told);
+        drop(peer);
+        let gone = async {
+            while host.registry.count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONGEST_WAIT, gone).await.expect("it is gone");
+        while Arc::get_mut(&mut host).is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_repeat_is_echoed_and_another_content_is_a_conflict() {
     let directory = TempDir::new().unwrap();
