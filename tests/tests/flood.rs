@@ -13,7 +13,7 @@ use holdfast_tests::{
     server::{BOUND, Server},
     wait::{self, LONGEST_WAIT},
 };
-use protocol_core::code::CloseReason;
+use protocol_core::{code::CloseReason, tag::Tag};
 
 /// What a server may be held up by a busy machine beside its own limits.
 const SLACK: Duration = Duration::from_secs(5);
@@ -117,6 +117,9 @@ fn strangers_do_not_take_the_place_of_devices() -> io::Result<()> {
 fn an_enrolment_that_has_to_make_way_leaves_an_event() -> io::Result<()> {
     let server = Server::configured("[limits]\nunknown-connections = 1\n", None)?;
     let mut slow = Device::connect(server.address(), ENROLMENT, &Key::new())?;
+    // The server has seen what it wants when it answers.
+    slow.write(b"PING")?;
+    slow.expect(Tag::PONG)?;
     let newer = TcpStream::connect(server.address())?;
     assert_eq!(slow.receive()?, None);
     server.wait_event("enrolment-refused", |event| event["detail"]["reason"] == "overloaded");
