@@ -267,7 +267,7 @@ fn tokens_are_good_once_and_for_their_time() -> io::Result<()> {
 
     let brief = server.ask(&["enroll", "--name", "brief", "--expires", "1s"]);
     let line = brief[0]["line"].as_str().and_then(|line| line.split_whitespace().last()).unwrap_or_default();
-    // Its second is soon over; the server's clock is this machine's.
+    // No condition to wait for is visible from outside: the second is over when the clock says so.
     std::thread::sleep(Duration::from_millis(1_100));
     refused(line, "token-expired", "expire");
 

@@ -15,6 +15,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use holdfast_agent::clock;
 use holdfast_tests::tls;
+use holdfast_tests::wait::find;
 pub(crate) use holdfast_tests::wait::{LONGEST_WAIT, until_true as until};
 use protocol_core::{
     code::CloseReason,
@@ -59,21 +60,14 @@ impl TestServer {
 
     /// The next TCP connection, if one comes in time.
     pub(crate) fn accept_tcp(&self, time_limit: Duration) -> Option<TcpStream> {
-        let start = Instant::now();
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).unwrap();
-                    return Some(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => panic!("accept: {error}"),
+        find(time_limit, || match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                Some(stream)
             }
-            if start.elapsed() > time_limit {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("accept: {error}"),
+        })
     }
 
     /// The next TLS connection, if one comes in time.

@@ -1,23 +1,23 @@
-//! Processes that are measured: started, found ready, looked at, and ended.
+//! Processes that are measured: started, found ready, and looked at.
 
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    time::Duration,
 };
 
+use holdfast_tests::{
+    process::Process,
+    wait::{self, LONGEST_WAIT},
+};
 use rustix::{
     param::{clock_ticks_per_second, page_size},
-    process::{Resource, Rlimit, Signal, getrlimit, setrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
 use crate::error::{Error, Result};
-
-/// How long a server may take to be ready, or to end.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug)]
@@ -64,52 +64,19 @@ pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// A process of ours; ended with this value.
-#[derive(Debug)]
-pub(crate) struct Process {
-    child: Child,
-}
-
-impl Process {
-    /// Starts `command` with its output in the file `log`, and waits until `ready` stands there.
-    ///
-    /// # Errors
-    /// It can't be started, ends, or is not ready in time.
-    pub(crate) fn start(mut command: Command, log: &Path, ready: &str) -> Result<Self> {
-        let file = fs::File::create(log).map_err(Error::file(log))?;
-        let errors = file.try_clone()?;
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().map_err(|error| {
-            Error::Told(format!("{}: {error}", Path::new(command.get_program()).display()))
-        })?;
-        let mut process = Self { child };
-        let begun = Instant::now();
-        while !fs::read_to_string(log).map_err(Error::file(log))?.contains(ready) {
-            if process.child.try_wait()?.is_some() || begun.elapsed() > LONGEST_WAIT {
-                return Err(Error::Told(format!("{command:?} did not say {ready:?}; see {}", log.display())));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(process)
+/// Starts `command` with its output in the file `log`, and waits until `ready` stands there.
+///
+/// # Errors
+/// It can't be started, ends, or is not ready in time.
+pub(crate) fn start(command: &Command, log: &Path, ready: &str) -> Result<Process> {
+    let program = Path::new(command.get_program());
+    let mut process = Process::start(program, command.get_args(), log).map_err(Error::file(program))?;
+    let is_ready = wait::find(LONGEST_WAIT, || match process.printed().contains(ready) {
+        true => Some(true),
+        false => process.ended().map(|_| false),
+    });
+    if is_ready != Some(true) {
+        return Err(Error::Told(format!("{command:?} did not say {ready:?}; see {}", log.display())));
     }
-
-    /// The number of the process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Process {
-    /// Asks it to end, then makes it.
-    fn drop(&mut self) {
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), Signal::TERM);
-        let begun = Instant::now();
-        while begun.elapsed() < LONGEST_WAIT {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(Duration::from_millis(10)),
-                Ok(Some(_)) | Err(_) => return,
-            }
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Ok(process)
 }

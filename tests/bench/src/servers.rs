@@ -11,7 +11,7 @@ use holdfast_server::{
     store::{DeviceName, Enrolment, Facts, NewToken, Store, UnixMillis},
     tls::Keys,
 };
-use holdfast_tests::tls;
+use holdfast_tests::{process::Process, tls};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::{
     device,
     error::{Error, Result},
     load::Speak,
-    process::{Process, free_port},
+    process::{self, free_port},
 };
 
 /// A server that is measured.
@@ -103,7 +103,7 @@ impl Running {
                 command
             }
         };
-        let process = Process::start(command, &directory.join("output"), ready)?;
+        let process = process::start(&command, &directory.join("output"), ready)?;
         Ok(Self { server, process, address })
     }
 

@@ -125,6 +125,7 @@ fn break_all(
         let next_end = ends.first().map(|(at, _)| *at);
         let next_begin = begins.peek().map(|fault| fault.at);
         let next = next_end.into_iter().chain(next_begin).min().unwrap_or(length);
+        // No condition is waited for: the time of the next fault comes from the seed.
         thread::sleep(next.saturating_sub(start.elapsed()));
         if next_end == Some(next) {
             let (_, fault) = ends.remove(0);
@@ -156,10 +157,7 @@ fn come_right(fleet: &Fleet, names: &[String], sent: &[Sent]) -> Vec<String> {
             broken.push(format!("{name} is not online with all its messages: {device:?}"));
         }
         let expected = sent.by_socket + sent.by_command;
-        let all_there = || {
-            thread::sleep(Duration::from_millis(200));
-            (fleet.server.archived(name).len() as u64 >= expected).then_some(())
-        };
+        let all_there = || (fleet.server.archived(name).len() as u64 >= expected).then_some(());
         if wait::find(LONGEST_WAIT, all_there).is_none() {
             broken.push(format!("{name}: fewer than {expected} messages were archived"));
         }

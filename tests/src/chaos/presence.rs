@@ -135,6 +135,7 @@ pub(super) fn watch(api: &Api, names: &[String], truth: &Truth, stop: &AtomicBoo
         if enough {
             return;
         }
+        // Between two looks, not for anything to happen.
         thread::sleep(EVERY);
     }
 }
