@@ -3,5 +3,9 @@
 /// The session of a registered device.
 pub const SESSION: &str = "holdfast/1";
 
+/// The session of a device that is wired to a registered one, its gateway: the gateway's
+/// [`Gateway`](crate::message::Gateway) first, and then the wired device's bytes.
+pub const GATEWAY: &str = "holdfast-gateway/1";
+
 /// The exchange in which a device is registered.
 pub const ENROLMENT: &str = "holdfast-enroll/1";

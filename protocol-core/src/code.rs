@@ -64,8 +64,6 @@ codes! {
         Control = 1 "control",
         /// A task's own connection for bulk data.
         Data = 2 "data",
-        /// Carries the session of a device that is wired to the one that holds the key.
-        Gateway = 3 "gateway",
         /// A local program's, over a Unix socket.
         Local = 4 "local",
     }

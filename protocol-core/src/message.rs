@@ -446,6 +446,14 @@ const _: () = assert!(
     "the longest that is said on an enrolment connection fits"
 );
 
+/// `GATE`, gateway to server, the first frame on a connection of its own: all that follows is the wired device's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway<'a> {
+    /// The name of the device that is wired to the gateway.
+    #[serde(borrow)]
+    pub name: Text<'a, 63>,
+}
+
 /// `INFO`, between a local program and its agent: asked with an empty text, answered with JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Information<'a> {
@@ -491,5 +499,6 @@ bodies! {
     Endpoints<'_> => ENDPOINTS, 32 + 32 + 1 + MAX_ADDRESSES * text(128);
     Enrol<'_> => ENROL, 1 + 1 + 16 + text(64) + 1 + MAX_SSH_HOST_KEYS * text(1024);
     Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
+    Gateway<'_> => GATEWAY, text(63);
     Information<'_> => INFORMATION, LONGEST_BODY;
 }

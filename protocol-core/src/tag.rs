@@ -31,6 +31,8 @@ impl Tag {
     pub const ENROL: Self = Self(*b"ENRL");
     /// [`Enrolled`](crate::message::Enrolled): the device is registered.
     pub const ENROLLED: Self = Self(*b"ENOK");
+    /// [`Gateway`](crate::message::Gateway): for which wired device a gateway's connection is.
+    pub const GATEWAY: Self = Self(*b"GATE");
 
     /// [`Information`](crate::message::Information): how the agent is, between a local program and its agent.
     pub const INFORMATION: Self = Self(*b"INFO");

@@ -9,7 +9,8 @@ use protocol_core::{
     frame::{self, Decoded, Frame, FrameError, MAX_FRAME},
     invitation::{self, Invitation, InvitationError},
     message::{
-        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Message, Status, Welcome,
+        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message, Status,
+        Welcome,
     },
     tag::Tag,
 };
@@ -51,6 +52,7 @@ golden_bytes! {
     enrol: Enrol<'_>,
     enrolled: Enrolled<'_>,
     facts: Facts<'_>,
+    gateway: Gateway<'_>,
     hello: Hello,
     information: Information<'_>,
     message: Message<'_>,

@@ -12,8 +12,8 @@ use protocol_core::{
     frame::{self, Decoded, MAX_FRAME},
     invitation::{self, Invitation},
     message::{
-        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Message, Pin, Reading,
-        Status, StoreId, StreamId, Welcome, Window,
+        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Message, Pin,
+        Reading, Status, StoreId, StreamId, Welcome, Window,
     },
     tag::Tag,
 };
@@ -240,6 +240,7 @@ proptest! {
             body_or_error::<Endpoints<'_>>(body)?;
             body_or_error::<Enrol<'_>>(body)?;
             body_or_error::<Enrolled<'_>>(body)?;
+            body_or_error::<Gateway<'_>>(body)?;
             prop_assert!(Invitation::decode(body).is_err());
         }
     }
@@ -351,4 +352,5 @@ fn the_longest_are_as_long_as_is_said() {
     );
     let enrolled = Enrolled { name: text(&long[..63]), endpoints };
     assert_eq!(body_length(encoded(&enrolled)), Enrolled::MAX_LENGTH);
+    assert_eq!(body_length(encoded(&Gateway { name: text(&long[..63]) })), Gateway::MAX_LENGTH);
 }

@@ -23,6 +23,12 @@ pub enum ProtocolError {
         /// What came instead.
         tag: Tag,
     },
+    /// A gateway's connection began with something else than `GATE`.
+    #[error("expected GATE first, found {tag}; a gateway says first for which device it speaks")]
+    ExpectedGateway {
+        /// What came instead.
+        tag: Tag,
+    },
     /// A frame came where it has no meaning.
     #[error("did not expect {tag} now; the hello comes once, after PING, and all else after the welcome")]
     Unexpected {

@@ -6,19 +6,20 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind},
     invitation::Invitation,
     message::{
-        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Kind, Message, Pin,
-        Reading, Status, StoreId, StreamId, Text, Welcome, Window,
+        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Kind, Message,
+        Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
 };
 
 /// The golden bytes of version 1, by name.
-pub(crate) const GOLDEN: [(&str, &str); 14] = [
+pub(crate) const GOLDEN: [(&str, &str); 15] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
     ("enrol", include_str!("../golden/v1/enrol.hex")),
     ("enrolled", include_str!("../golden/v1/enrolled.hex")),
     ("facts", include_str!("../golden/v1/facts.hex")),
+    ("gateway", include_str!("../golden/v1/gateway.hex")),
     ("hello", include_str!("../golden/v1/hello.hex")),
     ("information", include_str!("../golden/v1/information.hex")),
     ("invitation", include_str!("../golden/v1/invitation.hex")),
@@ -118,6 +119,10 @@ pub(crate) fn enrol() -> Enrol<'static> {
 
 pub(crate) fn enrolled() -> Enrolled<'static> {
     Enrolled { name: text("kiosk-1"), endpoints: endpoints() }
+}
+
+pub(crate) fn gateway() -> Gateway<'static> {
+    Gateway { name: text("barometer") }
 }
 
 pub(crate) fn information() -> Information<'static> {

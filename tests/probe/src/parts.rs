@@ -16,8 +16,8 @@ use protocol_core::{
     frame::{self, Decoded, Frame},
     invitation::Invitation,
     message::{
-        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Kind,
-        Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
+        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
+        Kind, Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
     pump::{Progress, Pump},
     serial::{self, Link, Retries},
@@ -175,6 +175,8 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
     show(message::decode::<Enrol<'_>>(input));
     show(message::decode::<Enrolled<'_>>(input));
     show(message::decode::<Information<'_>>(input));
+    show(message::decode::<Gateway<'_>>(input));
+    encode(&Gateway { name: text(input) }, output);
     encode(&Information { json: core::str::from_utf8(input).unwrap_or_default() }, output);
     encode(&welcome(input, 0), output);
     encode(&endpoints(input), output);

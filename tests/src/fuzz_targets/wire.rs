@@ -5,8 +5,8 @@ use protocol_core::{
     frame::{self, Decoded, FrameError, HEADER_LENGTH, MAX_FRAME},
     invitation::{Invitation, MAX_LENGTH},
     message::{
-        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Information, Message, Status,
-        Welcome,
+        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message,
+        Status, Welcome,
     },
 };
 
@@ -72,7 +72,7 @@ macro_rules! read {
 /// The body that the first byte names.
 pub(super) fn message(input: &[u8]) {
     let Some((which, body)) = input.split_first() else { return };
-    match which % 11 {
+    match which % 12 {
         0 => read!(Hello, body),
         1 => read!(Welcome<'_>, body),
         2 => read!(Message<'_>, body),
@@ -83,7 +83,8 @@ pub(super) fn message(input: &[u8]) {
         7 => read!(Endpoints<'_>, body),
         8 => read!(Enrol<'_>, body),
         9 => read!(Enrolled<'_>, body),
-        _ => read!(Information<'_>, body),
+        10 => read!(Information<'_>, body),
+        _ => read!(Gateway<'_>, body),
     }
 }
 
