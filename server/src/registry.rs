@@ -30,7 +30,7 @@ pub struct Online {
     pub session: SessionId,
     /// Which start of its agent this is.
     pub boot: BootId,
-    /// Where it connects from.
+    /// Where it connects from; of a wired one, where its gateway does.
     pub address: SocketAddr,
     /// Since when.
     pub since: UnixMillis,

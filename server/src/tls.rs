@@ -39,16 +39,19 @@ pub enum Protocol {
     Framed,
     /// `holdfast-enroll/1`: a device that asks to be registered.
     Enrolment,
+    /// `holdfast-gateway/1`: a registered device, for one that is wired to it.
+    Gateway,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::Framed, Self::Enrolment];
+    const ALL: [Self; 3] = [Self::Framed, Self::Enrolment, Self::Gateway];
 
     /// The protocol's name in the handshake (ALPN).
     pub const fn name(self) -> &'static str {
         match self {
             Self::Framed => alpn::SESSION,
             Self::Enrolment => alpn::ENROLMENT,
+            Self::Gateway => alpn::GATEWAY,
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::{tls, wait::LONGEST_WAIT};
 
 /// What a connection speaks, by its name in the handshake.
 pub const FRAMED: &str = alpn::SESSION;
+/// The same for a gateway, for a device that is wired to it.
+pub const GATEWAY: &str = alpn::GATEWAY;
 /// The same for one that enrols.
 pub const ENROLMENT: &str = alpn::ENROLMENT;
 

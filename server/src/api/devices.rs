@@ -16,13 +16,16 @@ use super::{
     asker::{Asker, Body, Name, Nothing},
     error::ApiError,
     rights::{Action, Object},
-    view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer},
+    view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer, WiredAnswer, WiredRequest},
 };
 use crate::{
     host::MESSAGE_OVERHEAD,
     mailbox::Farewell,
     registry::Online,
-    store::{DeviceId, DeviceKind, DeviceRow, Kind, LastSession, NewMessage, StoreError, UnixMillis},
+    store::{
+        DeviceId, DeviceKind, DeviceName, DeviceRow, Kind, LastSession, NewMessage, Revoked, StoreError,
+        UnixMillis,
+    },
 };
 
 /// The longest time that a message may wait: what is meant to be kept longer has no end.
@@ -43,6 +46,24 @@ pub(super) async fn show(asker: Asker, Name(name): Name) -> Result<Json<DeviceVi
     let row = find(api, &name).await?;
     let connections = Connections::look(api, Some(row.id)).await?;
     Ok(Json(connections.view(row)))
+}
+
+/// `POST /devices`
+pub(super) async fn enrol_wired(
+    asker: Asker,
+    Body(request): Body<WiredRequest>,
+) -> Result<(StatusCode, Json<WiredAnswer>), ApiError> {
+    let api = asker.may(Action::Enrol, Object::Device(&request.gateway))?;
+    let WiredRequest { name, gateway } = request;
+    let name: DeviceName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
+    let enrolled = api.host.store.enrol_wired(name, &gateway, &asker.name()).await;
+    let device = enrolled.map_err(|error| match error {
+        StoreError::NoSuchDevice => ApiError::no_such_device(&gateway),
+        error => error.into(),
+    })?;
+    let config =
+        format!("[[serial]]\npath = \"/dev/ttyAMA0\"\nbaud = 115200\ndevice = \"{}\"\n", device.name);
+    Ok((StatusCode::CREATED, Json(WiredAnswer { name: device.name, gateway, config })))
 }
 
 /// `POST /devices/{name}/messages`
@@ -118,13 +139,19 @@ pub(super) async fn revoke(
     _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;
-    let device = api.host.store.revoke(&name, &asker.name()).await.map_err(|error| match error {
+    let revoked = api.host.store.revoke(&name, &asker.name()).await.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&name),
         error => error.into(),
     })?;
     let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
+    let Revoked { device, gateway, wired } = revoked;
     let was_online = api.host.registry.close(device.id, farewell);
-    Ok(Json(RevokeAnswer { device: device.name, was_online }))
+    for device in &wired {
+        let farewell = Farewell::new(CloseReason::Revoked, "an operator took the rights of its gateway away");
+        api.host.registry.close(device.id, farewell);
+    }
+    let wired = wired.into_iter().map(|device| device.name).collect();
+    Ok(Json(RevokeAnswer { device: device.name, was_online, gateway, wired }))
 }
 
 /// The device of this name.
@@ -185,6 +212,7 @@ impl Connections {
             ssh_user: row.ssh_user,
             ssh_host_keys: row.ssh_host_keys,
             key: row.key,
+            gateway: row.gateway,
             round_trip_ms: round_trip.map(|micros| millis(Duration::from_micros(micros))),
             queued: row.waiting,
             created: row.created.into(),

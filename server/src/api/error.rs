@@ -92,6 +92,10 @@ impl From<StoreError> for ApiError {
                 .hint("`holdfast devices` shows all that there are"),
             StoreError::Revoked => Self::new(StatusCode::FORBIDDEN, "revoked", message)
                 .hint("`holdfast enroll --name` with its name lets it in again"),
+            StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name-taken", message)
+                .hint("choose another name, or revoke that device first: the new one then takes its place"),
+            StoreError::NoGateway => Self::new(StatusCode::CONFLICT, "no-gateway", message)
+                .hint("name the device whose agent has the wire"),
             StoreError::Classic => Self::new(StatusCode::CONFLICT, "classic", message),
             StoreError::TooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message).hint("send it in parts")

@@ -101,7 +101,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/stop", post(server::stop))
         .route("/tokens", post(server::make_token))
         .route("/keys/rotate", post(keys::rotate))
-        .route("/devices", get(devices::list))
+        .route("/devices", get(devices::list).post(devices::enrol_wired))
         .route("/devices/{name}", get(devices::show))
         .route("/devices/{name}/messages", post(devices::send))
         .route("/devices/{name}/ping", post(devices::ping))

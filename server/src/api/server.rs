@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::is_host_and_port,
     enrolment::{self, InvitationRequest},
-    store::{DeviceName, RandomId},
+    store::{DeviceName, RandomId, StoreError},
 };
 
 /// For how many devices a token may be good.
@@ -60,12 +60,10 @@ pub(super) async fn make_token(
         .transpose()
         .map_err(|error| ApiError::bad_request(format!("{error}")))?;
     if let Some(name) = name.as_ref().filter(|_| uses == 1)
-        && let Some(taken) = api.host.store.device(name.as_str()).await?
-        && taken.revoked_at.is_none()
+        && let Some(holder) = api.host.store.device(name.as_str()).await?
+        && holder.revoked_at.is_none()
     {
-        let message = format!("there is a device {:?} already", taken.name);
-        return Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
-            .hint("choose another name, or revoke that device first: the new one then takes its place"));
+        return Err(StoreError::NameTaken(name.clone()).into());
     }
     if request.addresses.len() > MAX_ADDRESSES {
         let found = request.addresses.len();

@@ -234,6 +234,34 @@ async fn a_token_makes_a_line_and_an_event() {
 }
 
 #[tokio::test]
+async fn a_wired_device_is_enrolled_for_its_gateway() {
+    let server = Server::start();
+    server.enrol("pi").await;
+    let wired = json!({ "name": "barometer", "gateway": "pi" });
+    let (status, answer) = server.post("/devices", wired.clone()).await;
+    assert_eq!((status, &answer["name"], &answer["gateway"]), (201, &json!("barometer"), &json!("pi")));
+    let config = answer["config"].as_str().unwrap();
+    assert!(config.starts_with("[[serial]]\n") && config.ends_with("device = \"barometer\"\n"), "{config}");
+    assert_eq!(server.post("/devices", wired.clone()).await.0, 201, "an answer may be lost");
+    let (_, device) = server.get("/devices/barometer").await;
+    assert_eq!((&device["gateway"], &device["key"]), (&json!("pi"), &Value::Null));
+    for (bad, expected) in [
+        (json!({ "name": "barometer" }), (422, "bad-request")),
+        (json!({ "name": "No Name", "gateway": "pi" }), (400, "bad-request")),
+        (json!({ "name": "a", "gateway": "nobody" }), (404, "no-such-device")),
+        (json!({ "name": "a", "gateway": "barometer" }), (409, "no-gateway")),
+        (json!({ "name": "pi", "gateway": "pi" }), (409, "name-taken")),
+    ] {
+        assert_eq!(code(&server.post("/devices", bad.clone()).await), expected, "{bad}");
+    }
+    let (_, answer) = server.post("/devices/pi/revoke", Value::Null).await;
+    assert_eq!(answer["wired"], json!(["barometer"]));
+    assert_eq!(code(&server.post("/devices", wired).await), (403, "revoked"));
+    let (_, answer) = server.post("/devices/barometer/revoke", Value::Null).await;
+    assert_eq!(answer["gateway"], "pi");
+}
+
+#[tokio::test]
 async fn messages_are_kept_for_a_device_that_is_offline() {
     let server = Server::start();
     server.enrol("a").await;

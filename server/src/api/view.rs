@@ -130,9 +130,12 @@ pub struct DeviceView {
     /// When something last came from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
-    /// Where it connects from; offline: where it did last.
+    /// Where it connects from; offline: where it did last. Of a wired one it is its gateway's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The device that it is wired to: it has no key of its own then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// What it says of itself: the version of its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -367,6 +370,27 @@ pub struct TokenAnswer {
     pub guessed: bool,
 }
 
+/// Asks for a device to be registered that is wired to another one, and has no key of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WiredRequest {
+    /// The device's name.
+    pub name: String,
+    /// The device that it is wired to.
+    pub gateway: String,
+}
+
+/// A device is registered that is wired to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WiredAnswer {
+    /// The device's name.
+    pub name: String,
+    /// The device that it is wired to.
+    pub gateway: String,
+    /// What to write into the gateway's `agent.toml`, with the path and the speed of the port that has the wire.
+    pub config: String,
+}
+
 /// A device's rights were taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeAnswer {
@@ -374,6 +398,12 @@ pub struct RevokeAnswer {
     pub device: String,
     /// Whether it was online: it has been disconnected.
     pub was_online: bool,
+    /// The device that it is wired to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// The devices that are wired to it: they have been disconnected, and can't come back without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wired: Vec<String>,
 }
 
 /// The next key is to be taken into use.

@@ -51,7 +51,7 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
             Cell::plain(&device.name),
             state(device, now),
             Cell::plain(or_dash(device.last_seen.map(clock))),
-            Cell::plain(or_dash(device.address.as_ref())),
+            Cell::plain(or_dash(whence(device))),
             Cell::plain(or_dash(device.version.as_ref())),
             Cell::plain(or_dash(device.round_trip_ms.map(round_trip))),
             Cell::plain(device.queued),
@@ -62,6 +62,13 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
         return Ok(());
     }
     Ok(output.table(&table)?)
+}
+
+/// The address, and the gateway of a wired device: `192.0.2.7 via kiosk`.
+fn whence(device: &DeviceView) -> Option<String> {
+    let via = device.gateway.as_ref().map(|gateway| format!("via {gateway}"));
+    let parts: Vec<_> = device.address.clone().into_iter().chain(via).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 /// `online 3m`, `offline 2h`, `connected 5m (classic)`, `revoked`.
@@ -109,6 +116,7 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         ("last seen", exactly(device.last_seen)),
         ("revoked", exactly(device.revoked)),
         ("address", device.address),
+        ("gateway", device.gateway),
         ("round trip", device.round_trip_ms.map(round_trip)),
         ("host name", device.host_name),
         ("agent version", device.version),
@@ -188,7 +196,17 @@ pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> 
     }
     let name = Cell::plain(&answer.device);
     let then = if answer.was_online { " and disconnected" } else { "" };
-    Ok(output.line(&format!(
-        "{name} is revoked{then}. `holdfast enroll --name {name}` lets it in again, with a new key."
-    ))?)
+    let again = match &answer.gateway {
+        None => format!("`holdfast enroll --name {name}` lets it in again, with a new key."),
+        Some(gateway) => {
+            let gateway = Cell::plain(gateway);
+            format!("`holdfast enroll --name {name} --gateway {gateway}` lets it in again.")
+        }
+    };
+    output.line(&format!("{name} is revoked{then}. {again}"))?;
+    if !answer.wired.is_empty() {
+        let wired = Cell::plain(answer.wired.join(", "));
+        output.line(&format!("What is wired to it is without a connection until then: {wired}"))?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `enroll`: the line that makes a device known.
+//! `enroll`: the line that makes a device known; and devices that are wired to another one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
     output::{Output, clock},
 };
 use crate::{
-    api::view::{TokenAnswer, TokenRequest},
+    api::view::{TokenAnswer, TokenRequest, WiredAnswer, WiredRequest},
     span,
 };
 
@@ -20,6 +20,14 @@ pub(super) struct Enroll {
     /// The device's name; with --uses above 1 a number is added [default: the device's host name]
     #[arg(long)]
     name: Option<String>,
+    /// The device is wired to this one by a serial line: it has no key of its own, and needs no line
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        requires = "name",
+        conflicts_with_all = ["uses", "expires", "address"]
+    )]
+    gateway: Option<String>,
     /// How many devices the line is good for
     #[arg(long, default_value_t = 1, value_name = "N")]
     uses: u32,
@@ -33,6 +41,9 @@ pub(super) struct Enroll {
 
 /// `holdfast enroll`.
 pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output) -> Result<(), CliError> {
+    if let Some((gateway, name)) = enroll.gateway.as_ref().zip(enroll.name.as_ref()) {
+        return wired(api, name, gateway, output).await;
+    }
     let request = TokenRequest {
         name: enroll.name.clone(),
         uses: Some(enroll.uses),
@@ -57,5 +68,22 @@ pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output
             answer.addresses.join(", ")
         );
     }
+    Ok(())
+}
+
+/// `holdfast enroll --name NAME --gateway DEVICE`.
+async fn wired(api: &ApiClient, name: &str, gateway: &str, output: &mut Output) -> Result<(), CliError> {
+    let request = WiredRequest { name: name.to_owned(), gateway: gateway.to_owned() };
+    let answer: WiredAnswer = api.post("/api/v1/devices", &request).await?;
+    if output.json {
+        return Ok(output.json_line(&answer)?);
+    }
+    output.line(answer.config.trim_end())?;
+    output.flush()?;
+    let WiredAnswer { name, gateway, .. } = answer;
+    eprintln!(
+        "{name} is registered. Write this into agent.toml on {gateway}, with the port that {name} is wired to and its \
+         speed, and restart the agent there."
+    );
     Ok(())
 }

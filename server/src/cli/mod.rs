@@ -102,13 +102,14 @@ Examples:
     /// Ask a device to answer now, and show how long it took
     #[command(after_help = "Example:\n  holdfast ping greenhouse")]
     Ping(devices::One),
-    /// Print the line that enrols a new device
+    /// Print the line that enrols a new device; or, with --gateway, enrol a wired one and print its configuration
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
 
 Examples:
   holdfast enroll
-  holdfast enroll --name camera --uses 20 --expires 7d --address fleet.example.org:55223")]
+  holdfast enroll --name camera --uses 20 --expires 7d --address fleet.example.org:55223
+  holdfast enroll --name barometer --gateway greenhouse")]
     Enroll(enroll::Enroll),
     /// Take a device's rights away and disconnect it
     #[command(after_help = "Example:\n  holdfast revoke greenhouse")]

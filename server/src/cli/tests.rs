@@ -45,6 +45,7 @@ fn every_verb_is_understood() {
         "send a -1",
         "ping a",
         "enroll --name a --uses 3 --expires 1h --address x:1",
+        "enroll --name a --gateway b",
         "revoke a",
         "status",
         "stop --wait 0",
@@ -59,9 +60,17 @@ fn every_verb_is_understood() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    for line in
-        ["", "serv", "device", "send a", "messages --since yesterday", "serve --listen 1", "devices --lines"]
-    {
+    for line in [
+        "",
+        "serv",
+        "device",
+        "send a",
+        "messages --since yesterday",
+        "enroll --gateway a",
+        "enroll --name a --gateway b --uses 2",
+        "serve --listen 1",
+        "devices --lines",
+    ] {
         let words = std::iter::once("holdfast").chain(line.split(' ').filter(|word| !word.is_empty()));
         let error = Arguments::try_parse_from(words).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");

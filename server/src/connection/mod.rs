@@ -1,5 +1,6 @@
 //! One framed connection: a session, its bytes, and the plain loop that drives them.
 
+mod caller;
 mod delivery;
 mod end;
 mod opening;
@@ -11,7 +12,7 @@ mod tests;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
-    message::{self, Pin},
+    message,
     session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, Server, Session},
     time,
 };
@@ -20,6 +21,7 @@ use tokio::{
     sync::oneshot,
 };
 
+pub use self::caller::Caller;
 use self::{
     delivery::Delivery,
     end::End,
@@ -39,15 +41,20 @@ use crate::{
 /// How long a peer has to take the farewell.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves one connection of the peer that holds `key`, to its end. It is a stranger until it is known whose it is.
-pub async fn serve<S>(host: &Arc<Host>, stream: S, key: Pin, address: SocketAddr, mut stranger: Stranger)
-where
+/// Serves one connection of the caller, to its end. It is a stranger until it is known whose it is.
+pub async fn serve<S>(
+    host: &Arc<Host>,
+    stream: S,
+    caller: Caller,
+    address: SocketAddr,
+    mut stranger: Stranger,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut wire = Wire::new(stream);
     let mut session = Session::server(clock::now(), opening::time_limit(host));
     // Opening takes a large future, and is soon over: an idle connection should not keep it.
-    let opened = Box::pin(opening::open(host, &mut wire, &mut session, key, address, &mut stranger)).await;
+    let opened = Box::pin(opening::open(host, &mut wire, &mut session, caller, address, &mut stranger)).await;
     drop(stranger);
     match opened {
         Ok(Opened { device, place, archived }) => {
@@ -62,7 +69,10 @@ where
         }
         Err(refused) => {
             Box::pin(async {
-                tokio::join!(refused.record(host, key, address), say_farewell(&mut wire, &refused.end))
+                tokio::join!(
+                    refused.record(host, caller.key(), address),
+                    say_farewell(&mut wire, &refused.end)
+                )
             })
             .await;
         }

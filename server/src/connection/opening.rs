@@ -10,7 +10,11 @@ use protocol_core::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{End, Wire, write_due};
+use super::{
+    End, Wire,
+    caller::{self, Caller, Identity, Known},
+    write_due,
+};
 use crate::{
     clock,
     event::EventKind,
@@ -19,9 +23,7 @@ use crate::{
     mailbox::{Farewell, Mailbox},
     refusal::Refusal,
     registry::{self, Figures, Online, Place, Turn},
-    store::{
-        DeviceRef, EndReason, KeyStatus, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis,
-    },
+    store::{DeviceRef, EndReason, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis},
     strangers::Stranger,
 };
 
@@ -33,10 +35,7 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 const CLONE_RETRY: u32 = 300;
 
 /// When a device that is not known should try again, in seconds: someone may have enrolled it by then.
-const UNKNOWN_RETRY: u32 = 60;
-
-/// What a revoked device is told.
-const REVOKED: &str = "this device was revoked; enrol it again with a new key";
+pub(super) const UNKNOWN_RETRY: u32 = 60;
 
 /// How long a peer has to say its hello.
 pub(super) fn time_limit(host: &Host) -> time::Duration {
@@ -52,6 +51,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// It is this device, or its gateway, that is turned away.
+    pub(super) fn of(self, device: DeviceRef) -> Self {
+        Self { device: Some(device), ..self }
+    }
+
     /// Writes down that the peer was turned away, unless it went by itself.
     pub(super) async fn record(&self, host: &Host, key: Pin, address: SocketAddr) {
         let detail = self.end.detail();
@@ -81,13 +85,13 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     host: &Arc<Host>,
     wire: &mut Wire<S>,
     session: &mut Session<Server>,
-    key: Pin,
+    caller: Caller,
     address: SocketAddr,
     stranger: &mut Stranger,
 ) -> Result<Opened, Refused> {
     let time_limit = host.limits.opening_timeout + TIMEOUT;
-    let (device, hello, turn) = tokio::select! {
-        identified = tokio::time::timeout(time_limit, identify(host, wire, session, key, address)) => identified
+    let (identity, known, hello, turn) = tokio::select! {
+        identified = tokio::time::timeout(time_limit, identify(host, wire, session, caller, address)) => identified
             .unwrap_or_else(|_| Err(too_slow().into())),
         () = stranger.displaced() => Err(match host.farewell.get() {
             Some(farewell) => End::Told(farewell.clone()),
@@ -95,8 +99,8 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         }
         .into()),
     }?;
-    let opened = enter(host, device, hello, address, turn).await?;
-    let known = tokio::time::timeout(TIMEOUT, known_device(host, key)).await;
+    let opened = enter(host, known, hello, address, turn).await?;
+    let known = tokio::time::timeout(TIMEOUT, caller::known(host, &identity)).await;
     if let Err(refused) = known.unwrap_or_else(|_| Err(too_slow().into()))
         && let Some(farewell) = refused.end.farewell()
     {
@@ -115,18 +119,19 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     host: &Host,
     wire: &mut Wire<S>,
     session: &mut Session<Server>,
-    key: Pin,
+    caller: Caller,
     address: SocketAddr,
-) -> Result<(DeviceRef, Hello, Turn), Refused> {
+) -> Result<(Identity, Known, Hello, Turn), Refused> {
+    let identity = caller::identity(wire, session, caller).await?;
     let hello = hear_hello(wire, session).await?;
     write_due(session, wire, false)?;
     if hello.kind != ConnectionKind::Control {
         return Err(told(CloseReason::NotServed, 0, "this kind of connection is not served here").into());
     }
-    let device = known_device(host, key).await?;
-    let turn = host.registry.turn(device.id).await;
-    make_way(host, &device, hello, address).await?;
-    Ok((device, hello, turn))
+    let known = caller::known(host, &identity).await?;
+    let turn = host.registry.turn(known.device.id).await;
+    make_way(host, &known.device, hello, address).await?;
+    Ok((identity, known, hello, turn))
 }
 
 /// A device with a place among those who are online, and a session's row: both are ended by whoever has this.
@@ -161,24 +166,6 @@ async fn hear_hello<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn known_device(host: &Host, key: Pin) -> Result<DeviceRef, Refused> {
-    match host.store.device_by_key(key.0).await.map_err(End::store)? {
-        KeyStatus::Known(device) => Ok(device),
-        KeyStatus::Revoked(device) => Err(Refused {
-            end: told(CloseReason::Revoked, UNKNOWN_RETRY, REVOKED),
-            device: Some(device),
-            event: EventKind::ConnectionRefused,
-            original: None,
-        }),
-        KeyStatus::Unknown => Err(told(
-            CloseReason::UnknownKey,
-            UNKNOWN_RETRY,
-            "this key is not registered here; enrol the device with a line from `holdfast enroll`",
-        )
-        .into()),
-    }
-}
-
 /// Sees that no other start of the device holds its place: whoever answers there is the original, and whoever
 /// comes is the clone.
 async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: SocketAddr) -> Result<(), Refused> {
@@ -204,11 +191,12 @@ async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: Socket
 /// Starts the session's row, and takes the device's place.
 async fn enter(
     host: &Arc<Host>,
-    device: DeviceRef,
+    known: Known,
     hello: Hello,
     address: SocketAddr,
     turn: Turn,
 ) -> Result<Opened, Refused> {
+    let Known { device, gateway } = known;
     let started = NewSession {
         device: device.id,
         address: address.ip(),
@@ -238,6 +226,7 @@ async fn enter(
         host: Arc::clone(host),
         id: device.id,
         name: device.name,
+        gateway,
         session,
         address,
         reply: Reply::new(mailbox),
@@ -301,13 +290,19 @@ pub(super) fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         time: u64::try_from(UnixMillis::now().0).unwrap_or(0),
         name: Text::shortened(&device.name),
     };
-    let told = wire
-        .write(256, |room| session.welcome(clock::now(), &welcome, room))
-        .and_then(|_| tell_endpoints(host, wire, session));
+    let told =
+        wire.write(256, |room| session.welcome(clock::now(), &welcome, room)).and_then(|length| match device
+            .gateway
+        {
+            None => tell_endpoints(host, wire, session),
+            // It has neither keys to check nor addresses to choose from: its gateway has.
+            Some(_) => Ok(length),
+        });
     if let Err(error) = told {
         tracing::error!(device = device.name, %error, "the welcome could not be sent whole");
     }
-    tracing::info!(device = device.name, address = %device.address, "device online");
+    let gateway = device.gateway.as_deref();
+    tracing::info!(device = device.name, address = %device.address, gateway, "device online");
     Ok(())
 }
 
@@ -331,6 +326,6 @@ fn too_slow() -> End {
     told(CloseReason::Overloaded, 10, "the server's store takes too long")
 }
 
-fn told(reason: CloseReason, retry_after: u32, detail: &str) -> End {
+pub(super) fn told(reason: CloseReason, retry_after: u32, detail: &str) -> End {
     End::Told(Farewell::new(reason, detail).retry_after(retry_after))
 }

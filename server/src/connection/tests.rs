@@ -28,7 +28,7 @@ use crate::{
     tls::Keys,
 };
 
-use super::{wire::Wire, write_due};
+use super::{Caller, wire::Wire, write_due};
 
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const KEY: Pin = Pin([7; 32]);
@@ -100,7 +100,8 @@ impl Peer {
         let (stream, server_stream) = duplex(64 * 1024);
         let host = Arc::clone(host);
         let server = tokio::spawn(async move {
-            super::serve(&host, server_stream, key, address(), Strangers::new(8).enter()).await
+            super::serve(&host, server_stream, Caller::Device(key), address(), Strangers::new(8).enter())
+                .await
         });
         let mut peer = Self { session: Session::client(hello.max_frame), stream, input: Vec::new(), server };
         let mut buffer = [0; 256];
@@ -434,7 +435,7 @@ async fn a_stranger_does_not_hold_up_the_end() {
     let serving = {
         let host = Arc::clone(&host);
         let place = host.strangers.enter();
-        tokio::spawn(async move { super::serve(&host, stream, KEY, address(), place).await })
+        tokio::spawn(async move { super::serve(&host, stream, Caller::Device(KEY), address(), place).await })
     };
     assert_eq!(host.drain(Farewell::new(CloseReason::Draining, "the server stops"), LONGEST_WAIT).await, 0);
     assert!(host.limits.opening_timeout > LONGEST_WAIT / 4);
@@ -577,6 +578,7 @@ async fn an_idle_connection_costs_little() {
     let directory = TempDir::new().unwrap();
     let host = host(&directory).await;
     let (_, stream) = duplex(64);
-    let size = std::mem::size_of_val(&super::serve(&host, stream, KEY, address(), Strangers::new(8).enter()));
+    let serving = super::serve(&host, stream, Caller::Device(KEY), address(), Strangers::new(8).enter());
+    let size = std::mem::size_of_val(&serving);
     assert!(size <= 1_600, "the future of a connection takes {size} bytes");
 }

@@ -26,9 +26,11 @@ pub struct Device {
     pub id: DeviceId,
     /// Its name.
     pub name: String,
+    /// The name of the device that it is wired to, if it has no key of its own.
+    pub gateway: Option<String>,
     /// The session that its messages come in.
     pub session: SessionId,
-    /// Where it connects from.
+    /// Where it connects from; of a wired one, where its gateway does.
     pub address: SocketAddr,
     /// The store's way back to the connection.
     pub reply: Arc<Reply>,

@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    connection, enrolment,
+    connection::{self, Caller},
+    enrolment,
     event::EventKind,
     host::Host,
     metrics::METRICS,
@@ -73,7 +74,12 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             METRICS.connected(shaken.protocol.name());
             match shaken.protocol {
                 Protocol::Framed => {
-                    connection::serve(&host, shaken.stream, shaken.key, address, stranger).await
+                    let caller = Caller::Device(shaken.key);
+                    connection::serve(&host, shaken.stream, caller, address, stranger).await
+                }
+                Protocol::Gateway => {
+                    let caller = Caller::Gateway(shaken.key);
+                    connection::serve(&host, shaken.stream, caller, address, stranger).await
                 }
                 Protocol::Enrolment => {
                     let enrolment = Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address));

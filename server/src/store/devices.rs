@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
-use super::{DeviceId, Store, StoreError, UnixMillis, change::Change};
+use super::{DeviceId, Store, StoreError, UnixMillis, change::Change, wired};
 use crate::event::{EventKind, NewEvent};
 
 /// How a device is known.
@@ -60,8 +60,10 @@ pub struct DeviceRow {
     pub name: String,
     /// How it is known.
     pub kind: DeviceKind,
-    /// The SHA-256 of its newest public key, in hexadecimal.
+    /// The SHA-256 of its newest public key, in hexadecimal; none if it has no key of its own.
     pub key: Option<String>,
+    /// The name of the device that it is wired to; then it has no key of its own.
+    pub gateway: Option<String>,
     /// When it was first known.
     pub created: UnixMillis,
     /// When its rights were taken away.
@@ -94,6 +96,17 @@ pub struct DeviceRow {
     pub bytes_out: u64,
     /// Messages that wait for it.
     pub waiting: u64,
+}
+
+/// A device whose rights were taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The device.
+    pub device: DeviceRef,
+    /// The name of the device that it is wired to.
+    pub gateway: Option<String>,
+    /// The devices that are wired to it: without it they can't connect.
+    pub wired: Vec<DeviceRef>,
 }
 
 /// How much there is.
@@ -192,12 +205,12 @@ impl Store {
     }
 
     /// Takes a device's rights away, for the given operator. Its keys are refused from now on; it is for the caller
-    /// to end its connections. A revoked device stays as it is.
+    /// to end its connections, and those of the devices that are wired to it. A revoked device stays as it is.
     ///
     /// # Errors
     ///
     /// There is no such device, it is a classic client, or the store can't be written.
-    pub async fn revoke(&self, name: &str, who: &str) -> Result<DeviceRef, StoreError> {
+    pub async fn revoke(&self, name: &str, who: &str) -> Result<Revoked, StoreError> {
         let (name, who) = (name.to_owned(), who.to_owned());
         self.write(move |change| revoke(change, &name, &who)).await
     }
@@ -245,16 +258,20 @@ pub(super) fn key_status(connection: &Connection, key: &[u8; 32]) -> Result<KeyS
     })
 }
 
-fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<DeviceRef, StoreError> {
-    let found: Option<(DeviceId, String, bool)> = change
+fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<Revoked, StoreError> {
+    let found: Option<(DeviceId, String, bool, Option<String>)> = change
         .connection
-        .prepare_cached("SELECT id, kind, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .prepare_cached(
+            "SELECT id, kind, revoked_at IS NOT NULL,
+                (SELECT name FROM devices AS gateways WHERE gateways.id = devices.gateway)
+                FROM devices WHERE name = ?",
+        )?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let (device, revoked) = match found {
+    let (device, revoked, gateway) = match found {
         None => return Err(StoreError::NoSuchDevice),
-        Some((_, kind, _)) if kind == "classic" => return Err(StoreError::Classic),
-        Some((device, _, revoked)) => (device, revoked),
+        Some((_, kind, ..)) if kind == "classic" => return Err(StoreError::Classic),
+        Some((device, _, revoked, gateway)) => (device, revoked, gateway),
     };
     if !revoked {
         for update in [
@@ -265,7 +282,8 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<DeviceRef, S
         }
         change.event(&NewEvent::new(EventKind::DeviceRevoked).device(device).who(who))?;
     }
-    Ok(DeviceRef { id: device, name: name.to_owned() })
+    let wired = wired::wired_to(change.connection, device)?;
+    Ok(Revoked { device: DeviceRef { id: device, name: name.to_owned() }, gateway, wired })
 }
 
 /// See [`Store::set_facts`].
@@ -282,7 +300,9 @@ pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts
 }
 
 const SELECT: &str = "SELECT id, name, kind,
-        (SELECT lower(hex(hash)) FROM keys WHERE keys.device = devices.id ORDER BY keys.created DESC LIMIT 1),
+        (SELECT lower(hex(hash)) FROM keys
+            WHERE keys.device = devices.id AND gateway IS NULL ORDER BY keys.created DESC LIMIT 1),
+        (SELECT name FROM devices AS gateways WHERE gateways.id = devices.gateway),
         created, revoked_at, last_seen, host_name, version, ssh_user, ssh_host_keys, status, status_at,
         sessions, connected_millis, messages_in, bytes_in, messages_out, bytes_out,
         (SELECT count(*) FROM messages WHERE messages.device = devices.id
@@ -299,21 +319,22 @@ fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         name: row.get(1)?,
         kind: if row.get_ref(2)?.as_str()? == "classic" { DeviceKind::Classic } else { DeviceKind::Framed },
         key: row.get(3)?,
-        created: row.get(4)?,
-        revoked_at: row.get(5)?,
-        last_seen: row.get(6)?,
-        host_name: row.get(7)?,
-        version: row.get(8)?,
-        ssh_user: row.get(9)?,
-        ssh_host_keys: json(10)?.and_then(|keys| serde_json::from_value(keys).ok()).unwrap_or_default(),
-        status: json(11)?.and_then(|status| serde_json::from_value(status).ok()),
-        status_at: row.get(12)?,
-        sessions: row.get(13)?,
-        connected_millis: row.get(14)?,
-        messages_in: row.get(15)?,
-        bytes_in: row.get(16)?,
-        messages_out: row.get(17)?,
-        bytes_out: row.get(18)?,
-        waiting: row.get(19)?,
+        gateway: row.get(4)?,
+        created: row.get(5)?,
+        revoked_at: row.get(6)?,
+        last_seen: row.get(7)?,
+        host_name: row.get(8)?,
+        version: row.get(9)?,
+        ssh_user: row.get(10)?,
+        ssh_host_keys: json(11)?.and_then(|keys| serde_json::from_value(keys).ok()).unwrap_or_default(),
+        status: json(12)?.and_then(|status| serde_json::from_value(status).ok()),
+        status_at: row.get(13)?,
+        sessions: row.get(14)?,
+        connected_millis: row.get(15)?,
+        messages_in: row.get(16)?,
+        bytes_in: row.get(17)?,
+        messages_out: row.get(18)?,
+        bytes_out: row.get(19)?,
+        waiting: row.get(20)?,
     })
 }

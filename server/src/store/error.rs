@@ -8,6 +8,8 @@ use std::{
 use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
+use crate::id::DeviceName;
+
 /// Why the store could not do what it was asked to.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -66,6 +68,12 @@ pub enum StoreError {
     /// Classic clients can't be reached or revoked: they have no identity but their address.
     #[error("this is a classic client: it is known by its address only")]
     Classic,
+    /// The name is another device's.
+    #[error("there is a device {:?} already", .0.as_str())]
+    NameTaken(DeviceName),
+    /// A device that is wired to another one can't be a gateway itself.
+    #[error("this device is wired to another one: it can't be a gateway")]
+    NoGateway,
     /// The message is larger than what the device takes.
     #[error("the device takes messages of at most {most} bytes, and this one has {length}")]
     TooLarge {

@@ -29,6 +29,7 @@ mod streams;
 mod tests;
 mod tokens;
 mod told_keys;
+mod wired;
 mod writer;
 
 use std::{
@@ -47,13 +48,14 @@ pub use crate::id::{
     UnixMillis,
 };
 pub use archive::{Archived, Incoming, Outcome, Reply};
-pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus};
+pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Revoked};
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 pub use told_keys::ToldKeys;
+pub use wired::WiredStatus;
 
 // For the logs, which read on their own thread.
 pub(crate) use logged::{LogFileRow, Unlogged};

@@ -13,6 +13,8 @@ CREATE TABLE devices (
     kind TEXT NOT NULL CHECK (kind IN ('framed', 'classic')),
     created INTEGER NOT NULL,
     revoked_at INTEGER,
+    -- The device that this one is wired to: it has no key of its own then, and is known by its name there.
+    gateway INTEGER REFERENCES devices,
     last_seen INTEGER,
     -- What the device says of itself.
     host_name TEXT,
@@ -31,6 +33,8 @@ CREATE TABLE devices (
     messages_out INTEGER NOT NULL DEFAULT 0,
     bytes_out INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+CREATE INDEX devices_wired ON devices (gateway) WHERE gateway IS NOT NULL;
 
 -- A revoked key is kept, so that its holder can be told why it is turned away.
 CREATE TABLE keys (

@@ -219,7 +219,7 @@ fn place(
             Some((id, true)) => {
                 change
                     .connection
-                    .prepare_cached("UPDATE devices SET revoked_at = NULL WHERE id = ?")?
+                    .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = NULL WHERE id = ?")?
                     .execute([id])?;
                 Ok(DeviceRef { id, name: base.into() })
             }
@@ -240,7 +240,10 @@ fn place(
 }
 
 /// Who has this name, and whether it is revoked.
-fn holder(connection: &Connection, name: &DeviceName) -> Result<Option<(DeviceId, bool)>, StoreError> {
+pub(super) fn holder(
+    connection: &Connection,
+    name: &DeviceName,
+) -> Result<Option<(DeviceId, bool)>, StoreError> {
     let found = connection
         .prepare_cached("SELECT id, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
         .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -248,7 +251,8 @@ fn holder(connection: &Connection, name: &DeviceName) -> Result<Option<(DeviceId
     Ok(found)
 }
 
-fn insert(change: &mut Change<'_>, name: DeviceName) -> Result<DeviceRef, StoreError> {
+/// Makes the row of a new device.
+pub(super) fn insert(change: &mut Change<'_>, name: DeviceName) -> Result<DeviceRef, StoreError> {
     change
         .connection
         .prepare_cached("INSERT INTO devices (name, kind, created) VALUES (?, 'framed', ?)")?

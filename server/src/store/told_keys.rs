@@ -43,7 +43,7 @@ impl Store {
         .await
     }
 
-    /// The names of the registered devices that have not been told the keys that devices are told now: they were
+    /// The names of the registered devices with a key that have not been told the keys that devices are told now: they were
     /// neither enrolled nor connected since.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Store {
             let mut statement = connection.prepare_cached(
                 "SELECT name FROM devices
                     JOIN (SELECT value AS since FROM meta WHERE key = 'keys-told-since')
-                    WHERE kind = 'framed' AND revoked_at IS NULL
+                    WHERE kind = 'framed' AND revoked_at IS NULL AND gateway IS NULL
                         AND NOT EXISTS (SELECT 1 FROM keys
                             WHERE device = devices.id AND keys.revoked_at IS NULL AND keys.created >= since)
                         AND NOT EXISTS (SELECT 1 FROM sessions

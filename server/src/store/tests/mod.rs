@@ -11,6 +11,7 @@ mod devices;
 mod down;
 mod faults;
 mod sessions;
+mod wired;
 
 use super::*;
 

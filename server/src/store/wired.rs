@@ -1,0 +1,141 @@
+//! Devices without a key of their own: each is wired to another device, its gateway, and known by its name there.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    DeviceId, DeviceName, DeviceRef, KeyStatus, Store, StoreError,
+    change::Change,
+    devices,
+    tokens::{holder, insert},
+};
+use crate::event::{EventKind, NewEvent};
+
+/// What is known of a device that a gateway names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WiredStatus {
+    /// The gateway's key is not registered.
+    UnknownGateway,
+    /// The gateway's key was revoked.
+    RevokedGateway(DeviceRef),
+    /// No device of this name is enrolled for this gateway.
+    NotWired {
+        /// The gateway.
+        gateway: DeviceRef,
+    },
+    /// The device was revoked.
+    Revoked(DeviceRef),
+    /// The device is enrolled for this gateway.
+    Known {
+        /// The device.
+        device: DeviceRef,
+        /// The gateway.
+        gateway: DeviceRef,
+    },
+}
+
+impl Store {
+    /// Registers a device that is wired to `gateway`, for the given operator, with its event. It has no key. One of
+    /// that name that is wired to the gateway already stays as it is; a revoked one comes back, with its history.
+    ///
+    /// # Errors
+    ///
+    /// The name is another device's; the gateway does not exist, is revoked, a classic client, or wired itself; or the
+    /// store can't be written.
+    pub async fn enrol_wired(
+        &self,
+        name: DeviceName,
+        gateway: &str,
+        who: &str,
+    ) -> Result<DeviceRef, StoreError> {
+        let (gateway, who) = (gateway.to_owned(), who.to_owned());
+        self.write(move |change| enrol(change, &name, &gateway, &who)).await
+    }
+
+    /// Whether a gateway, which holds this key, may speak for the device of this name.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn wired_device(&self, gateway_key: [u8; 32], name: &str) -> Result<WiredStatus, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let gateway = match devices::key_status(connection, &gateway_key)? {
+                KeyStatus::Unknown => return Ok(WiredStatus::UnknownGateway),
+                KeyStatus::Revoked(gateway) => return Ok(WiredStatus::RevokedGateway(gateway)),
+                KeyStatus::Known(gateway) => gateway,
+            };
+            let found: Option<(DeviceId, bool)> = connection
+                .prepare_cached(
+                    "SELECT id, revoked_at IS NOT NULL FROM devices WHERE name = ?1 AND gateway = ?2",
+                )?
+                .query_row(params![name, gateway.id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            Ok(match found {
+                None => WiredStatus::NotWired { gateway },
+                Some((id, true)) => WiredStatus::Revoked(DeviceRef { id, name }),
+                Some((id, false)) => WiredStatus::Known { device: DeviceRef { id, name }, gateway },
+            })
+        })
+        .await
+    }
+}
+
+/// The devices that are wired to this one and not revoked, by name.
+pub(super) fn wired_to(connection: &Connection, gateway: DeviceId) -> Result<Vec<DeviceRef>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name FROM devices WHERE gateway = ? AND revoked_at IS NULL ORDER BY name",
+    )?;
+    let rows = statement.query_map([gateway], |row| Ok(DeviceRef { id: row.get(0)?, name: row.get(1)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn enrol(
+    change: &mut Change<'_>,
+    name: &DeviceName,
+    gateway: &str,
+    who: &str,
+) -> Result<DeviceRef, StoreError> {
+    let gateway = find_gateway(change.connection, gateway)?;
+    let device = match holder(change.connection, name)? {
+        None => insert(change, name.clone())?,
+        Some((id, true)) => DeviceRef { id, name: name.to_string() },
+        Some((id, false)) if is_wired_to(change.connection, id, gateway.id)? => {
+            return Ok(DeviceRef { id, name: name.to_string() });
+        }
+        Some((_, false)) => return Err(StoreError::NameTaken(name.clone())),
+    };
+    change
+        .connection
+        .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2 WHERE id = ?1")?
+        .execute(params![device.id, gateway.id])?;
+    let event = NewEvent::new(EventKind::DeviceEnrolled)
+        .device(device.id)
+        .who(who)
+        .detail("gateway", gateway.name.as_str());
+    change.event(&event)?;
+    Ok(device)
+}
+
+/// The device of this name, if it can be a gateway.
+fn find_gateway(connection: &Connection, name: &str) -> Result<DeviceRef, StoreError> {
+    let found: Option<(DeviceId, String, bool, bool)> = connection
+        .prepare_cached(
+            "SELECT id, kind, revoked_at IS NOT NULL, gateway IS NOT NULL FROM devices WHERE name = ?",
+        )?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    match found {
+        None => Err(StoreError::NoSuchDevice),
+        Some((_, kind, _, _)) if kind == "classic" => Err(StoreError::Classic),
+        Some((_, _, true, _)) => Err(StoreError::Revoked),
+        Some((_, _, _, true)) => Err(StoreError::NoGateway),
+        Some((id, ..)) => Ok(DeviceRef { id, name: name.to_owned() }),
+    }
+}
+
+fn is_wired_to(connection: &Connection, device: DeviceId, gateway: DeviceId) -> Result<bool, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT 1 FROM devices WHERE id = ? AND gateway = ?")?
+        .exists(params![device, gateway])?;
+    Ok(found)
+}
