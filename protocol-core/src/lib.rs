@@ -108,6 +108,7 @@ mod fixed;
 pub mod frame;
 pub mod invitation;
 pub mod message;
+pub mod provisioning;
 pub mod pump;
 mod raw;
 pub mod serial;

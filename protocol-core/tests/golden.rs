@@ -12,6 +12,7 @@ use protocol_core::{
         self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message, Status,
         Welcome,
     },
+    provisioning::{self, Provisioning, ProvisioningError},
     tag::Tag,
 };
 
@@ -134,4 +135,52 @@ fn invitation() {
     for damaged in each_damage(&bytes) {
         assert_eq!(Invitation::decode(&damaged), Err(InvitationError { length: bytes.len() }));
     }
+}
+
+/// A block is a page of flash; the golden bytes are those that are not left as they were erased.
+#[test]
+fn provisioning() {
+    let bytes = golden("provisioning");
+    let mut block = [0; provisioning::LENGTH];
+    common::provisioning().encode(&mut block).unwrap();
+    let (written, rest) = block.split_at(bytes.len());
+    assert_eq!(written, bytes, "written otherwise: {written:02x?}");
+    assert!(rest.iter().all(|byte| *byte == 0xff));
+    assert_eq!(Provisioning::decode(&block), Ok(common::provisioning()));
+    for end in 1..bytes.len() {
+        assert_eq!(Provisioning::decode(&bytes[..end]), Err(ProvisioningError::Damaged), "cut at {end}");
+    }
+    for damaged in each_damage(&bytes) {
+        assert_eq!(Provisioning::decode(&damaged), Err(ProvisioningError::Damaged));
+    }
+}
+
+#[test]
+fn flash_without_a_block_has_a_reason() {
+    for erased in [0x00, 0xff] {
+        assert_eq!(Provisioning::decode(&[erased; provisioning::LENGTH]), Err(ProvisioningError::Missing));
+    }
+    assert_eq!(Provisioning::decode(&[]), Err(ProvisioningError::Missing));
+    let error = Provisioning::decode(b"something else").unwrap_err();
+    assert_eq!(error, ProvisioningError::Damaged);
+    assert!(error.to_string().contains("write it again"));
+    let key = common::provisioning().key;
+    assert_eq!(format!("{key:?}"), "PrivateKey(…)");
+
+    let mut newer = golden("provisioning");
+    let end = newer.len() - 4;
+    newer[4] = 2;
+    let check_sum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&newer[..end]);
+    newer[end..].copy_from_slice(&check_sum.to_be_bytes());
+    assert_eq!(Provisioning::decode(&newer), Err(ProvisioningError::Newer { version: 2 }));
+}
+
+#[test]
+fn a_certificate_that_is_too_long_is_not_written() {
+    let mut block = [0; provisioning::LENGTH];
+    let longest = [0; provisioning::MAX_CERTIFICATE + 1];
+    assert_eq!(Provisioning { certificate: &longest, ..common::provisioning() }.encode(&mut block), None);
+    let fits = Provisioning { certificate: &longest[1..], ..common::provisioning() };
+    fits.encode(&mut block).unwrap();
+    assert_eq!(Provisioning::decode(&block), Ok(fits));
 }

@@ -15,6 +15,7 @@ use protocol_core::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Message, Pin,
         Reading, Status, StoreId, StreamId, Welcome, Window,
     },
+    provisioning::{self, PrivateKey, Provisioning},
     tag::Tag,
 };
 use serde::Deserialize;
@@ -173,6 +174,19 @@ proptest! {
         let mut buffer = [0; invitation::MAX_LENGTH];
         let bytes = value.encode(&mut buffer).expect("the longest length is enough");
         prop_assert_eq!(Invitation::decode(bytes)?, value);
+    }
+
+    #[test]
+    fn provisioning_blocks(
+        name in a_text(63), key in any::<[u8; 32]>(), certificate in vec(any::<u8>(), 0..=provisioning::MAX_CERTIFICATE),
+        current in pin(), next in pin(), addresses in vec(a_text(128), 0..=4),
+    ) {
+        let addresses = addresses.iter().map(|address| text(address)).collect();
+        let endpoints = Endpoints { current, next, addresses };
+        let value = Provisioning { name: text(&name), key: PrivateKey(key), certificate: &certificate, endpoints };
+        let mut block = [0; provisioning::LENGTH];
+        prop_assert!(value.encode(&mut block).is_some());
+        prop_assert_eq!(Provisioning::decode(&block)?, value);
     }
 
     /// However the bytes are split, the frames are the same.

@@ -9,10 +9,11 @@ use protocol_core::{
         BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Kind, Message,
         Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
+    provisioning::{PrivateKey, Provisioning},
 };
 
 /// The golden bytes of version 1, by name.
-pub(crate) const GOLDEN: [(&str, &str); 15] = [
+pub(crate) const GOLDEN: [(&str, &str); 16] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -26,6 +27,7 @@ pub(crate) const GOLDEN: [(&str, &str); 15] = [
     ("message", include_str!("../golden/v1/message.hex")),
     ("ping", include_str!("../golden/v1/ping.hex")),
     ("pong", include_str!("../golden/v1/pong.hex")),
+    ("provisioning", include_str!("../golden/v1/provisioning.hex")),
     ("status", include_str!("../golden/v1/status.hex")),
     ("welcome", include_str!("../golden/v1/welcome.hex")),
 ];
@@ -39,9 +41,13 @@ pub(crate) fn golden(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The golden files that are frames: all but the invitation.
+/// The golden files that are frames: all but the invitation and the provisioning block.
 pub(crate) fn golden_frames() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-    GOLDEN.iter().map(|(name, _)| *name).filter(|name| *name != "invitation").map(|name| (name, golden(name)))
+    GOLDEN
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !["invitation", "provisioning"].contains(name))
+        .map(|name| (name, golden(name)))
 }
 
 pub(crate) const STREAM: StreamId = StreamId(0x1112_1314_1516_1718);
@@ -132,6 +138,16 @@ pub(crate) fn information() -> Information<'static> {
 pub(crate) fn invitation() -> Invitation<'static> {
     let addresses = [text("fleet.example:55223")].into_iter().collect();
     Invitation { pin: pin(0x80), token: token(), addresses }
+}
+
+pub(crate) fn provisioning() -> Provisioning<'static> {
+    let key = PrivateKey(std::array::from_fn(|at| at as u8));
+    Provisioning {
+        name: text("kiosk-1"),
+        key,
+        certificate: &[0x30, 0x03, 0x02, 0x01, 0x05],
+        endpoints: endpoints(),
+    }
 }
 
 /// 32 bytes that count up from `first`.

@@ -19,6 +19,7 @@ use protocol_core::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
         Kind, Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
+    provisioning::{self, PrivateKey, Provisioning},
     pump::{Progress, Pump},
     serial::{self, Link, Retries},
     session::{Client, Event, Role, Server, Session},
@@ -39,6 +40,7 @@ pub fn everything(outside: Outside<'_>) {
     server(Outside { input, output, number });
     serial(Outside { input, output, number });
     invitation(input, output);
+    provisioning(input);
     pump(Outside { input, output, number });
     agent(Outside { input, output, number });
     classic(Outside { input, output, number });
@@ -225,6 +227,17 @@ fn invitation(input: &[u8], output: &mut [u8]) {
     show(Invitation::decode(input));
     let addresses = list(text(input));
     show(Invitation { pin: Pin([0; 32]), token: [0; 16], addresses }.encode(output));
+}
+
+fn provisioning(input: &[u8]) {
+    show(Provisioning::decode(input));
+    let mut block = black_box([0; provisioning::LENGTH]);
+    let key = PrivateKey(black_box([0; 32]));
+    show(
+        Provisioning { name: text(input), key, certificate: input, endpoints: endpoints(input) }
+            .encode(&mut block),
+    );
+    show(block);
 }
 
 fn classic(outside: Outside<'_>) {

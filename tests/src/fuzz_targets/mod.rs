@@ -17,6 +17,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("invitation", wire::invitation),
     ("message", wire::message),
     ("noise", serial::noise),
+    ("provisioning", wire::provisioning),
     ("serial", serial::run),
     ("session", session::run),
 ];

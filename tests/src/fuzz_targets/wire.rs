@@ -1,4 +1,4 @@
-//! Frames, bodies and invitations from any bytes.
+//! Frames, bodies, invitations and provisioning blocks from any bytes.
 
 use super::Script;
 use protocol_core::{
@@ -8,6 +8,7 @@ use protocol_core::{
         self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message,
         Status, Welcome,
     },
+    provisioning::{self, Provisioning, ProvisioningError},
 };
 
 /// A stream of frames: read at once or byte by byte, it is the same frames, and the same error at its end.
@@ -102,4 +103,20 @@ pub(super) fn invitation(input: &[u8]) {
     let written = invitation.encode(&mut buffer).expect("what was read fits");
     assert!(written.len() <= input.len());
     assert_eq!(Invitation::decode(written), Ok(invitation));
+}
+
+/// A provisioning block: what is read is written again, and read the same; what is not read has one clear reason.
+pub(super) fn provisioning(input: &[u8]) {
+    match Provisioning::decode(input) {
+        Ok(value) => {
+            let mut block = [0; provisioning::LENGTH];
+            value.encode(&mut block).expect("what was read fits");
+            assert_eq!(Provisioning::decode(&block), Ok(value));
+        }
+        Err(ProvisioningError::Missing) => {
+            assert!(input.iter().take(provisioning::LENGTH).all(|byte| [0, 0xff].contains(byte)))
+        }
+        Err(ProvisioningError::Newer { version }) => assert!(version > provisioning::VERSION),
+        Err(ProvisioningError::Damaged) => {}
+    }
 }

@@ -38,6 +38,7 @@ const CORE: Package = Package {
         Module("classic", "time"),
         Module("serial", "time"),
         Module("invitation", "message"),
+        Module("provisioning", "message"),
         Module("window", "message"),
         Module("message", "code frame tag"),
         Module("code", ""),
@@ -54,7 +55,7 @@ const CORE: Package = Package {
     reserved: &[
         Reserved {
             names: "postcard",
-            modules: "message invitation",
+            modules: "message invitation provisioning",
             why: "what bodies look like in bytes is known in one place",
         },
         Reserved { names: "nom", modules: "frame", why: "frames are cut in one place" },
