@@ -1,47 +1,48 @@
-//! One connection to the server, from its first byte to its last.
+//! One connection to the server, from its first byte to its last: what is said and heard, without a transport.
 
 #[cfg(test)]
 mod tests;
 
-use embedded_io::{Read, ReadReady, Write};
+use embedded_io_async::ErrorKind;
 use heapless::Vec;
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    frame::{Frame, HEADER_LENGTH},
+    frame::Frame,
     message::{
-        Body, Close, Echo, Endpoints, Hello, MAX_READINGS, Message, Notice, OLDEST_VERSION, Reading, Status,
-        Text, VERSION, Welcome, Window,
+        Close, Echo, Hello, MAX_READINGS, Message, Notice, OLDEST_VERSION, Reading, Status, Text, VERSION,
+        Welcome, Window,
     },
-    pump::{Progress, Pump, PumpError},
-    session::{self, Client, OPENING_MAX_FRAME, ProtocolError, SendError, Session},
+    session::{self, Client, Lost, ProtocolError, SendError, Session},
     time::{Duration, Instant},
 };
 
 use crate::agent::Agent;
 
-/// The room for input that most devices need, in bytes: all that a server says but messages larger than this.
-pub const INPUT_ROOM: usize = 640;
-
 /// How long the server has to welcome us.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
-const _: () = assert!(
-    INPUT_ROOM >= HEADER_LENGTH + Endpoints::MAX_LENGTH,
-    "a device that is not told the next key is locked out when it comes"
-);
-
-/// Beside its transport and its stack, in bytes.
-const WHOLE: usize = size_of::<Agent>()
-    .saturating_add(size_of::<Connection<'_, ()>>())
-    .saturating_add(INPUT_ROOM)
-    .saturating_add(<Agent>::OUTPUT_ROOM);
-const _: () = assert!(WHOLE <= 3 * 1024, "a device with all defaults takes at most 3 KiB");
-
-/// A connection: poll it whenever the transport has bytes, something was pushed or taken, or its timeout has come.
+/// A connection: it says what to write, takes what came, and tells what that was. [`run`](crate::run::run) drives it.
+///
+/// 1. Put what came into [`Connection::room`], and say so by [`Connection::came`].
+/// 2. [`Connection::poll`] until it says [`Step::Idle`]. What is to be written is written as a whole, at once.
+/// 3. Wait until bytes have come, something was pushed or taken, or [`Connection::timeout`]; and begin again.
 #[derive(Debug)]
-pub struct Connection<'b, T> {
-    pump: Pump<'b, Client, T>,
-    is_open: bool,
+pub struct Connection<
+    'a,
+    const MESSAGES: usize,
+    const BODY: usize,
+    const STREAMS: usize,
+    const INPUT: usize,
+    const OUTPUT: usize,
+> {
+    agent: &'a mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
+    session: Session<Client>,
+    /// What came and is not used up: `used <= filled`, and both within the agent's input.
+    used: usize,
+    filled: usize,
+    /// The session could use nothing of what is there.
+    is_dry: bool,
+    has_ended: bool,
     /// The highest number of our stream that the server had when it welcomed us.
     archived: u64,
     /// The message that the caller has, and has not taken yet. The window allows for one.
@@ -49,41 +50,49 @@ pub struct Connection<'b, T> {
     left: Left,
 }
 
+const _: () = assert!(
+    size_of::<Connection<'_, 8, 128, 8, 640, 256>>() <= 384,
+    "a connection is small beside its agent"
+);
+
 /// What a step leaves to the next one, because what it gave back still borrowed the connection.
 #[derive(Debug)]
 enum Left {
     Nothing,
+    /// The opening is to be written.
+    Open,
     /// A message came that was taken before.
     Repeat(Echo),
     /// The queue's oldest message can't pass, and the caller was told.
     SetAside,
     /// The server broke the protocol, and is to be told.
     Broken(ProtocolError),
+    /// The connection is over.
+    End(End),
 }
 
 /// What a step of the connection came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<'a> {
+    /// Bytes for the server.
+    Write(&'a [u8]),
     /// Something for the caller. Then poll again.
     Event(Event<'a>),
     /// Nothing for the caller, but perhaps more to do: poll again.
     Again,
-    /// Nothing to do before the transport has bytes, something is pushed or taken, or [`Connection::timeout`] has come.
+    /// Nothing to do before bytes have come, something is pushed or taken, or [`Connection::timeout`] has come.
     Idle,
 }
 
 /// What the connection tells its caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// The session is open. A device without a clock learns the time here.
+    /// The session is open. The device knows the [time](Agent::time) from here on.
     Welcome(Welcome<'a>),
     /// A message from the server. When it is done, or where it is not forgotten, call [`Connection::taken`]. No other
     /// comes before that; if it is not called, this one comes again on the next connection.
     Message(Message<'a>),
     /// A frame that is neither numbered nor echoed: `ENDP`, or one whose tag a newer server knows, to be skipped.
-    ///
-    /// `ENDP` is read by [`message::decode`](protocol_core::message::decode) as [`Endpoints`]: the pins and addresses to
-    /// keep. If its current pin is not the one that the server has shown, it is not kept: it would lock the device out.
     Notice(Frame<'a>),
     /// The queue's oldest message is larger than this server takes, and was pushed before that was known. The next step
     /// drops it, and goes on behind it; if it matters, push it again in parts.
@@ -102,107 +111,136 @@ pub enum End {
         /// How long to wait at least, in seconds; 0 leaves that to the device.
         retry_after: u32,
     },
-    /// The transport, the protocol or the server failed.
+    /// The transport failed, or took longer than it may ([`ErrorKind::TimedOut`]).
+    #[error("the transport failed: {0:?}")]
+    Transport(ErrorKind),
+    /// The server's stream ended without a word.
+    #[error("the stream ended without a close")]
+    Ended,
+    /// The server broke the protocol.
     #[error(transparent)]
-    Failed(#[from] PumpError),
+    Protocol(#[from] ProtocolError),
+    /// The server is lost.
+    #[error(transparent)]
+    Lost(#[from] Lost),
 }
 
-impl<'b, T: Read + ReadReady + Write> Connection<'b, T> {
-    /// Opens a session over a transport that is connected. Its `write` may wait for room, but not for ever.
-    ///
-    /// `input` holds the largest frame that this device takes: 256 to 65,535 bytes, [`INPUT_ROOM`] if nothing speaks for
-    /// another size; a server leaves out what does not fit. `output` holds [`Agent::OUTPUT_ROOM`] or more: larger
-    /// notices need more. Other sizes do not compile.
-    ///
-    /// # Errors
-    /// [`PumpError`] if the transport failed.
-    pub fn open<
-        const MESSAGES: usize,
-        const BODY: usize,
-        const STREAMS: usize,
-        const INPUT: usize,
-        const OUTPUT: usize,
-    >(
-        now: Instant,
-        agent: &Agent<MESSAGES, BODY, STREAMS>,
-        transport: T,
-        input: &'b mut [u8; INPUT],
-        output: &'b mut [u8; OUTPUT],
-    ) -> Result<Self, PumpError> {
-        const {
-            assert!(INPUT >= OPENING_MAX_FRAME as usize && INPUT <= u16::MAX as usize, "256 to 65,535 bytes");
-            assert!(OUTPUT >= Agent::<MESSAGES, BODY, STREAMS>::OUTPUT_ROOM, "each message fits the output");
+impl<
+    'a,
+    const MESSAGES: usize,
+    const BODY: usize,
+    const STREAMS: usize,
+    const INPUT: usize,
+    const OUTPUT: usize,
+> Connection<'a, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>
+{
+    /// A session over a transport that is connected: the first step writes what opens it.
+    pub fn open(agent: &'a mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>) -> Self {
+        Self {
+            agent,
+            session: Session::client(INPUT as u16),
+            used: 0,
+            filled: 0,
+            is_dry: true,
+            has_ended: false,
+            archived: 0,
+            untaken: None,
+            left: Left::Open,
         }
-        let max_frame = INPUT as u16;
-        let hello = Hello {
-            oldest_version: OLDEST_VERSION,
-            newest_version: VERSION,
-            kind: ConnectionKind::Control,
-            boot: agent.boot(),
-            stream: agent.outbox.stream(),
-            max_frame,
-            window: Window { messages: 1, bytes: u32::from(max_frame) },
-        };
-        let mut pump = Pump::new(Session::client(max_frame), transport, input, output);
-        pump.send(|session, buffer| session.open(now, OPENING_TIMEOUT, &hello, buffer))?;
-        Ok(Self { pump, is_open: false, archived: 0, untaken: None, left: Left::Nothing })
+    }
+
+    /// What outlives the connection: push into its outbox, then poll.
+    pub fn agent(&mut self) -> &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT> {
+        self.agent
     }
 
     /// Whether messages pass.
-    pub const fn is_open(&self) -> bool {
-        self.is_open
+    pub fn is_open(&self) -> bool {
+        self.session.state() == session::State::Open
     }
 
-    /// When [`Connection::poll`] must be called at the latest; nothing if only the transport can change anything.
+    /// When [`Connection::poll`] must be called at the latest; nothing if only bytes can change anything.
     pub fn timeout(&self) -> Option<Instant> {
-        self.pump.timeout()
+        self.session.timeout()
     }
 
-    /// Takes one step: sends what waits, as far as the server takes it, and takes one frame. Call it until it says
-    /// [`Step::Idle`], then sleep. Each step is short, however much the server has to say.
+    /// Where bytes that come are put. After [`Step::Idle`] it is never empty.
+    pub fn room(&mut self) -> &mut [u8] {
+        let input = &mut self.agent.input;
+        if let Some(waiting) = input.get_mut(..self.filled)
+            && self.used <= waiting.len()
+        {
+            waiting.copy_within(self.used.., 0);
+        }
+        self.filled = self.filled.saturating_sub(self.used);
+        self.used = 0;
+        input.get_mut(self.filled..).unwrap_or_default()
+    }
+
+    /// Notes that `count` bytes were put into the room; 0 if the server's stream has ended.
+    pub fn came(&mut self, count: usize) {
+        self.filled = self.filled.saturating_add(count);
+        self.has_ended |= count == 0;
+        self.is_dry = false;
+    }
+
+    /// Takes one step: says what waits, as far as the server takes it, and takes one frame. Call it until it says
+    /// [`Step::Idle`], then wait. Each step is short, however much the server has to say.
     ///
     /// # Errors
     /// [`End`]: the connection is over, and not to be polled again.
-    pub fn poll<'c, const MESSAGES: usize, const BODY: usize, const STREAMS: usize>(
-        &'c mut self,
-        now: Instant,
-        agent: &'c mut Agent<MESSAGES, BODY, STREAMS>,
-    ) -> Result<Step<'c>, End> {
-        let Agent { outbox, inbox, .. } = agent;
+    pub fn poll(&mut self, now: Instant) -> Result<Step<'_>, End> {
         match core::mem::replace(&mut self.left, Left::Nothing) {
             Left::Nothing => {}
-            Left::Repeat(echo) => _ = self.pump.session().echo(echo.stream, echo.number),
-            Left::SetAside => outbox.drop_oldest(),
+            Left::Open => return Ok(Step::Write(self.hello(now)?)),
+            Left::Repeat(echo) => _ = self.session.echo(echo.stream, echo.number),
+            Left::SetAside => self.agent.outbox.drop_oldest(),
             Left::Broken(error) => {
-                // What was wrong matters more than whether the server could be told.
-                _ = self.say_close(error.reason());
-                return Err(End::Failed(error.into()));
+                self.left = Left::End(End::Protocol(error));
+                return Ok(Step::Write(self.close(error.reason())));
+            }
+            Left::End(end) => return Err(end),
+        }
+        match self.next_waiting(now) {
+            Waiting::Nothing => {}
+            Waiting::Written(length) => return Ok(Step::Write(self.written(length))),
+            Waiting::TooLarge => return Ok(self.set_aside()),
+        }
+        // Silence is judged by what is due, and what came must count first.
+        if self.is_dry {
+            let length = self.session.output(now, &mut self.agent.output)?;
+            if length > 0 {
+                return Ok(Step::Write(self.written(length)));
             }
         }
-        if !self.send_waiting(now, |position| outbox.get(position))? {
-            let Some(message) = outbox.get(0) else { return Ok(Step::Again) };
-            self.left = Left::SetAside;
-            // Its number is left out only if it was never archived; else its echo was lost.
-            let is_known = message.number <= self.archived;
-            return Ok(if is_known { Step::Again } else { Step::Event(Event::TooLarge(message)) });
+        match (self.is_dry, self.has_ended) {
+            (true, true) => Err(End::Ended),
+            (true, false) => Ok(Step::Idle),
+            (false, _) => self.take(now),
         }
-        let event = match self.pump.poll(now) {
-            Ok(Progress::Event(event)) => event,
-            Ok(Progress::Again) => return Ok(Step::Again),
-            Ok(Progress::Idle) => return Ok(Step::Idle),
-            Err(PumpError::Protocol(error)) => {
+    }
+
+    /// Takes the next frame, if it is there.
+    fn take(&mut self, now: Instant) -> Result<Step<'_>, End> {
+        let Agent { outbox, inbox, uptime, born, input, .. } = &mut *self.agent;
+        let bytes = input.get(self.used..self.filled).unwrap_or_default();
+        let (consumed, event) = match self.session.input(now, bytes) {
+            Ok(taken) => taken,
+            Err(error) => {
                 self.left = Left::Broken(error);
                 return Ok(Step::Again);
             }
-            Err(error) => return Err(error.into()),
         };
+        self.used = self.used.saturating_add(consumed);
+        self.is_dry = consumed == 0;
         match event {
-            session::Event::Welcome(welcome) => {
-                (self.is_open, self.archived) = (true, welcome.archived);
+            Some(session::Event::Welcome(welcome)) => {
+                self.archived = welcome.archived;
+                *born = welcome.time.saturating_sub(uptime.millis(now));
                 outbox.bound(welcome.max_frame);
                 return Ok(Step::Event(Event::Welcome(welcome)));
             }
-            session::Event::Message(message) => {
+            Some(session::Event::Message(message)) => {
                 let echo = Echo { stream: message.stream, number: message.number };
                 if !inbox.has(echo) {
                     self.untaken = Some(echo);
@@ -210,84 +248,110 @@ impl<'b, T: Read + ReadReady + Write> Connection<'b, T> {
                 }
                 self.left = Left::Repeat(echo);
             }
-            session::Event::Echo(echo) => outbox.echoed(echo),
-            session::Event::Notice(frame) => return Ok(Step::Event(Event::Notice(frame))),
-            session::Event::Closed(Close { reason, retry_after, .. }) => {
+            Some(session::Event::Echo(echo)) => outbox.echoed(echo),
+            Some(session::Event::Notice(frame)) => return Ok(Step::Event(Event::Notice(frame))),
+            Some(session::Event::Closed(Close { reason, retry_after, .. })) => {
                 return Err(End::Closed { reason, retry_after });
             }
-            session::Event::Hello(_) | session::Event::Pong { .. } => {}
+            Some(session::Event::Hello(_) | session::Event::Pong { .. }) | None => {}
         }
         Ok(Step::Again)
     }
 
     /// Notes that the message that came last was taken: it is not delivered again before a reset, and the next step
     /// echoes it.
-    pub fn taken<const MESSAGES: usize, const BODY: usize, const STREAMS: usize>(
-        &mut self,
-        agent: &mut Agent<MESSAGES, BODY, STREAMS>,
-    ) {
+    pub fn taken(&mut self) {
         if let Some(echo) = self.untaken.take() {
-            agent.inbox.note(echo);
-            self.pump.session().echo(echo.stream, echo.number);
+            self.agent.inbox.note(echo);
+            self.session.echo(echo.stream, echo.number);
         }
     }
 
-    /// Sends how the device is doing: seconds since its start, and at most 16 readings. A server ends connections that
-    /// send more than 16 notices at once, or more than one a second in the long run.
+    /// Says how the device is doing: seconds since its start, and at most 16 readings; gives what to write. A server
+    /// ends connections that say more than 16 notices at once, or more than one a second in the long run.
     ///
     /// # Errors
     /// As [`Connection::notice`].
     pub fn status<const READINGS: usize>(
         &mut self,
         now: Instant,
-        uptime: u32,
         readings: &[Reading<'_>; READINGS],
-    ) -> Result<(), PumpError> {
+    ) -> Result<&[u8], SendError> {
         const { assert!(READINGS <= MAX_READINGS, "a status has at most 16 readings") };
+        let uptime = self.agent.uptime(now);
         let readings = Vec::from_slice(readings).unwrap_or_default();
         self.notice(now, &Status { uptime, readings })
     }
 
-    /// Sends what the device says of itself, or how it is doing.
+    /// Says what the device is, or how it is doing: gives what to write, as a whole and before the next step.
     ///
     /// # Errors
-    /// [`PumpError::Send`] if the session is not open or the notice does not fit: nothing was sent, and the connection
-    /// goes on. Any other: the connection is over.
-    pub fn notice<N: Notice>(&mut self, now: Instant, notice: &N) -> Result<(), PumpError> {
-        self.pump.send(|session, buffer| session.notice(now, notice, buffer))
+    /// [`SendError`] if the session is not open or the notice does not fit: the connection goes on.
+    pub fn notice<N: Notice>(&mut self, now: Instant, notice: &N) -> Result<&[u8], SendError> {
+        let length = self.session.notice(now, notice, &mut self.agent.output)?;
+        Ok(self.written(length))
     }
 
-    /// Ends the connection, and tells the server why.
-    ///
-    /// # Errors
-    /// [`PumpError`] if the transport failed: the server will find out by itself.
-    pub fn close(mut self, reason: CloseReason) -> Result<(), PumpError> {
-        self.say_close(reason)
-    }
-
-    fn say_close(&mut self, reason: CloseReason) -> Result<(), PumpError> {
+    /// Ends the connection: gives what to write to say why.
+    pub fn close(&mut self, reason: CloseReason) -> &[u8] {
         let close = Close { reason, retry_after: 0, detail: Text::default() };
-        self.pump.close(&close)
+        let length = self.session.close(&close, &mut self.agent.output);
+        self.written(length)
     }
 
-    /// Sends the messages that follow on those in flight, which are the queue's oldest. Gives whether the oldest can
-    /// pass here at all.
-    fn send_waiting<'m>(
-        &mut self,
-        now: Instant,
-        get: impl Fn(usize) -> Option<Message<'m>>,
-    ) -> Result<bool, PumpError> {
-        while self.is_open {
-            let in_flight = usize::from(self.pump.session().in_flight());
-            let Some(message) = get(in_flight) else { break };
-            match self.pump.send(|session, buffer| session.message(now, &message, buffer)) {
-                Ok(()) => {}
-                // What is in flight comes first: a number may be left out only behind its echo.
-                Err(PumpError::Send(SendError::Encode(_))) => return Ok(in_flight > 0),
-                Err(PumpError::Send(_)) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
+    fn written(&self, length: usize) -> &[u8] {
+        self.agent.output.get(..length).unwrap_or_default()
     }
+
+    fn hello(&mut self, now: Instant) -> Result<&[u8], End> {
+        let max_frame = INPUT as u16;
+        let hello = Hello {
+            oldest_version: OLDEST_VERSION,
+            newest_version: VERSION,
+            kind: ConnectionKind::Control,
+            boot: self.agent.boot(),
+            stream: self.agent.outbox.stream(),
+            max_frame,
+            window: Window { messages: 1, bytes: u32::from(max_frame) },
+        };
+        let opening = self.session.open(now, OPENING_TIMEOUT, &hello, &mut self.agent.output);
+        // An output of any size that compiles has room for it.
+        Ok(self.written(opening.unwrap_or_default()))
+    }
+
+    /// Writes the message that follows on those in flight, which are the queue's oldest, if the server takes it now.
+    fn next_waiting(&mut self, now: Instant) -> Waiting {
+        if !self.is_open() {
+            return Waiting::Nothing;
+        }
+        let in_flight = usize::from(self.session.in_flight());
+        let Agent { outbox, output, .. } = &mut *self.agent;
+        let Some(message) = outbox.get(in_flight) else { return Waiting::Nothing };
+        match self.session.message(now, &message, output) {
+            Ok(length) => Waiting::Written(length),
+            // What is in flight comes first: a number may be left out only behind its echo.
+            Err(SendError::Encode(_)) if in_flight == 0 => Waiting::TooLarge,
+            Err(_) => Waiting::Nothing,
+        }
+    }
+
+    /// The oldest message can't pass: the next step drops it.
+    fn set_aside(&mut self) -> Step<'_> {
+        self.left = Left::SetAside;
+        match self.agent.outbox.get(0) {
+            // Its number is left out only if it was never archived; else its echo was lost.
+            Some(message) if message.number > self.archived => Step::Event(Event::TooLarge(message)),
+            _ => Step::Again,
+        }
+    }
+}
+
+/// What became of the messages that wait.
+enum Waiting {
+    /// None can be sent now.
+    Nothing,
+    /// One stands in the output, with so many bytes.
+    Written(usize),
+    /// The oldest can't pass here at all.
+    TooLarge,
 }

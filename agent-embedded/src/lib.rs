@@ -1,5 +1,5 @@
 //! The device's side of the Holdfast protocol for microcontrollers: what a device keeps in RAM, and the loop around
-//! [`Pump`](protocol_core::pump::Pump) that brings it to the server.
+//! [`Session`](protocol_core::session::Session) that brings it to the server.
 //!
 //! No `std`, no allocation: each size is a constant of a type, with a default, and what does not fit is refused when
 //! the device is compiled. [`Agent`](agent::Agent) outlives connections: what was not echoed is sent again on the next
@@ -8,44 +8,10 @@
 //! A microcontroller has no disk. Messages that wait in RAM are lost by a reset, and those from the server come at
 //! least once: again, if the reset came before the echo.
 //!
-//! ```
-//! use agent_embedded::{agent::Agent, connection::{Connection, End, Event, INPUT_ROOM, Step}};
-//! use embedded_io::{Read, ReadReady, Write};
-//! use protocol_core::{code::CloseReason, message::{self, Endpoints, StreamId}, tag::Tag, time::Instant};
+//! A [`Board`](board::Board) gives clock, entropy, watchdog, reset and transport; an
+//! [`Application`](application::Application) says what the device is there for; [`run`](run::run) does the rest.
 //!
-//! fn run<T: Read + ReadReady + Write>(
-//!     agent: &mut Agent,
-//!     transport: T,
-//!     now: impl Fn() -> Instant,
-//!     sleep_until: impl Fn(Option<Instant>),
-//! ) -> Result<(), End> {
-//!     let (mut input, mut output) = ([0; INPUT_ROOM], [0; <Agent>::OUTPUT_ROOM]);
-//!     let mut connection = Connection::open(now(), agent, transport, &mut input, &mut output)?;
-//!     loop {
-//!         match connection.poll(now(), agent)? {
-//!             Step::Event(Event::Message(message)) => {
-//!                 // Here the message is done, or put where it is not forgotten; then:
-//!                 println!("{}: {:?}", message.kind, message.body);
-//!                 connection.taken(agent);
-//!             }
-//!             Step::Event(Event::Notice(notice)) if notice.tag == Tag::ENDPOINTS => {
-//!                 if let Ok(endpoints) = message::decode::<Endpoints>(notice.body) {
-//!                     println!("the next key will be {}", endpoints.next);
-//!                 }
-//!             }
-//!             Step::Event(_) | Step::Again => {}
-//!             Step::Idle => sleep_until(connection.timeout()),
-//!         }
-//!     }
-//! }
-//!
-//! /// Between two connections, beside a wait.
-//! fn after(end: End, agent: &mut Agent, random: impl Fn() -> u64) {
-//!     if let End::Closed { reason: CloseReason::Conflict, .. } = end {
-//!         agent.outbox.begin_stream(StreamId(random()));
-//!     }
-//! }
-//! ```
+//! [`Connection`](connection::Connection) is one session without its transport, for a loop of one's own.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -66,6 +32,12 @@
 extern crate std;
 
 pub mod agent;
+pub mod application;
+pub mod board;
 pub mod connection;
 mod inbox;
+pub mod line;
 pub mod outbox;
+pub mod run;
+pub mod security;
+mod uptime;

@@ -69,6 +69,16 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
         self.waiting.len()
     }
 
+    /// How many more messages there is room for.
+    pub fn free(&self) -> usize {
+        MESSAGES.saturating_sub(self.waiting.len())
+    }
+
+    /// Whether there is room for one more message.
+    pub fn has_room(&self) -> bool {
+        self.free() > 0
+    }
+
     /// Whether everything was echoed.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -79,8 +79,6 @@
 //!     }
 //! }
 //! ```
-//!
-//! On a microcontroller [`Pump`](pump::Pump) does the moving of bytes.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -101,6 +99,7 @@
 extern crate std;
 
 pub mod alpn;
+pub mod backoff;
 pub mod classic;
 pub mod code;
 pub mod escape;
@@ -109,7 +108,6 @@ pub mod frame;
 pub mod invitation;
 pub mod message;
 pub mod provisioning;
-pub mod pump;
 mod raw;
 pub mod serial;
 pub mod session;

@@ -167,14 +167,23 @@ impl<'a> Kind<'a> {
     pub const MAX: usize = 32;
 
     /// Checks a kind, or gives back nothing if it is none.
-    pub fn new(kind: &'a str) -> Option<Self> {
+    pub const fn new(kind: &'a str) -> Option<Self> {
         Self::from_bytes(kind.as_bytes())
     }
 
     #[inline]
-    fn from_bytes(kind: &'a [u8]) -> Option<Self> {
-        let known = (1..=Self::MAX).contains(&kind.len()) && kind.iter().all(|byte| may_stand_in_kind(*byte));
-        known.then_some(Self(kind))
+    const fn from_bytes(kind: &'a [u8]) -> Option<Self> {
+        if kind.is_empty() || kind.len() > Self::MAX {
+            return None;
+        }
+        let mut rest = kind;
+        while let [byte, tail @ ..] = rest {
+            if !may_stand_in_kind(*byte) {
+                return None;
+            }
+            rest = tail;
+        }
+        Some(Self(kind))
     }
 
     /// The kind as text.
@@ -185,8 +194,11 @@ impl<'a> Kind<'a> {
 }
 
 #[inline]
-fn may_stand_in_kind(byte: u8) -> bool {
-    KIND_BYTES.get(usize::from(byte / 8)).is_some_and(|allowed| allowed & (1 << (byte % 8)) != 0)
+const fn may_stand_in_kind(byte: u8) -> bool {
+    match KIND_BYTES.split_at_checked(byte as usize / 8) {
+        Some((_, [allowed, ..])) => *allowed & (1 << (byte % 8)) != 0,
+        _ => false,
+    }
 }
 
 /// Which bytes a kind may hold: a bit for each, eight to a byte.

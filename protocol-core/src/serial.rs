@@ -80,17 +80,17 @@ pub enum LinkError {
     },
 }
 
-/// One end of a serial line.
+/// One end of a serial line, with buffers `B`: arrays of its own, or slices of its host's.
 #[derive(Debug)]
-pub struct Link<'b> {
+pub struct Link<B> {
     state: State,
     retries: Retries,
     /// The random numbers of both ends: a packet of an older start of either fails its check sum.
     ends: Ends,
     peer_max_payload: u16,
-    decoder: Decoder<'b>,
-    /// What waits for its acknowledgement: `waiting <= unacknowledged.len()`.
-    unacknowledged: &'b mut [u8],
+    decoder: Decoder<B>,
+    /// What waits for its acknowledgement: `waiting` is at most its length.
+    unacknowledged: B,
     waiting: usize,
     /// The number of what waits, or is sent next; and of what is to come next.
     next_out: u8,
@@ -103,12 +103,12 @@ pub struct Link<'b> {
     resend_at: Instant,
 }
 
-const _: () = assert!(size_of::<Link<'_>>() <= 160, "a link is small beside its buffers");
+const _: () = assert!(size_of::<Link<&mut [u8]>>() <= 160, "a link is small beside its buffers");
 
-impl<'b> Link<'b> {
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Link<B> {
     /// A link that is down. `receive` holds the largest packet that this end takes, [`MIN_RECEIVE_BUFFER`]
     /// or more; `send` holds what is sent at once.
-    pub fn new(retries: Retries, receive: &'b mut [u8], send: &'b mut [u8]) -> Self {
+    pub const fn new(retries: Retries, receive: B, send: B) -> Self {
         Self {
             state: State::Down,
             retries,
@@ -145,13 +145,14 @@ impl<'b> Link<'b> {
 
     /// Takes what came: gives how many bytes it used up, and what they mean to the host.
     ///
-    /// Call it until it has used up all bytes. A host that can't take more data does not call it.
-    pub fn input(&mut self, now: Instant, bytes: &[u8]) -> (usize, Option<Event<'_>>) {
+    /// Call it until it has used up all bytes. `room` is how many bytes of data the host can take: a packet with more is
+    /// dropped as if it were lost, and comes again.
+    pub fn input(&mut self, now: Instant, bytes: &[u8], room: usize) -> (usize, Option<Event<'_>>) {
         let mut used = 0_usize;
         for byte in bytes {
             used = used.saturating_add(1);
             let Some(length) = self.decoder.push(*byte) else { continue };
-            match self.packet(now, length) {
+            match self.packet(now, length, room) {
                 None => {}
                 Some(Told::Up) => return (used, Some(Event::Up)),
                 Some(Told::Reset) => return (used, Some(Event::Reset)),
@@ -169,13 +170,13 @@ impl<'b> Link<'b> {
         if self.state != State::Up || self.waiting > 0 {
             return 0;
         }
-        self.unacknowledged.len().min(usize::from(self.peer_max_payload))
+        self.unacknowledged.as_ref().len().min(usize::from(self.peer_max_payload))
     }
 
     /// Takes bytes to send: gives how many, as [`Link::room`] says. The next output writes them.
     pub fn send(&mut self, now: Instant, bytes: &[u8]) -> usize {
         let length = bytes.len().min(self.room());
-        let Some((to, from)) = self.unacknowledged.get_mut(..length).zip(bytes.get(..length)) else {
+        let Some((to, from)) = self.unacknowledged.as_mut().get_mut(..length).zip(bytes.get(..length)) else {
             return 0;
         };
         if length > 0 {
@@ -215,7 +216,7 @@ impl<'b> Link<'b> {
         let length = match self.state {
             State::Opening => self.write(&Packet::Open { max_payload: self.max_payload() }, buffer)?,
             _ => {
-                let payload = self.unacknowledged.get(..self.waiting).unwrap_or_default();
+                let payload = self.unacknowledged.as_ref().get(..self.waiting).unwrap_or_default();
                 self.write(&Packet::Data { number: self.next_out, payload }, buffer)?
             }
         };
@@ -255,7 +256,7 @@ impl<'b> Link<'b> {
     }
 
     /// A packet of `length` bytes stands in the decoder's buffer, whole or not.
-    fn packet(&mut self, now: Instant, length: usize) -> Option<Told> {
+    fn packet(&mut self, now: Instant, length: usize, room: usize) -> Option<Told> {
         if self.state == State::Down {
             return None;
         }
@@ -263,6 +264,7 @@ impl<'b> Link<'b> {
         match packet {
             Packet::Open { max_payload } => self.take_open(now, sender, max_payload),
             Packet::Answer { max_payload } => self.take_answer(sender, max_payload),
+            Packet::Data { payload, .. } if payload.len() > room => None,
             Packet::Data { number, .. } => self.take_data(number),
             Packet::Acknowledgement { number } => {
                 self.take_acknowledgement(number);

@@ -15,7 +15,7 @@ const PAYLOAD: usize = 58;
 
 /// One end of the wire: its link, its session, and what the session has to say and has not heard yet.
 struct End<R> {
-    link: Link<'static>,
+    link: Link<&'static mut [u8]>,
     session: Option<Session<R>>,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -36,7 +36,7 @@ impl<R: Role> End<R> {
     fn hear(&mut self, now: Instant, mut bytes: &[u8]) -> bool {
         let mut is_up = false;
         while !bytes.is_empty() {
-            let (used, event) = self.link.input(now, bytes);
+            let (used, event) = self.link.input(now, bytes, usize::MAX);
             match event {
                 Some(LinkEvent::Data(data)) => self.input.extend_from_slice(data),
                 Some(event) => {

@@ -1,75 +1,35 @@
 //! The device against a server's session, over a wire in memory.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, string::String, vec::Vec};
+use std::{string::String, vec, vec::Vec};
 
-use embedded_io::{ErrorType, Read, ReadReady, Write};
 use protocol_core::{
     frame,
-    message::{self, BootId, Facts, Kind, Pin, StoreId, StreamId},
+    message::{self, Body, BootId, Endpoints, Facts, Kind, Pin, StoreId, StreamId},
     session::{Lost, Server},
     tag::Tag,
 };
 
 use super::*;
-use crate::outbox::Refused;
+use crate::{agent::Agent, outbox::Refused};
 
-type TestAgent = Agent<4, 300, 2>;
+type TestAgent = Agent<4, 300, 2, 1_024, 512>;
+type TestConnection<'a> = Connection<'a, 4, 300, 2, 1_024, 512>;
 
-const ROOM: usize = 1_024;
+/// The server's time, in milliseconds since 1970.
+const NOON: u64 = 1_800_000_000_000;
 
-type Bytes = Rc<RefCell<VecDeque<u8>>>;
-
-/// One end of a wire, which gives a few bytes at a time.
-struct Plug {
-    coming: Bytes,
-    going: Bytes,
-}
-
-impl ErrorType for Plug {
-    type Error = core::convert::Infallible;
-}
-
-impl ReadReady for Plug {
-    fn read_ready(&mut self) -> Result<bool, Self::Error> {
-        Ok(!self.coming.borrow().is_empty())
-    }
-}
-
-impl Read for Plug {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
-        let mut coming = self.coming.borrow_mut();
-        let count = buffer.len().min(coming.len()).min(7);
-        buffer.iter_mut().zip(coming.drain(..count)).for_each(|(to, from)| *to = from);
-        Ok(count)
-    }
-}
-
-impl Write for Plug {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
-        self.going.borrow_mut().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-}
-
-fn wire() -> (Plug, Plug) {
-    let (up, down) = (Bytes::default(), Bytes::default());
-    (Plug { coming: down.clone(), going: up.clone() }, Plug { coming: up, going: down })
-}
+/// As many bytes as a device reads at a time.
+const READ: usize = 7;
 
 fn at(seconds: u32) -> Instant {
     Instant::from_micros(1).after(Duration::from_secs(seconds))
 }
 
-/// A server that archives in memory, over the same pump.
-struct TestServer<'b> {
-    /// Both directions of the wire, to write and to see what no session would.
-    up: Bytes,
-    down: Bytes,
-    pump: Pump<'b, Server, Plug>,
+/// A server that archives in memory, with both directions of the wire.
+struct TestServer {
+    session: Session<Server>,
+    up: Vec<u8>,
+    down: Vec<u8>,
     archive: Vec<(u64, Vec<u8>)>,
     notices: Vec<Tag>,
     /// Echoes what it archives.
@@ -78,14 +38,12 @@ struct TestServer<'b> {
     archived: u64,
 }
 
-impl<'b> TestServer<'b> {
-    fn new(transport: Plug, input: &'b mut [u8], output: &'b mut [u8]) -> Self {
-        let session = Session::server(at(0), Duration::from_secs(10));
-        let (up, down) = (transport.coming.clone(), transport.going.clone());
+impl TestServer {
+    fn new() -> Self {
         Self {
-            up,
-            down,
-            pump: Pump::new(session, transport, input, output),
+            session: Session::server(at(0), Duration::from_secs(10)),
+            up: Vec::new(),
+            down: Vec::new(),
             archive: Vec::new(),
             notices: Vec::new(),
             echoes: true,
@@ -94,35 +52,64 @@ impl<'b> TestServer<'b> {
         }
     }
 
-    fn poll(&mut self, now: Instant) -> Result<(), PumpError> {
+    fn poll(&mut self, now: Instant) {
         loop {
             let mut said_hello = false;
             let mut echo = None;
-            match self.pump.poll(now)? {
-                Progress::Event(session::Event::Hello(_)) => said_hello = true,
-                Progress::Event(session::Event::Message(message)) => {
+            let (used, event) = self.session.input(now, &self.up).unwrap();
+            match event {
+                Some(session::Event::Hello(_)) => said_hello = true,
+                Some(session::Event::Message(message)) => {
                     self.archive.push((message.number, message.body.to_vec()));
                     echo = self.echoes.then_some((message.stream, message.number));
                 }
-                Progress::Event(session::Event::Notice(frame)) => self.notices.push(frame.tag),
-                Progress::Idle => return Ok(()),
+                Some(session::Event::Notice(frame)) => self.notices.push(frame.tag),
                 _ => {}
             }
             if let Some((stream, number)) = echo {
-                assert!(self.pump.session().echo(stream, number));
+                assert!(self.session.echo(stream, number));
             }
             if said_hello {
                 let welcome = Welcome { max_frame: self.max_frame, archived: self.archived, ..welcome() };
-                self.pump.send(|session, buffer| session.welcome(now, &welcome, buffer))?;
+                self.say(|session, buffer| session.welcome(now, &welcome, buffer).unwrap());
+            }
+            self.up.drain(..used);
+            if used == 0 {
+                break;
             }
         }
+        while self.say(|session, buffer| session.output(now, buffer).unwrap()) > 0 {}
+    }
+
+    fn say(&mut self, write: impl FnOnce(&mut Session<Server>, &mut [u8]) -> usize) -> usize {
+        let mut buffer = [0; 1_024];
+        let length = write(&mut self.session, &mut buffer);
+        self.down.extend_from_slice(&buffer[..length]);
+        length
     }
 
     /// Sends a message, whose body is its number.
     fn send(&mut self, stream: u64, number: u64) {
         let body = [number as u8];
         let message = Message { stream: StreamId(stream), number, time: 0, kind: Kind::TEXT, body: &body };
-        self.pump.send(|session, buffer| session.message(at(1), &message, buffer)).unwrap();
+        self.say(|session, buffer| session.message(at(1), &message, buffer).unwrap());
+    }
+
+    /// What the device says goes up.
+    fn hear(&mut self, bytes: &[u8]) {
+        self.up.extend_from_slice(bytes);
+    }
+
+    /// Hands the device what came down, as much as it reads at a time. Gives whether there was anything.
+    fn reach(&mut self, device: &mut TestConnection<'_>) -> bool {
+        let room = device.room();
+        let count = self.down.len().min(room.len()).min(READ);
+        room[..count].copy_from_slice(&self.down[..count]);
+        self.down.drain(..count);
+        if count > 0 {
+            device.came(count);
+        }
+        count > 0
     }
 }
 
@@ -135,13 +122,13 @@ fn welcome() -> Welcome<'static> {
         window: Window { messages: 2, bytes: 1024 },
         store: StoreId(1),
         archived: 0,
-        time: 0,
+        time: NOON,
         name: Text::new("sensor-1").unwrap(),
     }
 }
 
 fn agent(messages: &[&[u8]]) -> TestAgent {
-    let mut agent = Agent::new(BootId(1), StreamId(3));
+    let mut agent = Agent::new(at(0), BootId(1), StreamId(3));
     for body in messages {
         agent.outbox.push(0, Kind::TEXT, body).unwrap();
     }
@@ -149,61 +136,59 @@ fn agent(messages: &[&[u8]]) -> TestAgent {
 }
 
 /// What a device was told until there was nothing more to do; it takes messages if it `takes` any.
-fn told(device: &mut Connection<'_, Plug>, agent: &mut TestAgent, takes: bool) -> Result<Vec<String>, End> {
+fn told(server: &mut TestServer, device: &mut TestConnection<'_>, takes: bool) -> Result<Vec<String>, End> {
     let mut told = Vec::new();
     // A test that goes on for ever is one that fails.
     for _ in 0..500 {
-        match device.poll(at(1), agent)? {
+        match device.poll(at(1))? {
+            Step::Write(bytes) => server.hear(bytes),
             Step::Event(Event::Welcome(_)) | Step::Again => {}
             Step::Event(Event::Message(message)) => {
                 told.push(std::format!("{}/{}", message.stream.0, message.number));
                 if takes {
-                    device.taken(agent);
+                    device.taken();
                 }
             }
             Step::Event(Event::Notice(frame)) => told.push(std::format!("{}", frame.tag)),
             Step::Event(Event::TooLarge(message)) => told.push(std::format!("too large: {}", message.number)),
-            Step::Idle => return Ok(told),
+            Step::Idle => {
+                if !server.reach(device) {
+                    return Ok(told);
+                }
+            }
         }
     }
     panic!("a device that is never idle");
 }
 
-/// Runs `test` with a device and its server, which both have opened the session.
-fn opened(
-    agent: &mut TestAgent,
-    prepare: impl FnOnce(&mut TestServer<'_>),
-    test: impl FnOnce(&mut TestServer<'_>, &mut Connection<'_, Plug>, &mut TestAgent),
-) {
-    let (device_end, server_end) = wire();
-    let (mut a, mut b, mut c, mut d) = ([0; ROOM], [0; ROOM], [0; ROOM], [0; ROOM]);
-    let mut server = TestServer::new(server_end, &mut a, &mut b);
+/// A server, and a device that has said its hello to it: its welcome is on the way.
+fn opened<'a>(
+    agent: &'a mut TestAgent,
+    prepare: impl FnOnce(&mut TestServer),
+) -> (TestServer, TestConnection<'a>) {
+    let mut server = TestServer::new();
     prepare(&mut server);
-    let mut device = Connection::open(at(0), agent, device_end, &mut c, &mut d).unwrap();
-    server.poll(at(1)).unwrap();
-    test(&mut server, &mut device, agent);
+    let mut device = Connection::open(agent);
+    assert_eq!(told(&mut server, &mut device, true), Ok(vec![]));
+    server.poll(at(1));
+    (server, device)
 }
 
 #[test]
 fn what_waits_is_archived_in_order() {
     let mut agent = agent(&[b"one", b"two", b"three", b"four"]);
     assert_eq!(agent.outbox.push(0, Kind::TEXT, b"five"), Err(Refused::Full));
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            assert!(!device.is_open());
-            for _ in 0..4 {
-                assert!(told(device, agent, true).unwrap().is_empty());
-                server.poll(at(1)).unwrap();
-            }
-            told(device, agent, true).unwrap();
-            let bodies: Vec<_> =
-                server.archive.iter().map(|(number, body)| (*number, body.as_slice())).collect();
-            assert_eq!(bodies, [(1, &b"one"[..]), (2, b"two"), (3, b"three"), (4, b"four")]);
-            assert!(agent.outbox.is_empty() && device.is_open());
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    assert!(!device.is_open());
+    for _ in 0..4 {
+        assert!(told(&mut server, &mut device, true).unwrap().is_empty());
+        server.poll(at(1));
+    }
+    told(&mut server, &mut device, true).unwrap();
+    let bodies: Vec<_> = server.archive.iter().map(|(number, body)| (*number, body.as_slice())).collect();
+    assert_eq!(bodies, [(1, &b"one"[..]), (2, b"two"), (3, b"three"), (4, b"four")]);
+    assert!(device.is_open());
+    assert!(agent.outbox.is_empty());
 }
 
 #[test]
@@ -211,18 +196,13 @@ fn what_was_not_echoed_is_sent_again() {
     let mut agent = agent(&[b"one", b"two"]);
     let mut numbers = Vec::new();
     for echoes in [false, true] {
-        opened(
-            &mut agent,
-            |server| server.echoes = echoes,
-            |server, device, agent| {
-                for _ in 0..3 {
-                    told(device, agent, true).unwrap();
-                    server.poll(at(1)).unwrap();
-                }
-                numbers.extend(server.archive.iter().map(|(number, _)| *number));
-                told(device, agent, true).unwrap();
-            },
-        );
+        let (mut server, mut device) = opened(&mut agent, |server| server.echoes = echoes);
+        for _ in 0..3 {
+            told(&mut server, &mut device, true).unwrap();
+            server.poll(at(1));
+        }
+        numbers.extend(server.archive.iter().map(|(number, _)| *number));
+        told(&mut server, &mut device, true).unwrap();
     }
     assert_eq!(numbers, [1, 2, 1, 2], "under the same numbers");
     assert!(agent.outbox.is_empty());
@@ -231,204 +211,170 @@ fn what_was_not_echoed_is_sent_again() {
 #[test]
 fn a_message_is_delivered_once_and_echoed_when_it_was_taken() {
     let mut agent = agent(&[]);
-    let connection = |agent: &mut TestAgent, takes: bool, expected: &[&str], in_flight: u8| {
-        opened(
-            agent,
-            |_| (),
-            |server, device, agent| {
-                told(device, agent, true).unwrap();
-                server.send(9, 1);
-                assert_eq!(told(device, agent, takes).unwrap(), expected);
-                server.poll(at(1)).unwrap();
-                assert_eq!(server.pump.session().in_flight(), in_flight);
-            },
-        );
+    let mut connection = |takes: bool, expected: &[&str], in_flight: u8| {
+        let (mut server, mut device) = opened(&mut agent, |_| ());
+        told(&mut server, &mut device, true).unwrap();
+        server.send(9, 1);
+        assert_eq!(told(&mut server, &mut device, takes).unwrap(), expected);
+        server.poll(at(1));
+        assert_eq!(server.session.in_flight(), in_flight);
     };
-    connection(&mut agent, false, &["9/1"], 1);
-    connection(&mut agent, true, &["9/1"], 0);
-    connection(&mut agent, true, &[], 0);
+    connection(false, &["9/1"], 1);
+    connection(true, &["9/1"], 0);
+    connection(true, &[], 0);
 }
 
 #[test]
 fn a_message_may_be_taken_later() {
     let mut agent = agent(&[]);
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            told(device, agent, true).unwrap();
-            server.send(9, 1);
-            assert_eq!(told(device, agent, false).unwrap(), ["9/1"]);
-            device.taken(agent);
-            device.taken(agent);
-            told(device, agent, true).unwrap();
-            server.poll(at(1)).unwrap();
-            server.send(9, 2);
-            assert_eq!(told(device, agent, true).unwrap(), ["9/2"]);
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    server.send(9, 1);
+    assert_eq!(told(&mut server, &mut device, false).unwrap(), ["9/1"]);
+    device.taken();
+    device.taken();
+    told(&mut server, &mut device, true).unwrap();
+    server.poll(at(1));
+    server.send(9, 2);
+    assert_eq!(told(&mut server, &mut device, true).unwrap(), ["9/2"]);
 }
 
 #[test]
 fn a_message_that_the_server_can_not_take_is_set_aside() {
     let large = [b'x'; 300];
     let mut agent = agent(&[b"one", &large, b"three"]);
-    opened(
-        &mut agent,
-        |server| server.max_frame = 256,
-        |server, device, agent| {
-            assert!(told(device, agent, true).unwrap().is_empty(), "what is in flight comes first");
-            server.poll(at(1)).unwrap();
-            assert_eq!(told(device, agent, true).unwrap(), ["too large: 2"]);
-            server.poll(at(1)).unwrap();
-            told(device, agent, true).unwrap();
-            assert!(agent.outbox.is_empty(), "those behind it go on");
-            let numbers: Vec<_> = server.archive.iter().map(|(number, _)| *number).collect();
-            assert_eq!(numbers, [1, 3], "its number is left out");
-            let refused = agent.outbox.push(0, Kind::TEXT, &large).unwrap_err();
-            assert!(matches!(refused, Refused::TooLarge { limit: 256, .. }), "from now on that is known");
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |server| server.max_frame = 256);
+    assert!(told(&mut server, &mut device, true).unwrap().is_empty(), "what is in flight comes first");
+    server.poll(at(1));
+    assert_eq!(told(&mut server, &mut device, true).unwrap(), ["too large: 2"]);
+    server.poll(at(1));
+    told(&mut server, &mut device, true).unwrap();
+    assert!(device.agent().outbox.is_empty(), "those behind it go on");
+    let numbers: Vec<_> = server.archive.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [1, 3], "its number is left out");
+    let refused = device.agent().outbox.push(0, Kind::TEXT, &large).unwrap_err();
+    assert!(matches!(refused, Refused::TooLarge { limit: 256, .. }), "from now on that is known");
 }
 
 #[test]
 fn what_was_archived_before_the_server_took_less_counts_as_echoed() {
     let mut agent = agent(&[&[b'x'; 300], b"two"]);
-    let prepare = |server: &mut TestServer<'_>| (server.max_frame, server.archived) = (256, 1);
-    opened(&mut agent, prepare, |server, device, agent| {
-        assert!(told(device, agent, true).unwrap().is_empty());
-        server.poll(at(1)).unwrap();
-        assert_eq!(server.archive, [(2, b"two".to_vec())]);
-    });
+    let prepare = |server: &mut TestServer| (server.max_frame, server.archived) = (256, 1);
+    let (mut server, mut device) = opened(&mut agent, prepare);
+    assert!(told(&mut server, &mut device, true).unwrap().is_empty());
+    server.poll(at(1));
+    assert_eq!(server.archive, [(2, b"two".to_vec())]);
 }
 
 #[test]
 fn a_conflict_is_answered_by_a_new_stream() {
     let mut agent = agent(&[b"one", b"two"]);
-    opened(
-        &mut agent,
-        |server| server.echoes = false,
-        |server, device, agent| {
-            told(device, agent, true).unwrap();
-            server.poll(at(1)).unwrap();
-            let close = Close { reason: CloseReason::Conflict, retry_after: 1, detail: Text::default() };
-            server.pump.close(&close).unwrap();
-            let end = End::Closed { reason: CloseReason::Conflict, retry_after: 1 };
-            assert_eq!(told(device, agent, true), Err(end));
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |server| server.echoes = false);
+    told(&mut server, &mut device, true).unwrap();
+    server.poll(at(1));
+    let close = Close { reason: CloseReason::Conflict, retry_after: 1, detail: Text::default() };
+    server.say(|session, buffer| session.close(&close, buffer));
+    let end = End::Closed { reason: CloseReason::Conflict, retry_after: 1 };
+    assert_eq!(told(&mut server, &mut device, true), Err(end));
     agent.outbox.begin_stream(StreamId(4));
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            told(device, agent, true).unwrap();
-            server.poll(at(1)).unwrap();
-            told(device, agent, true).unwrap();
-            assert_eq!(server.archive, [(1, b"one".to_vec()), (2, b"two".to_vec())]);
-            assert!(agent.outbox.is_empty());
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    server.poll(at(1));
+    told(&mut server, &mut device, true).unwrap();
+    assert_eq!(server.archive, [(1, b"one".to_vec()), (2, b"two".to_vec())]);
+    assert!(agent.outbox.is_empty());
 }
 
 #[test]
 fn notices_pass_both_ways() {
     let mut agent = agent(&[]);
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            let early = device.status(at(1), 7, &[]);
-            assert_eq!(early, Err(PumpError::Send(SendError::NotOpen)), "and the connection goes on");
-            told(device, agent, true).unwrap();
-            let mut endpoints =
-                Endpoints { current: Pin([1; 32]), next: Pin([2; 32]), addresses: heapless::Vec::new() };
-            endpoints.addresses.push(Text::new("holdfast.example:55223").unwrap()).unwrap();
-            server.pump.send(|session, buffer| session.notice(at(1), &endpoints, buffer)).unwrap();
-            let mut kept = None;
-            for _ in 0..20 {
-                if let Step::Event(Event::Notice(frame)) = device.poll(at(1), agent).unwrap() {
-                    assert_eq!(message::decode::<Endpoints<'_>>(frame.body), Ok(endpoints.clone()));
-                    kept = Some(frame.tag);
-                }
-            }
-            assert_eq!(kept, Some(Tag::ENDPOINTS));
-
-            let reading = Reading { name: Kind::new("temperature-celsius").unwrap(), value: 21.5 };
-            device.status(at(1), 7, &[reading]).unwrap();
-            device.notice(at(1), &Facts::default()).unwrap();
-            server.poll(at(1)).unwrap();
-            assert_eq!(server.notices, [Tag::STATUS, Tag::FACTS]);
-        },
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    assert_eq!(
+        device.notice(at(1), &Facts::default()),
+        Err(SendError::NotOpen),
+        "and the connection goes on"
     );
+    told(&mut server, &mut device, true).unwrap();
+    let mut endpoints =
+        Endpoints { current: Pin([1; 32]), next: Pin([2; 32]), addresses: heapless::Vec::new() };
+    endpoints.addresses.push(Text::new("holdfast.example:55223").unwrap()).unwrap();
+    server.say(|session, buffer| session.notice(at(1), &endpoints, buffer).unwrap());
+    let mut kept = None;
+    while server.reach(&mut device) {
+        while let step @ (Step::Again | Step::Event(_)) = device.poll(at(1)).unwrap() {
+            if let Step::Event(Event::Notice(frame)) = step {
+                assert_eq!(message::decode::<Endpoints<'_>>(frame.body), Ok(endpoints.clone()));
+                kept = Some(frame.tag);
+            }
+        }
+    }
+    assert_eq!(kept, Some(Endpoints::TAG));
+    server.hear(device.notice(at(1), &Facts::default()).unwrap());
+    server.poll(at(1));
+    assert_eq!(server.notices, [Tag::FACTS]);
+}
+
+#[test]
+fn the_server_tells_the_time() {
+    let mut agent = agent(&[]);
+    assert_eq!(agent.time(at(1)), 0);
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    assert_eq!((agent.time(at(1)), agent.time(at(8)), agent.uptime(at(8))), (NOON, NOON + 7_000, 8));
 }
 
 #[test]
 fn who_goes_on_talking_is_answered_meanwhile() {
-    let mut agent = agent(&[b"one"]);
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            told(device, agent, true).unwrap();
-            server.poll(at(1)).unwrap();
-            for _ in 0..100 {
-                // More than a device reads at a time: it never comes to an end.
-                server.down.borrow_mut().extend(b"PINGPINGPING");
-                assert_eq!(device.poll(at(2), agent), Ok(Step::Again), "each poll returns");
+    let mut agent = agent(&[]);
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    for _ in 0..100 {
+        server.up.clear();
+        server.down.extend(b"PINGPINGPING");
+        assert!(server.reach(&mut device));
+        while let step @ (Step::Again | Step::Write(_)) = device.poll(at(2)).unwrap() {
+            if let Step::Write(bytes) = step {
+                server.up.extend(bytes);
             }
-            assert!(
-                server
-                    .up
-                    .borrow()
-                    .iter()
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .windows(4)
-                    .any(|bytes| bytes == b"PONG")
-            );
-        },
-    );
+        }
+        assert_eq!(server.up, b"PONG", "before more is read");
+    }
 }
 
 #[test]
 fn a_server_that_breaks_the_protocol_is_told() {
     let mut agent = agent(&[]);
-    opened(
-        &mut agent,
-        |_| (),
-        |server, device, agent| {
-            told(device, agent, true).unwrap();
-            server.down.borrow_mut().extend(b"what is this?");
-            let end = told(device, agent, true).unwrap_err();
-            assert!(matches!(end, End::Failed(PumpError::Protocol(_))), "{end}");
-            let sent: Vec<u8> = server.up.borrow_mut().drain(..).collect();
-            let Ok(frame::Decoded::Frame { frame, .. }) = frame::decode(&sent, 256) else {
-                panic!("{sent:?}")
-            };
-            let close: Close<'_> = message::decode(frame.body).unwrap();
-            assert_eq!(close.reason, CloseReason::ProtocolError);
-        },
-    );
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    server.up.clear();
+    server.down.extend(b"what is this?");
+    let end = told(&mut server, &mut device, true).unwrap_err();
+    assert!(matches!(end, End::Protocol(_)), "{end}");
+    let Ok(frame::Decoded::Frame { frame, .. }) = frame::decode(&server.up, 256) else {
+        panic!("{:?}", server.up)
+    };
+    let close: Close<'_> = message::decode(frame.body).unwrap();
+    assert_eq!(close.reason, CloseReason::ProtocolError);
 }
 
 #[test]
-fn a_refusal_and_a_silent_server_are_told_apart() {
-    let (device_end, server_end) = wire();
-    let (mut a, mut b, mut c, mut d) = ([0; ROOM], [0; ROOM], [0; ROOM], [0; ROOM]);
+fn a_refusal_a_silent_server_and_one_that_went_are_told_apart() {
     let mut agent = agent(&[]);
-    let mut server = Pump::new(Session::server(at(0), Duration::from_secs(10)), server_end, &mut a, &mut b);
-    let mut device = Connection::open(at(0), &agent, device_end, &mut c, &mut d).unwrap();
+    let mut server = TestServer::new();
     let close = Close { reason: CloseReason::Revoked, retry_after: 60, detail: Text::default() };
-    server.close(&close).unwrap();
+    server.say(|session, buffer| session.close(&close, buffer));
     let refused = End::Closed { reason: CloseReason::Revoked, retry_after: 60 };
-    assert_eq!(told(&mut device, &mut agent, true), Err(refused));
+    assert_eq!(told(&mut server, &mut Connection::open(&mut agent), true), Err(refused));
 
-    let (device_end, _server_end) = wire();
-    let (mut c, mut d) = ([0; ROOM], [0; ROOM]);
-    let mut device = Connection::open(at(0), &agent, device_end, &mut c, &mut d).unwrap();
+    let mut device = TestConnection::open(&mut agent);
+    assert!(matches!(device.poll(at(0)), Ok(Step::Write(_))));
     assert_eq!(device.timeout(), Some(at(10)));
-    assert_eq!(device.poll(at(9), &mut agent), Ok(Step::Idle));
-    let lost = End::Failed(PumpError::Lost(Lost::OpeningTimedOut));
-    assert_eq!(device.poll(at(10), &mut agent), Err(lost));
+    assert_eq!(device.poll(at(9)), Ok(Step::Idle));
+    assert_eq!(device.poll(at(10)), Err(End::Lost(Lost::OpeningTimedOut)));
+
+    let (mut server, mut device) = opened(&mut agent, |_| ());
+    told(&mut server, &mut device, true).unwrap();
+    device.room();
+    device.came(0);
+    assert_eq!(told(&mut server, &mut device, true), Err(End::Ended));
 }

@@ -73,8 +73,8 @@ impl<'a> Encoder<'a> {
 
 /// Decodes packets, byte by byte, into a buffer of the caller.
 #[derive(Debug)]
-pub(super) struct Decoder<'a> {
-    buffer: &'a mut [u8],
+pub(super) struct Decoder<B> {
+    buffer: B,
     /// The packet's bytes so far: `filled <= buffer.len()`.
     filled: usize,
     /// How many bytes the block has left.
@@ -85,14 +85,14 @@ pub(super) struct Decoder<'a> {
     is_spoilt: bool,
 }
 
-impl<'a> Decoder<'a> {
-    pub(super) fn new(buffer: &'a mut [u8]) -> Self {
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
+    pub(super) const fn new(buffer: B) -> Self {
         Self { buffer, filled: 0, left: 0, zero_due: false, is_spoilt: false }
     }
 
     /// The largest packet that fits, decoded, in bytes.
-    pub(super) const fn room(&self) -> usize {
-        self.buffer.len()
+    pub(super) fn room(&self) -> usize {
+        self.buffer.as_ref().len()
     }
 
     /// Takes a byte. Gives the length of a packet when it ends and may be whole: see [`Decoder::packet`].
@@ -121,7 +121,7 @@ impl<'a> Decoder<'a> {
 
     /// The packet of the length that [`Decoder::push`] gave, until the next push.
     pub(super) fn packet(&self, length: usize) -> &[u8] {
-        self.buffer.get(..length).unwrap_or_default()
+        self.buffer.as_ref().get(..length).unwrap_or_default()
     }
 
     /// Drops what has come of a packet.
@@ -133,7 +133,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn put(&mut self, byte: u8) {
-        match self.buffer.get_mut(self.filled) {
+        match self.buffer.as_mut().get_mut(self.filled) {
             Some(slot) => {
                 *slot = byte;
                 self.filled = self.filled.saturating_add(1);

@@ -27,7 +27,7 @@ impl Random {
 
 /// A link with buffers of its own, and what became of it.
 struct End {
-    link: Link<'static>,
+    link: Link<&'static mut [u8]>,
     /// Since the link was last up.
     said: Vec<u8>,
     heard: Vec<u8>,
@@ -43,7 +43,7 @@ impl End {
 
     fn hear(&mut self, now: Instant, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (used, event) = self.link.input(now, bytes);
+            let (used, event) = self.link.input(now, bytes, usize::MAX);
             assert!((1..=bytes.len()).contains(&used));
             match event {
                 Some(Event::Data(data)) => self.heard.extend_from_slice(data),

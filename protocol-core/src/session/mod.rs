@@ -108,8 +108,6 @@ pub struct Session<R> {
     /// The largest frame that this side takes, and that the peer takes.
     max_frame: u16,
     peer_max_frame: u16,
-    /// The most that `max_frame` may become: as much as its host has room for.
-    most_frame: u16,
     /// In milliseconds, as in the welcome.
     interval: u32,
     timeout: u32,
@@ -152,7 +150,6 @@ impl<R: Role> Session<R> {
             echo_due: 0,
             max_frame,
             peer_max_frame: OPENING_MAX_FRAME,
-            most_frame: u16::MAX,
             interval: 0,
             timeout: 0,
             timers: TimerTable::new(),
@@ -161,13 +158,6 @@ impl<R: Role> Session<R> {
             received: InFlight::new(),
             role: PhantomData,
         }
-    }
-
-    /// Frames larger than this, in bytes, are an error from here on, whatever was said before; a server's welcome
-    /// says no more.
-    pub(crate) fn set_max_frame(&mut self, max_frame: usize) {
-        self.most_frame = u16::try_from(max_frame).unwrap_or(u16::MAX);
-        self.max_frame = self.max_frame.min(self.most_frame);
     }
 
     /// Where the session stands.

@@ -31,7 +31,7 @@ impl Session<Server> {
         if self.state != State::Deciding {
             return Err(SendError::NotOpen);
         }
-        let max_frame = welcome.max_frame.max(OPENING_MAX_FRAME).min(self.most_frame);
+        let max_frame = welcome.max_frame.max(OPENING_MAX_FRAME);
         let length = message::encode(&Welcome { max_frame, ..*welcome }, OPENING_MAX_FRAME, buffer)?;
         self.max_frame = max_frame;
         self.grant(None, Some(welcome.window));

@@ -5,7 +5,7 @@ use std::{vec, vec::Vec};
 use super::*;
 use crate::{
     code::{CloseReason, ConnectionKind},
-    message::{BootId, EncodeError, Kind, StoreId, Text},
+    message::{BootId, Kind, StoreId, Text},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -312,24 +312,6 @@ fn numbers_begin_at_one_and_end() {
     assert!(client.message(at(1), &text(u64::MAX), &mut buffer).is_ok());
     let refused = Err(SendError::OutOfOrder { expected: u64::MAX });
     assert_eq!(client.message(at(1), &text(u64::MAX), &mut buffer), refused);
-}
-
-#[test]
-fn a_server_grants_no_larger_frame_than_its_host_has_room_for() {
-    let (mut client, mut server) = (Session::client(1024), Session::server(at(0), SECOND));
-    server.set_max_frame(512);
-    let mut buffer = [0; 1024];
-    let length = client.open(at(0), SECOND, &hello(), &mut buffer).unwrap();
-    feed(&mut server, at(0), &buffer[..length]);
-    assert_eq!(welcome().max_frame, 2048);
-    let length = server.welcome(at(0), &welcome(), &mut buffer).unwrap();
-    let events = feed(&mut client, at(0), &buffer[..length]);
-    assert!(events[0].contains("max_frame: 512"), "{events:?}");
-    let body = [b'x'; 600];
-    let large = Message { body: &body, ..text(1) };
-    let refused = client.message(at(0), &large, &mut buffer);
-    assert_eq!(refused, Err(SendError::Encode(EncodeError::TooLarge { tag: Tag::MESSAGE, limit: 512 })));
-    assert!(matches!(server.input(at(0), b"MESG\0\0\x02\0"), Err(ProtocolError::Frame(_))));
 }
 
 #[test]

@@ -2,14 +2,15 @@
 //!
 //! Of what makes text only `escape` is here; all other `Display`s and `Debug`s are for hosts.
 
-use agent_embedded::{
-    agent::Agent,
-    connection::{Connection, INPUT_ROOM, Step},
-};
+mod device;
+
 use core::{fmt::Write as _, hint::black_box};
+
+pub use device::{agent, connection, line};
 
 use heapless::Vec;
 use protocol_core::{
+    backoff::Backoff,
     classic::{self, Classic},
     code::{CloseReason, ConnectionKind},
     escape::{Escaped, EscapedBytes, OneLine},
@@ -20,9 +21,8 @@ use protocol_core::{
         Kind, Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
-    pump::{Progress, Pump},
     serial::{self, Link, Retries},
-    session::{Client, Event, Role, Server, Session},
+    session::{Client, Role, Server, Session},
     tag::Tag,
     time::{Duration, Instant},
 };
@@ -41,8 +41,8 @@ pub fn everything(outside: Outside<'_>) {
     serial(Outside { input, output, number });
     invitation(input, output);
     provisioning(input);
-    pump(Outside { input, output, number });
-    agent(Outside { input, output, number });
+    backoff(number);
+    connection(Outside { input, output, number });
     classic(Outside { input, output, number });
 }
 
@@ -88,32 +88,6 @@ pub fn session(outside: Outside<'_>) {
     turn(&mut session, input, output, number);
 }
 
-/// A device: its queue, and a connection.
-pub fn agent(outside: Outside<'_>) {
-    let Outside { input, number, .. } = outside;
-    let now = Instant::from_micros(number);
-    let mut agent = black_box(<Agent>::new(BootId(number), StreamId(number)));
-    let mut buffers = black_box(([0; INPUT_ROOM], [0; <Agent>::OUTPUT_ROOM]));
-    show(agent.outbox.push(number, Kind::TEXT, input));
-    agent.outbox.begin_stream(black_box(StreamId(number)));
-    let opened = Connection::open(now, &agent, Wire(input), &mut buffers.0, &mut buffers.1);
-    let Ok(mut connection) = black_box(opened) else { return };
-    while black_box(number) > 0 {
-        match connection.poll(now, &mut agent) {
-            Ok(Step::Event(event)) => show(event),
-            Ok(step) => show(step),
-            Err(end) => show(end),
-        }
-        connection.taken(&mut agent);
-        let value = f64::from_bits(number);
-        show(connection.status(now, number as u32, &[Reading { name: Kind::TEXT, value }]));
-        show(connection.notice(now, &Facts::default()));
-        show(agent.outbox.push(number, Kind::TEXT, input));
-        show((connection.timeout(), connection.is_open(), agent.outbox.is_empty()));
-    }
-    show(connection.close(CloseReason::from(number as u16)));
-}
-
 /// A link over a serial line.
 pub fn serial(outside: Outside<'_>) {
     let Outside { input, output, number } = outside;
@@ -125,7 +99,7 @@ pub fn serial(outside: Outside<'_>) {
     link.open(now, number as u32);
     let mut rest = input;
     while black_box(number) > 0 {
-        let (used, event) = link.input(now, rest);
+        let (used, event) = link.input(now, rest, rest.len());
         show(event);
         rest = rest.get(used..).unwrap_or_default();
         show(link.send(now, rest));
@@ -258,51 +232,12 @@ fn classic(outside: Outside<'_>) {
     show(classic::Answer::read(input).map(classic::Answer::bytes));
 }
 
-fn pump(outside: Outside<'_>) {
-    let Outside { input, output, number } = outside;
-    let now = Instant::from_micros(number);
-    let mut buffer = black_box([0; 256]);
-    let session = Session::<Client>::client(number as u16);
-    let mut pump = Pump::new(session, Wire(input), black_box(&mut buffer[..]), output);
-    show(pump.send(|session, output| session.open(now, Duration::ZERO, &hello(number), output)));
-    while black_box(number) > 0 {
-        match pump.poll(now) {
-            Ok(Progress::Event(event)) => show::<Event<'_>>(event),
-            Ok(progress) => show(progress),
-            Err(error) => show(error),
-        }
-        show((pump.timeout(), pump.session().state()));
-    }
-}
-
-/// A transport that gives what came, and swallows what goes out.
-struct Wire<'a>(&'a [u8]);
-
-impl embedded_io::ErrorType for Wire<'_> {
-    type Error = embedded_io::ErrorKind;
-}
-
-impl embedded_io::Read for Wire<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
-        buffer.iter_mut().zip(self.0).for_each(|(to, from)| *to = *from);
-        black_box(Ok(0))
-    }
-}
-
-impl embedded_io::ReadReady for Wire<'_> {
-    fn read_ready(&mut self) -> Result<bool, Self::Error> {
-        black_box(Ok(true))
-    }
-}
-
-impl embedded_io::Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
-        black_box(Ok(bytes.len()))
-    }
-
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        black_box(Ok(()))
-    }
+fn backoff(number: u64) {
+    let mut backoff = black_box(Backoff::default());
+    show(backoff.next(number as u16));
+    show(backoff.closed(CloseReason::from(number as u16), number as u32, number as u16));
+    backoff.reset();
+    show(backoff.ceiling());
 }
 
 /// Makes the optimiser believe that someone looks at `value`.

@@ -13,7 +13,7 @@ const SEND: usize = 48;
 
 /// One end, and what its host knows.
 struct End<'b> {
-    link: Link<'b>,
+    link: Link<&'b mut [u8]>,
     /// Since the link was last up: what is said counts up, so what is heard must count up too.
     said: u8,
     heard: u8,
@@ -94,7 +94,7 @@ impl<'b> End<'b> {
 
     fn hear(&mut self, now: Instant, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (used, event) = self.link.input(now, bytes);
+            let (used, event) = self.link.input(now, bytes, usize::MAX);
             assert!((1..=bytes.len()).contains(&used));
             match event {
                 Some(Event::Up | Event::Reset) => (self.said, self.heard) = (0, 0),

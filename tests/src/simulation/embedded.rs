@@ -2,21 +2,33 @@
 //!
 //! It has no disk: a reset loses what waits. Between two resets each message is archived once and delivered once.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    future::poll_fn,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 
 use agent_embedded::{
     agent::Agent,
-    connection::{Connection, End, Event, Step},
+    application::{Application, Failure, State},
+    board::{Board, Clock, ResetReason},
+    connection::End,
+    outbox::Outbox,
+    run,
+    security::Plain,
 };
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use protocol_core::{
     code::CloseReason,
-    message::{BootId, Kind, StreamId},
-    time::Instant,
+    message::{BootId, Facts, Kind, Message, StreamId},
+    time::{Duration, Instant},
 };
 
 use super::{
-    Broken, Content, plug,
-    plug::Plug,
+    Broken, Content,
     server::Server,
     wire::{Wire, seconds},
 };
@@ -33,7 +45,13 @@ const CALM: u32 = 600;
 const BUSY: u32 = 5_000;
 
 /// The queue: small, so that it is full at times; the largest body of the simulation fits.
-type Device = Agent<6, 900, 4>;
+type Device = Agent<6, 900, 4, 1_024, 1_024>;
+
+/// The most bytes that one read gives: drivers have small buffers.
+const READ: usize = 50;
+
+/// The period of the watchdog, of a device that runs.
+const WATCHDOG: Duration = Duration::from_secs(8);
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,12 +75,160 @@ pub struct Report {
 /// # Errors
 /// [`Broken`]: which promise did not hold.
 pub fn run(seed: u64) -> Result<Report, Broken> {
-    let mut world = World::new(seed);
-    while world.now < world.end {
-        world.live()?;
+    let world = RefCell::new(World::new(seed));
+    while !world.borrow().is_over() {
+        live(&world)?;
     }
+    let mut world = world.into_inner();
     world.report.archived = world.server.disk.archive.len() as u32;
     Ok(world.report)
+}
+
+/// From one reset to the next, or to the end.
+fn live(world: &RefCell<World>) -> Result<(), Broken> {
+    let mut device = world.borrow_mut().start();
+    {
+        let (board, mut application) = (Simulated(world), Simulated(world));
+        let mut agent = pin!(run::run(&board, &Plain, &mut application, &mut device));
+        let mut context = Context::from_waker(Waker::noop());
+        while !world.borrow().life_is_over() {
+            let due = world.borrow().runs_at;
+            if world.borrow_mut().may_run() {
+                if let Poll::Ready(never) = agent.as_mut().poll(&mut context) {
+                    match never {}
+                }
+                world.borrow_mut().step_when_due()?;
+            } else {
+                world.borrow_mut().step(due)?;
+            }
+        }
+    }
+    let mut world = world.borrow_mut();
+    if world.is_reset { Ok(()) } else { world.check_end(&device) }
+}
+
+/// The board, and the application on it, of this world.
+struct Simulated<'w>(&'w RefCell<World>);
+
+impl Clock for Simulated<'_> {
+    fn now(&self) -> Instant {
+        self.0.borrow().now
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        poll_fn(|_| self.0.borrow_mut().sleep_until(at)).await;
+    }
+}
+
+impl Board for Simulated<'_> {
+    type Transport<'a>
+        = Plug<'a>
+    where
+        Self: 'a;
+
+    async fn connect<'a>(&'a self, _: &str) -> Result<Plug<'a>, ErrorKind> {
+        let wire = self.0.borrow_mut().connect();
+        Ok(Plug { world: self.0, wire, came: VecDeque::new() })
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        bytes.fill_with(|| self.0.borrow_mut().random.number() as u8);
+    }
+
+    fn feed_watchdog(&self) {
+        let mut world = self.0.borrow_mut();
+        world.fed_at = world.now;
+    }
+
+    fn reset_reason(&self) -> ResetReason {
+        ResetReason::Unknown
+    }
+
+    fn reset(&self) {
+        self.0.borrow_mut().is_reset = true;
+    }
+}
+
+impl Application for Simulated<'_> {
+    async fn message(&mut self, message: &Message<'_>) {
+        let until = self.0.borrow_mut().deliver(message);
+        self.sleep_until(until).await;
+    }
+
+    async fn next(&mut self) {
+        poll_fn(|_| if self.0.borrow().to_push.is_empty() { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+
+    fn say<const MESSAGES: usize, const BODY: usize>(&mut self, _: u64, outbox: &mut Outbox<MESSAGES, BODY>) {
+        let mut world = self.0.borrow_mut();
+        for content in std::mem::take(&mut world.to_push) {
+            match outbox.push(content.0, Kind::TEXT, &content.body()) {
+                Ok(()) => world.pushed.push(content),
+                Err(_) => world.report.refused += 1,
+            }
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts::default()
+    }
+
+    fn state(&mut self, state: State<'_>) {
+        let State::Offline(Failure::End(end), _) = state else { return };
+        let mut world = self.0.borrow_mut();
+        match end {
+            End::Closed { reason: CloseReason::Conflict, .. } => world.report.conflicts += 1,
+            End::Protocol(error) => world.broken = Some(Broken::new(error.to_string())),
+            _ => {}
+        }
+    }
+}
+
+/// The device's end of a wire. It is closed when it is dropped.
+struct Plug<'w> {
+    world: &'w RefCell<World>,
+    wire: usize,
+    came: VecDeque<u8>,
+}
+
+impl Drop for Plug<'_> {
+    fn drop(&mut self) {
+        self.world.borrow_mut().close(self.wire);
+    }
+}
+
+impl ErrorType for Plug<'_> {
+    type Error = Infallible;
+}
+
+impl Read for Plug<'_> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+        poll_fn(|_| {
+            let mut world = self.world.borrow_mut();
+            let now = world.now;
+            let Some(wire) = world.wires.get_mut(&self.wire) else { return Poll::Ready(Ok(0)) };
+            self.came.extend(wire.down.read(now));
+            let count = buffer.len().min(self.came.len()).min(READ);
+            buffer.iter_mut().zip(self.came.drain(..count)).for_each(|(to, from)| *to = from);
+            if count > 0 || wire.down.has_ended(now) { Poll::Ready(Ok(count)) } else { Poll::Pending }
+        })
+        .await
+    }
+}
+
+impl Write for Plug<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        let mut world = self.world.borrow_mut();
+        let World { now, wires, random, .. } = &mut *world;
+        if let Some(wire) = wires.get_mut(&self.wire) {
+            wire.up.write(*now, bytes, random);
+        }
+        Ok(bytes.len())
+    }
+
+    async fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
 }
 
 struct World {
@@ -88,9 +254,14 @@ struct World {
     /// What the device has to say, and what it said since its reset.
     to_push: Vec<Content>,
     pushed: Vec<Content>,
-    /// What it took since its reset, and what it has been given and not taken yet.
+    /// What it took since its reset.
     taken: Vec<Content>,
-    given: Option<Content>,
+    /// When the device wants to be woken, and when it fed its watchdog last.
+    wakes_at: Instant,
+    /// It is busy with a message, and does not read.
+    busy_until: Instant,
+    fed_at: Instant,
+    broken: Option<Broken>,
     report: Report,
 }
 
@@ -115,40 +286,24 @@ impl World {
             to_push: Vec::new(),
             pushed: Vec::new(),
             taken: Vec::new(),
-            given: None,
+            wakes_at: now,
+            busy_until: now,
+            fed_at: now,
+            broken: None,
             report: Report::default(),
             random,
         }
     }
 
-    /// From one reset to the next, or to the end.
-    fn live(&mut self) -> Result<(), Broken> {
+    /// A device that has just started.
+    fn start(&mut self) -> Device {
         self.is_reset = false;
+        (self.fed_at, self.busy_until) = (self.now, self.now);
         (self.pushed, self.taken) = (Vec::new(), Vec::new());
         if !self.random.once_in(3) {
             self.stream = StreamId(self.random.number());
         }
-        let mut device = Device::new(BootId(self.random.number()), self.stream);
-        let mut connects_at = self.now;
-        while !self.is_over() {
-            if self.now < connects_at {
-                self.step(connects_at)?;
-                continue;
-            }
-            let end = self.connect(&mut device)?;
-            self.wire = None;
-            if let Some(end) = end {
-                connects_at = self.now.after(self.random.up_to(5_000));
-                if let End::Closed { reason, retry_after } = end {
-                    connects_at = connects_at.after(seconds(retry_after));
-                    if reason == CloseReason::Conflict {
-                        self.report.conflicts += 1;
-                        device.outbox.begin_stream(StreamId(self.random.number()));
-                    }
-                }
-            }
-        }
-        if self.is_reset { Ok(()) } else { self.check_end(&device) }
+        Device::new(self.now, BootId(self.random.number()), self.stream)
     }
 
     /// The wire that the device holds.
@@ -157,11 +312,28 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        self.is_reset || self.now >= self.end
+        self.now >= self.end
     }
 
-    /// A connection, from its first byte to its last. Gives how it ended, if not by a reset.
-    fn connect(&mut self, device: &mut Device) -> Result<Option<End>, Broken> {
+    fn life_is_over(&self) -> bool {
+        self.is_reset || self.is_over()
+    }
+
+    /// Whether the device runs now; what it waits for is asked anew.
+    fn may_run(&mut self) -> bool {
+        self.wakes_at = Instant::NEVER;
+        self.runs_at <= self.now
+    }
+
+    fn sleep_until(&mut self, at: Instant) -> Poll<()> {
+        if at <= self.now {
+            return Poll::Ready(());
+        }
+        self.wakes_at = self.wakes_at.min(at);
+        Poll::Pending
+    }
+
+    fn connect(&mut self) -> usize {
         self.wires_made += 1;
         let id = self.wires_made;
         let mut wire = Wire::default();
@@ -171,95 +343,42 @@ impl World {
         self.wires.insert(id, wire);
         self.wire = Some(id);
         self.server.accept(self.now, id);
-        self.given = None;
-
-        let plug = RefCell::new(plug::Bytes::default());
-        let (mut input, mut output) = ([0; 1_024], [0; Device::OUTPUT_ROOM]);
-        let mut connection = Connection::open(self.now, device, Plug(&plug), &mut input, &mut output)?;
-        while !self.is_over() {
-            let mut due = self.runs_at;
-            if self.runs_at <= self.now {
-                if let Err(end) = self.turn(device, &mut connection, &plug)? {
-                    return Ok(Some(end));
-                }
-                due = connection.timeout().unwrap_or(Instant::NEVER);
-                if due <= self.now {
-                    return Err(Broken::new("a timer of the device lies in the past after it was idle"));
-                }
-                if self.given.is_some() {
-                    due = due.min(self.now.after(self.random.up_to(3_000)));
-                }
-            }
-            self.step(due)?;
-        }
-        Ok(None)
+        id
     }
 
-    /// What the device does when it wakes: all that there is to do.
-    fn turn(
-        &mut self,
-        device: &mut Device,
-        connection: &mut Connection<'_, Plug<'_>>,
-        plug: &RefCell<plug::Bytes>,
-    ) -> Result<Result<(), End>, Broken> {
-        let now = self.now;
-        let Some(wire) = self.held() else { return Err(Broken::new("a wire is gone")) };
-        let (came, has_ended) = (wire.down.read(now), wire.down.has_ended(now));
-        plug.borrow_mut().arrive(came, has_ended);
-        if let Some(content) = self.given.take() {
-            connection.taken(device);
-            self.taken.push(content);
+    fn close(&mut self, id: usize) {
+        if let Some(wire) = self.wires.get_mut(&id) {
+            wire.up.close(self.now, &mut self.random);
         }
-        self.push(device);
-        let result = self.poll(device, connection)?;
-        let sent = plug.borrow_mut().sent();
-        if let Some(wire) = self.wire.and_then(|wire| self.wires.get_mut(&wire)) {
-            wire.up.write(now, &sent, &mut self.random);
-            if result.is_err() {
-                wire.up.close(now, &mut self.random);
-            }
-        }
-        Ok(result)
+        self.wire = None;
     }
 
-    /// Puts into the queue what the device has to say, as far as there is room.
-    fn push(&mut self, device: &mut Device) {
-        for content in self.to_push.drain(..) {
-            match device.outbox.push(content.0, Kind::TEXT, &content.body()) {
-                Ok(()) => self.pushed.push(content),
-                Err(_) => self.report.refused += 1,
+    /// A message comes to the device: gives until when it is busy with it.
+    fn deliver(&mut self, message: &Message<'_>) -> Instant {
+        match Content::of(message) {
+            Ok(content) if self.taken.contains(&content) => {
+                self.broken = Some(Broken::new(format!("{content:?} came to the device twice")));
             }
-        }
-    }
-
-    fn poll(
-        &mut self,
-        device: &mut Device,
-        connection: &mut Connection<'_, Plug<'_>>,
-    ) -> Result<Result<(), End>, Broken> {
-        for _ in 0..BUSY {
-            let content = match connection.poll(self.now, device) {
-                Ok(Step::Event(Event::Message(message))) => Content::of(&message)?,
-                Ok(Step::Event(Event::Welcome(_)) | Step::Again) => continue,
-                Ok(Step::Event(event)) => {
-                    return Err(Broken::new(format!("the device was told {event:?}")));
-                }
-                Ok(Step::Idle) => return Ok(Ok(())),
-                Err(end @ End::Failed(protocol_core::pump::PumpError::Protocol(_))) => return Err(end.into()),
-                Err(end) => return Ok(Err(end)),
-            };
-            if self.taken.contains(&content) {
-                return Err(Broken::new(format!("{content:?} came to the device twice")));
-            }
-            self.report.delivered += 1;
-            if self.random.once_in(3) {
-                self.given = Some(content);
-            } else {
-                connection.taken(device);
+            Ok(content) => {
                 self.taken.push(content);
+                self.report.delivered += 1;
             }
+            Err(broken) => self.broken = Some(broken),
         }
-        Err(Broken::new("the device is never idle"))
+        let wait = if self.random.once_in(3) { self.random.up_to(3_000) } else { Duration::ZERO };
+        self.busy_until = self.now.after(wait);
+        self.busy_until
+    }
+
+    /// After the device ran: looks what it did, and turns the clock to when something happens.
+    fn step_when_due(&mut self) -> Result<(), Broken> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        if self.now.since(self.fed_at) > WATCHDOG {
+            return Err(Broken::new("the watchdog of a device that runs was not fed"));
+        }
+        self.step(self.wakes_at)
     }
 
     /// Turns the clock to the next moment at which something happens: `due` is the device's own.
@@ -268,7 +387,7 @@ impl World {
         for wire in self.server.wires().filter_map(|wire| self.wires.get(&wire)) {
             next = next.min(wire.up.next().unwrap_or(Instant::NEVER).max(self.server.runs_at));
         }
-        let runs_at = self.runs_at;
+        let runs_at = self.runs_at.max(self.busy_until);
         if let Some(came) = self.held().and_then(|wire| wire.down.next()) {
             next = next.min(came.max(runs_at));
         }
@@ -329,7 +448,10 @@ impl World {
                     }
                 }
             }
-            (5, _) => self.runs_at = until,
+            (5, _) => {
+                self.runs_at = until;
+                self.fed_at = until;
+            }
             _ => self.server.runs_at = until,
         }
         let next = self.now.after(self.random.up_to(40_000));

@@ -6,7 +6,6 @@
 
 mod device;
 pub mod embedded;
-mod plug;
 mod server;
 mod wire;
 

@@ -215,6 +215,7 @@ impl Server {
                     }
                 }
                 Some(Event::Closed(_)) => line.has_ended = true,
+                Some(Event::Notice(notice)) if [Tag::FACTS, Tag::STATUS].contains(&notice.tag) => {}
                 Some(event @ (Event::Welcome(_) | Event::Notice(_))) => {
                     return Err(Broken::new(format!("the server was told {event:?}")));
                 }

@@ -33,7 +33,7 @@ const CORE: Package = Package {
     directory: "protocol-core",
     library: "protocol_core",
     modules: &[
-        Module("pump", "message session time"),
+        Module("backoff", "code time"),
         Module("session", "window message code timer frame tag time"),
         Module("classic", "time"),
         Module("serial", "time"),
@@ -59,7 +59,6 @@ const CORE: Package = Package {
             why: "what bodies look like in bytes is known in one place",
         },
         Reserved { names: "nom", modules: "frame", why: "frames are cut in one place" },
-        Reserved { names: "embedded_io", modules: "pump", why: "the session touches no transport" },
         Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" },
     ],
 };
@@ -179,10 +178,16 @@ const EMBEDDED: Package = Package {
     directory: "agent-embedded",
     library: "agent_embedded",
     modules: &[
+        Module("run", "connection application security board agent"),
+        Module("application", "connection security outbox"),
         Module("connection", "agent"),
-        Module("agent", "inbox outbox"),
+        Module("security", "board"),
+        Module("line", "board"),
+        Module("agent", "inbox outbox uptime"),
         Module("inbox", ""),
         Module("outbox", ""),
+        Module("uptime", ""),
+        Module("board", ""),
     ],
     common: "",
     reserved: &[Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" }],
@@ -192,10 +197,10 @@ const PACKAGES: &[&Package] = &[&CORE, &SERVER, &AGENT, &EMBEDDED];
 
 /// What each package may depend on outside of its tests; for the core that is all, for the others what the workspace has itself.
 const DEPENDENCIES: &[(&str, &str)] = &[
-    ("protocol-core", "cobs crc embedded-io heapless nom postcard serde serde_bytes thiserror"),
+    ("protocol-core", "cobs crc heapless nom postcard serde serde_bytes thiserror"),
     ("server", "protocol-core"),
     ("agent-linux", "protocol-core"),
-    ("agent-embedded", "embedded-io heapless protocol-core thiserror"),
+    ("agent-embedded", "embassy-futures embedded-io-async heapless protocol-core thiserror"),
 ];
 
 const OURS: &str = "protocol-core holdfast holdfast-agent agent-embedded holdfast-tests xtask";

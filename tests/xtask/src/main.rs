@@ -8,6 +8,7 @@ mod check;
 mod codec;
 mod demo;
 mod dist;
+mod image;
 mod probe;
 mod setup;
 mod shell;

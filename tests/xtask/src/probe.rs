@@ -1,7 +1,6 @@
 //! `cargo xtask probe`: shows on linked firmware that `protocol-core` and `agent-embedded` can't panic, don't allocate, and are small.
 
-use std::path::Path;
-
+use crate::image::Image;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 
@@ -19,7 +18,9 @@ const MEASURED: &str = "thumbv7m-none-eabi";
 const PARTS: &[Part] = &[
     Part { binary: "codec", about: "frames and messages of a microcontroller", limit: Some(8 * 1024) },
     Part { binary: "session", about: "a client's session with them", limit: None },
+    Part { binary: "connection", about: "a device's connection, without the loop around it", limit: None },
     Part { binary: "agent", about: "a whole device, but for its transport", limit: None },
+    Part { binary: "line", about: "a serial line as a transport", limit: None },
     Part { binary: "serial", about: "a link over a serial line", limit: None },
 ];
 
@@ -32,6 +33,11 @@ const EVERYTHING: &str = "everything";
 /// What must not link, and what the linker then says.
 const CONTROLS: &[(&str, &str)] =
     &[("panics", "a_panic_is_within_reach"), ("allocates", "no global memory allocator found")];
+
+/// What is `async`, and so may panic in one way: a future that is polled again after it has ended. Only an executor's
+/// fault leads there, and nothing that a peer says.
+const ASYNC: &[&str] = &["agent", "line"];
+const ALLOWED: &str = "panic_const_async_fn_resumed";
 
 struct Part {
     binary: &'static str,
@@ -62,6 +68,9 @@ pub(crate) fn step() -> Result<String> {
         for (binary, words) in CONTROLS {
             must_not_link(board, binary, words)?;
         }
+        for binary in ASYNC {
+            must_panic_in_one_way(board, binary)?;
+        }
     }
     measure()
 }
@@ -88,17 +97,28 @@ fn must_not_link(board: &str, binary: &str, words: &str) -> Result {
     }
 }
 
+fn must_panic_in_one_way(board: &str, binary: &str) -> Result {
+    link(board, &[binary]).run()?;
+    let panics = Image::read(&target().join(board).join("firmware").join(binary))?.panics()?;
+    match panics.iter().find(|name| !name.contains(ALLOWED)) {
+        Some(name) => {
+            Err(Error::Told(format!("{binary} for {board} can panic by {name}; only {ALLOWED} is allowed")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Prints a table of sizes, and returns them in one line.
 fn measure() -> Result<String> {
     let binaries: Vec<_> = PARTS.iter().map(|part| part.binary).chain([NOTHING]).collect();
     link(MEASURED, &binaries).run()?;
     let built = target().join(MEASURED).join("firmware");
-    let nothing = flash_size(&built.join(NOTHING))?;
+    let nothing = Image::read(&built.join(NOTHING))?.size()?.flash;
     let mut sizes = Vec::new();
     let mut too_large = Vec::new();
     println!("{MEASURED:<18}{:>8} {:>7}", "bytes", "limit");
     for part in PARTS {
-        let size = flash_size(&built.join(part.binary))?.saturating_sub(nothing);
+        let size = Image::read(&built.join(part.binary))?.size()?.flash.saturating_sub(nothing);
         let limit = part.limit.map_or_else(String::new, |limit| limit.to_string());
         println!("  {:<16}{size:>8} {limit:>7}  {}", part.binary, part.about);
         sizes.push(format!("{} {size} bytes", part.binary));
@@ -107,30 +127,4 @@ fn measure() -> Result<String> {
         }
     }
     if too_large.is_empty() { Ok(sizes.join(", ")) } else { Err(Error::Told(too_large.join("; "))) }
-}
-
-/// How much flash a 32-bit ELF file takes: the sizes of its sections that are loaded and not zero.
-fn flash_size(path: &Path) -> Result<u64> {
-    let file = std::fs::read(path).map_err(Error::file(path))?;
-    sections_in_flash(&file)
-        .ok_or_else(|| Error::Told(format!("{} is not a 32-bit ELF file", path.display())))
-}
-
-fn sections_in_flash(file: &[u8]) -> Option<u64> {
-    const NO_BITS: u32 = 8;
-    const ALLOCATED: u32 = 2;
-    let word = |at: usize| Some(u32::from_le_bytes(file.get(at..at.checked_add(4)?)?.try_into().ok()?));
-    let half = |at: usize| Some(u16::from_le_bytes(file.get(at..at.checked_add(2)?)?.try_into().ok()?));
-    if !file.starts_with(b"\x7fELF\x01\x01") {
-        return None;
-    }
-    let (first, size, count) = (word(0x20)? as usize, usize::from(half(0x2e)?), usize::from(half(0x30)?));
-    let mut total = 0;
-    for section in (0..count).map(|index| first + index * size) {
-        let (kind, flags, length) = (word(section + 4)?, word(section + 8)?, word(section + 20)?);
-        if kind != NO_BITS && flags & ALLOCATED != 0 {
-            total += u64::from(length);
-        }
-    }
-    Some(total)
 }

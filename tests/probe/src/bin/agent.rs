@@ -2,4 +2,4 @@
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-probe::probe!(probe::parts::agent);
+probe::async_probe!(probe::parts::agent);

@@ -1,0 +1,94 @@
+//! What a device is there for.
+
+use embedded_io_async::ErrorKind;
+use heapless::Vec;
+use protocol_core::{
+    message::{Facts, Kind, MAX_READINGS, Message, Reading},
+    time::Duration,
+};
+
+use crate::{connection::End, outbox::Outbox, security::SecurityError};
+
+/// How many readings a device adds to the agent's own.
+pub const MAX_OWN_READINGS: usize = MAX_READINGS - 2;
+
+/// The readings of a status: the agent's own come first.
+pub type Readings = Vec<Reading<'static>, MAX_READINGS>;
+
+/// The device's own code, as its agent calls it.
+pub trait Application {
+    /// A message came. It is echoed when this returns, which is to be soon: nothing is said to the server meanwhile.
+    /// After a reset it may come again. One of kind [`RESET`] is the agent's, not shown here.
+    fn message(&mut self, message: &Message<'_>) -> impl Future<Output = ()>;
+
+    /// Waits until there is something to say: then comes [`Application::say`]. Not called while the queue is full. May
+    /// be dropped at any time, and is called again.
+    fn next(&mut self) -> impl Future<Output = ()>;
+
+    /// Pushes what there is to say. `time` is the time for it, in milliseconds since 1970; 0 if it is not known yet.
+    fn say<const MESSAGES: usize, const BODY: usize>(
+        &mut self,
+        time: u64,
+        outbox: &mut Outbox<MESSAGES, BODY>,
+    );
+
+    /// A message was larger than this server takes, and is dropped. Only if `BODY` is above 186.
+    fn too_large(&mut self, message: &Message<'_>) {
+        _ = message;
+    }
+
+    /// What the device says of itself; its `version` is the firmware's.
+    fn facts(&self) -> Facts<'_>;
+
+    /// Adds readings to a status, at most [`MAX_OWN_READINGS`].
+    fn read(&mut self, readings: &mut Readings) {
+        _ = readings;
+    }
+
+    /// Where the agent stands now, to show it.
+    fn state(&mut self, state: State<'_>) {
+        _ = state;
+    }
+}
+
+/// Where the agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State<'a> {
+    /// It connects.
+    Connecting,
+    /// The server knows it, by this name.
+    Online(&'a str),
+    /// It is not connected, and tries again after a wait.
+    Offline(Failure, Duration),
+    /// It was told to reset, and does.
+    Resetting,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The transport could not be connected.
+    #[error("no way to the server: {0:?}")]
+    Connect(ErrorKind),
+    /// It could not be protected.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The session ended.
+    #[error(transparent)]
+    End(#[from] End),
+}
+
+/// The kind of a message that resets the device once its echo is sent; its body means nothing.
+pub const RESET: Kind<'static> = constant("reset");
+
+pub(crate) const RESET_REASON: Kind<'static> = constant("reset-reason");
+pub(crate) const QUEUE_FREE: Kind<'static> = constant("queue-free");
+
+/// A kind that is known when the firmware is compiled; what is none does not compile.
+#[expect(clippy::panic, reason = "only for constants")]
+const fn constant(kind: &'static str) -> Kind<'static> {
+    match Kind::new(kind) {
+        Some(kind) => kind,
+        None => panic!("not a kind"),
+    }
+}

@@ -1,0 +1,149 @@
+//! A serial line as a transport: a [`Link`] below the session makes a stream of what loses and damages bytes.
+
+#[cfg(test)]
+mod tests;
+
+use embassy_futures::select::{Either, select};
+use embedded_io_async::{Error as _, ErrorKind, ErrorType, Read, Write};
+use heapless::Deque;
+use protocol_core::{
+    serial::{Event, Link, Retries, State, output_room},
+    time::{Duration, Instant},
+};
+
+use crate::board::Clock;
+
+/// How many bytes are taken from the UART at once.
+const CHUNK: usize = 32;
+
+/// What stands around a payload on the line: the packet's own bytes, one of its stuffing, a zero before and behind.
+const AROUND: usize = output_room(PAYLOAD).saturating_sub(PAYLOAD);
+const PAYLOAD: usize = 200;
+
+/// How long the gateway may take to answer, until the line counts as not connected.
+const OPENING_LIMIT: Duration = Duration::from_secs(5);
+
+/// A line that is up, until its peer begins anew or answers no longer. Then it fails, and another is opened.
+///
+/// `PACKET` is the largest packet each way, in bytes: 32 to 254, 128 if nothing speaks for another size.
+///
+/// `read` may be dropped at any time, and loses nothing then.
+#[derive(Debug)]
+pub struct Line<U, C, const PACKET: usize = 128> {
+    uart: U,
+    clock: C,
+    link: Link<[u8; PACKET]>,
+    /// Bytes from the peer that were not read yet.
+    came: Deque<u8, PACKET>,
+    /// The packet that goes out, and how much of it has.
+    output: [u8; PACKET],
+    written: usize,
+    length: usize,
+}
+
+impl<U: Read + Write, C: Clock, const PACKET: usize> Line<U, C, PACKET> {
+    /// Opens a link over `uart`, and waits until its peer answers. `nonce` is a random number.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotConnected`] if nobody answers; whatever the UART says.
+    pub async fn open(uart: U, clock: C, nonce: u32, retries: Retries) -> Result<Self, ErrorKind> {
+        const { assert!(PACKET >= 32 && PACKET <= 254, "packets are of 32 to 254 bytes") };
+        let link = Link::new(retries, [0; PACKET], [0; PACKET]);
+        let (came, output) = (Deque::new(), [0; PACKET]);
+        let mut line = Self { uart, clock, link, came, output, written: 0, length: 0 };
+        let now = line.clock.now();
+        line.link.open(now, nonce);
+        let limit = now.after(OPENING_LIMIT);
+        while line.link.state() == State::Opening {
+            if line.clock.now() >= limit {
+                return Err(ErrorKind::NotConnected);
+            }
+            line.turn(limit).await?;
+        }
+        Ok(line)
+    }
+
+    /// Sends what is due, then waits for bytes, until the link's timeout, or `limit`.
+    async fn turn(&mut self, limit: Instant) -> Result<(), ErrorKind> {
+        self.send_due().await?;
+        let until = self.link.timeout().unwrap_or(Instant::NEVER).min(limit);
+        let mut chunk = [0; CHUNK];
+        match select(self.uart.read(&mut chunk), self.clock.sleep_until(until)).await {
+            Either::First(count) => {
+                let count = count.map_err(|error| error.kind())?;
+                self.take(chunk.get(..count).unwrap_or_default())
+            }
+            Either::Second(()) => Ok(()),
+        }
+    }
+
+    /// Takes bytes from the UART.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), ErrorKind> {
+        let now = self.clock.now();
+        while !bytes.is_empty() {
+            let room = PACKET.saturating_sub(self.came.len());
+            let (used, event) = self.link.input(now, bytes, room);
+            match event {
+                // There is room: the link was told how much.
+                Some(Event::Data(data)) => data.iter().for_each(|byte| _ = self.came.push_back(*byte)),
+                Some(Event::Reset) => return Err(ErrorKind::ConnectionReset),
+                Some(Event::Up) | None => {}
+            }
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes the packets that are due to the UART. If it is dropped, it goes on where it was.
+    async fn send_due(&mut self) -> Result<(), ErrorKind> {
+        loop {
+            while let Some(rest @ [_, ..]) = self.output.get(self.written..self.length) {
+                let count = self.uart.write(rest).await.map_err(|error| error.kind())?;
+                self.written = self.written.saturating_add(count);
+            }
+            (self.written, self.length) = (0, 0);
+            let due = self.link.output(self.clock.now(), &mut self.output);
+            match due.map_err(|_| ErrorKind::TimedOut)? {
+                0 => return Ok(()),
+                length => self.length = length,
+            }
+        }
+    }
+}
+
+impl<U, C, const PACKET: usize> ErrorType for Line<U, C, PACKET> {
+    type Error = ErrorKind;
+}
+
+impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<U, C, PACKET> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        while self.came.is_empty() {
+            self.turn(Instant::NEVER).await?;
+        }
+        let mut count = 0_usize;
+        for slot in buffer {
+            let Some(byte) = self.came.pop_front() else { break };
+            *slot = byte;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+}
+
+impl<U: Read + Write, C: Clock, const PACKET: usize> Write for Line<U, C, PACKET> {
+    /// Waits until the packet before was acknowledged.
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        while self.link.room() == 0 {
+            self.turn(Instant::NEVER).await?;
+        }
+        let fits = bytes.get(..PACKET.saturating_sub(AROUND)).unwrap_or(bytes);
+        let count = self.link.send(self.clock.now(), fits);
+        self.send_due().await?;
+        Ok(count)
+    }
+
+    /// What was written is on the line; when it is acknowledged is for the session's echoes to say.
+    async fn flush(&mut self) -> Result<(), ErrorKind> {
+        self.send_due().await
+    }
+}
