@@ -8,6 +8,7 @@ mod check;
 mod codec;
 mod demo;
 mod dist;
+mod firmware;
 mod image;
 mod probe;
 mod setup;

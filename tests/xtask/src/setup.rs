@@ -40,6 +40,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("qemu-user"),
     },
     Tool {
+        name: "qemu-system-arm",
+        why: "tests run firmware on an emulated microcontroller",
+        present: || Shell::new("qemu-system-arm", "--version").succeeds(),
+        source: Source::Debian("qemu-system-arm"),
+    },
+    Tool {
         name: "faketime",
         why: "a test runs an agent whose calendar stands at 1970",
         present: || Shell::new("faketime", "--version").succeeds(),

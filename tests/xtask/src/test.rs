@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 use crate::steps::{self, Step};
-use crate::{chaos, codec, demo, dist, probe, setup};
+use crate::{chaos, codec, demo, dist, firmware, probe, setup};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -35,6 +35,7 @@ pub(crate) const FORMAT: Step = Step {
     about: "the sources are as rustfmt writes them",
     run: || {
         Shell::cargo("fmt --all --check").run()?;
+        Shell::cargo("fmt --all --check --manifest-path").argument(firmware::MANIFEST).run()?;
         quietly_done(Shell::cargo("fmt --check --manifest-path").argument(FUZZ))
     },
 };
@@ -75,7 +76,12 @@ const STEPS: &[&Step] = &[
     &Step {
         name: "dependencies",
         about: "licences, sources and duplicates of dependencies, by deny.toml",
-        run: || quietly_done(Shell::cargo("deny --workspace --locked check licenses bans sources")),
+        run: || {
+            Shell::cargo("deny --workspace --locked check licenses bans sources").run()?;
+            let hardware = Shell::cargo("deny --manifest-path").argument(firmware::MANIFEST);
+            let hardware = hardware.arguments("--workspace --locked --config deny.toml");
+            quietly_done(hardware.arguments("check licenses bans sources"))
+        },
     },
     &Step {
         name: "docs",
@@ -93,6 +99,11 @@ const STEPS: &[&Step] = &[
         name: "probe",
         about: "protocol-core and agent-embedded can't panic, don't allocate, and are small",
         run: probe::step,
+    },
+    &Step {
+        name: "firmware",
+        about: "the firmware of all boards builds, and clippy has nothing to say of it",
+        run: firmware::step,
     },
     &Step { name: "codec", about: "the codec takes few instructions", run: codec::step },
     &Step {

@@ -1,0 +1,107 @@
+//! The example that the firmware of every board runs: counts, and answers.
+
+use agent_embedded::application::{Application, Readings, State};
+use agent_embedded::board::Clock;
+use agent_embedded::outbox::Outbox;
+use heapless::{Deque, Vec};
+use protocol_core::message::{Facts, Kind, Message, Reading, Text};
+use protocol_core::time::{Duration, Instant};
+
+/// The kind of the messages that are sent again and again: the body is how many there were, as a decimal number.
+const COUNT: Kind<'static> = kind("count");
+
+/// The kind of the answer to a message: the body is the message's.
+const ANSWER: Kind<'static> = kind("answer");
+
+/// The reading of a status that says how much of the stack was ever used, in bytes.
+const STACK_HIGH_WATER: Kind<'static> = kind("stack-high-water");
+
+/// The longest body that is answered as a whole, in bytes; of a longer one the beginning is.
+const ANSWER_LENGTH: usize = 64;
+
+/// Sends a number from time to time, and sends back each message that comes.
+#[derive(Debug)]
+pub struct Example<C, S> {
+    clock: C,
+    period: Duration,
+    next_at: Instant,
+    count: u32,
+    /// What waits for room in the queue. If more comes, the oldest is dropped: an answer is a courtesy.
+    answers: Deque<Vec<u8, ANSWER_LENGTH>, 2>,
+    /// Shows where the agent stands.
+    show: S,
+}
+
+impl<C: Clock, S: FnMut(State<'_>)> Example<C, S> {
+    /// Begins at once, and sends a number each `period`.
+    pub fn new(clock: C, period: Duration, show: S) -> Self {
+        let next_at = clock.now();
+        Self { clock, period, next_at, count: 0, answers: Deque::new(), show }
+    }
+}
+
+impl<C: Clock, S: FnMut(State<'_>)> Application for Example<C, S> {
+    async fn message(&mut self, message: &Message<'_>) {
+        if self.answers.is_full() {
+            self.answers.pop_front();
+        }
+        let body = message.body.iter().copied().take(ANSWER_LENGTH).collect();
+        _ = self.answers.push_back(body);
+    }
+
+    async fn next(&mut self) {
+        if self.answers.is_empty() {
+            self.clock.sleep_until(self.next_at).await;
+        }
+    }
+
+    fn say<const MESSAGES: usize, const BODY: usize>(
+        &mut self,
+        time: u64,
+        outbox: &mut Outbox<MESSAGES, BODY>,
+    ) {
+        // It is only called if there is room.
+        if let Some(body) = self.answers.pop_front() {
+            _ = outbox.push(time, ANSWER, &body);
+            return;
+        }
+        self.next_at = self.clock.now().after(self.period);
+        self.count = self.count.wrapping_add(1);
+        _ = outbox.push(time, COUNT, &decimal(self.count));
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts { version: Text::shortened(env!("CARGO_PKG_VERSION")), ..Facts::default() }
+    }
+
+    fn read(&mut self, readings: &mut Readings) {
+        let value = f64::from(crate::stack::high_water() as u32);
+        // It fits: the agent leaves room for more.
+        _ = readings.push(Reading { name: STACK_HIGH_WATER, value });
+    }
+
+    fn state(&mut self, state: State<'_>) {
+        (self.show)(state);
+    }
+}
+
+/// A number in decimal digits. The standard library's formatting would take some kilobytes of flash.
+fn decimal(mut number: u32) -> Vec<u8, 10> {
+    let mut digits = Vec::new();
+    loop {
+        _ = digits.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.reverse();
+    digits
+}
+
+const fn kind(name: &'static str) -> Kind<'static> {
+    match Kind::new(name) {
+        Some(kind) => kind,
+        None => panic!("not a kind"),
+    }
+}

@@ -1,0 +1,17 @@
+//! What the firmware of all boards shares. A board adds its drivers, and wires them in a `main` of its own.
+
+#![cfg_attr(target_os = "none", no_std)]
+
+pub mod chip;
+pub mod example;
+pub mod executor;
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+mod memory;
+#[cfg(feature = "network")]
+pub mod networked;
+#[cfg(target_os = "none")]
+mod panic;
+pub mod retained;
+pub mod stack;
+pub mod uart;
+pub mod wired;

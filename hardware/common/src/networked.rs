@@ -1,0 +1,63 @@
+//! A board on a network: TCP by embassy-net, its address by DHCP.
+
+use core::net::{Ipv4Addr, SocketAddr};
+
+use agent_embedded::board::{Board, Clock, ResetReason};
+use embassy_net::Stack;
+use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
+use embedded_io_async::{Error as _, ErrorKind};
+use embedded_nal_async::TcpConnect as _;
+use protocol_core::time::Instant;
+
+use crate::chip::{Chip, from_chip};
+
+/// Room for what goes out and was not acknowledged, in bytes.
+pub const SEND_ROOM: usize = 1024;
+
+/// Room for what came and was not read, in bytes: the window that the server sees.
+pub const RECEIVE_ROOM: usize = 2048;
+
+/// The buffers of the one connection.
+pub type Buffers = TcpClientState<1, SEND_ROOM, RECEIVE_ROOM>;
+
+/// A chip whose connection goes over TCP. The stack's runner must be a task of its own.
+pub struct Networked<'d, C> {
+    chip: C,
+    stack: Stack<'d>,
+    client: TcpClient<'d, 1, SEND_ROOM, RECEIVE_ROOM>,
+}
+
+impl<'d, C> Networked<'d, C> {
+    /// Joins a chip to its network.
+    pub fn new(chip: C, stack: Stack<'d>, buffers: &'d Buffers) -> Self {
+        Self { chip, stack, client: TcpClient::new(stack, buffers) }
+    }
+}
+
+impl<C: Clock> Clock for Networked<'_, C> {
+    fn now(&self) -> Instant {
+        self.chip.now()
+    }
+
+    fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> {
+        self.chip.sleep_until(at)
+    }
+}
+
+impl<C: Chip> Board for Networked<'_, C> {
+    type Transport<'a>
+        = TcpConnection<'a, 1, SEND_ROOM, RECEIVE_ROOM>
+    where
+        Self: 'a;
+
+    async fn connect<'a>(&'a self, address: &str) -> Result<Self::Transport<'a>, ErrorKind> {
+        let (host, port) = address.rsplit_once(':').ok_or(ErrorKind::InvalidInput)?;
+        let port = port.parse::<u16>().map_err(|_| ErrorKind::InvalidInput)?;
+        self.stack.wait_config_up().await;
+        let host = host.parse::<Ipv4Addr>().map_err(|_| ErrorKind::InvalidInput)?;
+        let connected = self.client.connect(SocketAddr::new(host.into(), port)).await;
+        connected.map_err(|error| error.kind())
+    }
+
+    from_chip!();
+}

@@ -1,0 +1,112 @@
+//! The time since the start: SysTick counts each second down, and timer 0 is the alarm that ends a sleep.
+
+use core::cell::Cell;
+use core::future::poll_fn;
+use core::task::Poll;
+
+use cortex_m::peripheral::{SCB, SYST, syst::SystClkSource};
+use cortex_m_rt::exception;
+use critical_section::Mutex;
+use firmware::executor;
+use protocol_core::time::Instant;
+
+use crate::interrupts::{self, Interrupt};
+use crate::registers::Register;
+
+/// The processor's clock as it is after a reset of the emulated machine, in hertz.
+pub(crate) const FREQUENCY: u32 = 12_500_000;
+
+const TIMER0: usize = 0x4003_0000;
+const MODE: Register = Register::new(TIMER0, 0x04);
+const CONTROL: Register = Register::new(TIMER0, 0x0C);
+const INTERRUPT_MASK: Register = Register::new(TIMER0, 0x18);
+const INTERRUPT_CLEAR: Register = Register::new(TIMER0, 0x24);
+const LOAD: Register = Register::new(TIMER0, 0x28);
+
+/// Whole seconds since the start.
+static SECONDS: Mutex<Cell<u32>> = Mutex::new(Cell::new(0));
+
+/// When the alarm comes.
+static ALARM: Mutex<Cell<Instant>> = Mutex::new(Cell::new(Instant::NEVER));
+
+/// Starts the clock at 0.
+pub(crate) fn start(mut systick: SYST) {
+    systick.set_clock_source(SystClkSource::Core);
+    systick.set_reload(FREQUENCY - 1);
+    systick.clear_current();
+    systick.enable_interrupt();
+    systick.enable_counter();
+    const ONE_SHOT: u32 = 1;
+    MODE.write(ONE_SHOT);
+    INTERRUPT_MASK.write(1);
+    interrupts::enable(Interrupt::Timer0A);
+}
+
+/// The time since the start.
+// Not a copy of it at each of its many callers.
+#[inline(never)]
+pub(crate) fn now() -> Instant {
+    critical_section::with(|section| {
+        let (mut seconds, mut left) = (SECONDS.borrow(section).get(), SYST::get_current());
+        if SCB::is_pendst_pending() {
+            // The second has ended, and its interrupt waits for the end of this section.
+            (seconds, left) = (seconds.wrapping_add(1), SYST::get_current());
+        }
+        let micros = (FREQUENCY - 1).saturating_sub(left) * 2 / 25;
+        Instant::from_micros(u64::from(seconds) * 1_000_000 + u64::from(micros))
+    })
+}
+
+/// Waits until `moment`.
+pub(crate) fn sleep_until(moment: Instant) -> impl Future<Output = ()> {
+    poll_fn(move |_| poll(moment))
+}
+
+#[inline(never)]
+fn poll(moment: Instant) -> Poll<()> {
+    if now() >= moment {
+        return Poll::Ready(());
+    }
+    wake_at(moment);
+    Poll::Pending
+}
+
+/// Has the executor woken at `moment`, or before. One alarm is enough: it is the earliest that was asked for, and whoever
+/// waits for a later one asks again when woken.
+pub(crate) fn wake_at(moment: Instant) {
+    critical_section::with(|section| {
+        let alarm = ALARM.borrow(section);
+        if moment < alarm.get() {
+            alarm.set(moment);
+            set_timer(moment.since(now()).as_micros());
+        }
+    });
+}
+
+/// The longest time that the timer counts, in microseconds; a longer sleep has a break in it.
+const LONGEST: u64 = 300_000_000;
+
+fn set_timer(micros: u64) {
+    const ENABLED: u32 = 1;
+    CONTROL.write(0);
+    // Not 0, which would not count. 25 / 2 is `FREQUENCY` in megahertz.
+    LOAD.write((micros.min(LONGEST) as u32).saturating_mul(25) / 2 + 1);
+    CONTROL.write(ENABLED);
+}
+
+const _: () = assert!(LONGEST * 25 < u32::MAX as u64 * 2);
+
+#[exception]
+fn SysTick() {
+    critical_section::with(|section| {
+        let seconds = SECONDS.borrow(section);
+        seconds.set(seconds.get().wrapping_add(1));
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn TIMER0A() {
+    INTERRUPT_CLEAR.write(1);
+    critical_section::with(|section| ALARM.borrow(section).set(Instant::NEVER));
+    executor::wake();
+}

@@ -1,0 +1,27 @@
+//! The drivers of QEMU's machine `lm3s6965evb`: a Cortex-M3 with 256 KB of flash and 64 KB of RAM.
+//!
+//! They are written for the emulated machine: pins and clock gates, which it has not, are left alone.
+
+#![no_std]
+
+mod chip;
+mod clock;
+pub mod ethernet;
+mod interrupts;
+mod registers;
+mod semihosting;
+mod time_driver;
+pub mod uart;
+mod watchdog;
+
+pub use chip::Lm3s6965;
+
+/// Starts the chip and its UART. To be called once.
+pub fn start_uart() -> (Lm3s6965, uart::Uart) {
+    (Lm3s6965::start(), uart::start())
+}
+
+/// Starts the chip and its Ethernet. To be called once.
+pub fn start_ethernet() -> (Lm3s6965, ethernet::Ethernet) {
+    (Lm3s6965::start(), ethernet::start())
+}

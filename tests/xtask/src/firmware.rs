@@ -1,0 +1,52 @@
+//! The firmware of the boards in `hardware/`, a workspace of its own.
+
+use crate::shell::{Result, Shell, target};
+
+/// The workspace of all boards.
+pub(crate) const MANIFEST: &str = "hardware/Cargo.toml";
+
+/// A board: its package, and what rustc calls its processor.
+struct Board {
+    /// The name of its package, and of its folder in `hardware/`.
+    name: &'static str,
+    /// As rustup names it.
+    triple: &'static str,
+}
+
+/// All boards that there is firmware for.
+const BOARDS: &[Board] = &[Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" }];
+
+/// Builds the firmware of all boards as it is flashed.
+///
+/// # Errors
+/// A build failed.
+fn build() -> Result {
+    BOARDS.iter().try_for_each(|board| cargo("build --release", board).run())
+}
+
+/// The step of `cargo xtask test`.
+///
+/// # Errors
+/// A test or a build failed, or clippy has something to say.
+pub(crate) fn step() -> Result<String> {
+    let tests = Shell::cargo("test --locked --package firmware --manifest-path").argument(MANIFEST);
+    tests.argument("--target-dir").argument(target().join("hardware")).run()?;
+    build()?;
+    for board in BOARDS {
+        cargo("clippy --release", board).arguments("-- -D warnings").run()?;
+    }
+    let names: Vec<_> = BOARDS.iter().map(|board| board.name).collect();
+    Ok(names.join(", "))
+}
+
+fn cargo(command: &str, board: &Board) -> Shell {
+    Shell::cargo(command)
+        .arguments("--locked --manifest-path")
+        .argument(MANIFEST)
+        .argument("--package")
+        .argument(board.name)
+        .argument("--target")
+        .argument(board.triple)
+        .argument("--target-dir")
+        .argument(target().join("hardware"))
+}
