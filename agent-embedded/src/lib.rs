@@ -40,4 +40,6 @@ pub mod line;
 pub mod outbox;
 pub mod run;
 pub mod security;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod uptime;

@@ -256,6 +256,8 @@ impl Acceptor {
         config.alpn_protocols = Protocol::ALL.map(|protocol| protocol.name().as_bytes().to_vec()).into();
         // Each connection proves the key anew: a resumed one would outlive its device's revocation.
         config.send_tls13_tickets = 0;
+        // Header included. A device has room for one record; others lose by it 22 bytes in each of them.
+        config.max_fragment_size = Some(alpn::MAX_RECORD + 5);
         Ok(Self { config: Arc::new(config) })
     }
 

@@ -182,6 +182,7 @@ const EMBEDDED: Package = Package {
         Module("application", "connection security outbox"),
         Module("connection", "agent"),
         Module("security", "board"),
+        Module("tls", ""),
         Module("line", "board"),
         Module("agent", "inbox outbox uptime"),
         Module("inbox", ""),
@@ -190,7 +191,14 @@ const EMBEDDED: Package = Package {
         Module("board", ""),
     ],
     common: "",
-    reserved: &[Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" }],
+    reserved: &[
+        Reserved {
+            names: "embedded_tls p256",
+            modules: "tls",
+            why: "most devices' firmware has no TLS in it",
+        },
+        Reserved { names: "std alloc", modules: "", why: "it runs on microcontrollers" },
+    ],
 };
 
 const PACKAGES: &[&Package] = &[&CORE, &SERVER, &AGENT, &EMBEDDED];
@@ -200,7 +208,10 @@ const DEPENDENCIES: &[(&str, &str)] = &[
     ("protocol-core", "cobs crc heapless nom postcard serde serde_bytes thiserror"),
     ("server", "protocol-core"),
     ("agent-linux", "protocol-core"),
-    ("agent-embedded", "embassy-futures embedded-io-async heapless protocol-core thiserror"),
+    (
+        "agent-embedded",
+        "embassy-futures embedded-io-async embedded-tls heapless p256 protocol-core thiserror",
+    ),
 ];
 
 const OURS: &str = "protocol-core holdfast holdfast-agent agent-embedded holdfast-tests xtask";
