@@ -73,6 +73,9 @@ pub enum Failure {
     /// It could not be protected.
     #[error(transparent)]
     Security(#[from] SecurityError),
+    /// A step took longer than it may: to connect, to protect the connection, or to send a frame.
+    #[error("no answer in time on the way to the server")]
+    TimedOut,
     /// The session ended.
     #[error(transparent)]
     End(#[from] End),

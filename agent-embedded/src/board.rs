@@ -73,10 +73,3 @@ pub enum ResetReason {
     /// The firmware itself: told to by a message, or after a panic.
     Software = 5,
 }
-
-/// Eight bytes at random.
-pub(crate) fn random(board: &impl Board) -> u64 {
-    let mut bytes = [0; 8];
-    board.fill_random(&mut bytes);
-    u64::from_le_bytes(bytes)
-}

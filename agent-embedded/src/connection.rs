@@ -111,7 +111,7 @@ pub enum End {
         /// How long to wait at least, in seconds; 0 leaves that to the device.
         retry_after: u32,
     },
-    /// The transport failed, or took longer than it may ([`ErrorKind::TimedOut`]).
+    /// The transport failed.
     #[error("the transport failed: {0:?}")]
     Transport(ErrorKind),
     /// The server's stream ended without a word.

@@ -43,3 +43,4 @@ pub mod security;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod uptime;
+mod watch;

@@ -27,6 +27,9 @@ const OPENING_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// `PACKET` is the largest packet each way, in bytes: 32 to 254, 128 if nothing speaks for another size.
 ///
+/// It takes no more than it has room for while it writes. So one of the two ends must take all that comes at any time,
+/// as a gateway does: else two that write may wait for each other, until the link counts as lost.
+///
 /// `read` may be dropped at any time, and loses nothing then.
 #[derive(Debug)]
 pub struct Line<U, C, const PACKET: usize = 128> {

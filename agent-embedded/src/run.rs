@@ -1,6 +1,6 @@
 //! The agent's loop: connects, drives the connection, waits, and begins again.
 
-use core::{convert::Infallible, future::pending, pin::pin};
+use core::{convert::Infallible, future::pending};
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{ErrorKind, Read, Write};
@@ -11,12 +11,14 @@ use protocol_core::{
     time::{Duration, Instant},
 };
 
+pub use crate::watch::FEED_INTERVAL;
 use crate::{
     agent::Agent,
     application::{Application, Failure, QUEUE_FREE, RESET, RESET_REASON, Readings, State},
-    board::{self, Board},
+    board::Board,
     connection::{Connection, End, Event, Step},
     security::Security,
+    watch::Watch,
 };
 
 /// How long it may take to connect.
@@ -27,9 +29,6 @@ pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the transport may take to send one frame.
 pub const WRITE_LIMIT: Duration = Duration::from_secs(20);
-
-/// How often the watchdog is fed at least, while all is well.
-pub const FEED_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often the device says how it is doing.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(60);
@@ -52,85 +51,81 @@ pub async fn run<
     application: &mut A,
     agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
 ) -> Infallible {
-    let mut heard = Heard { board, at: board.now() };
+    let watch = Watch::new(board);
     let mut backoff = Backoff::default();
+    let mut begin = board.now();
     loop {
-        application.state(State::Connecting);
-        let Err(failure) = connect(&mut heard, security, application, agent, &mut backoff).await;
-        let wait = wait(&failure, &mut backoff, board::random(board) as u16);
+        let attempt = async {
+            rest(board, begin, application, agent).await;
+            application.state(State::Connecting);
+            connect(&watch, security, application, agent, &mut backoff).await
+        };
+        let failure = match watch.over(attempt).await {
+            Some(Err(failure)) => failure,
+            None => Failure::TimedOut,
+        };
+        let random = random(board);
         if let Failure::End(End::Closed { reason: CloseReason::Conflict, .. }) = failure {
-            agent.outbox.begin_stream(StreamId(board::random(board)));
+            agent.outbox.begin_stream(StreamId(random));
         }
-        application.state(State::Offline(failure, wait));
-        rest(&heard, board.now().after(wait), application, agent).await;
-    }
-}
-
-/// When the server was heard last, for the watchdog.
-struct Heard<'b, B> {
-    board: &'b B,
-    at: Instant,
-}
-
-impl<B: Board> Heard<'_, B> {
-    /// Feeds the watchdog, if the server was heard of; gives when to do it again.
-    fn feed(&self) -> Instant {
-        let now = self.board.now();
-        if now.since(self.at) < B::OFFLINE_LIMIT {
-            self.board.feed_watchdog();
-        }
-        now.after(FEED_INTERVAL)
-    }
-
-    /// Waits for `future`, but for no longer than `limit`.
-    async fn within<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, ErrorKind> {
-        let end = self.board.now().after(limit);
-        let mut future = pin!(future);
-        while self.board.now() < end {
-            let until = self.feed().min(end);
-            if let Either::First(output) = select(&mut future, self.board.sleep_until(until)).await {
-                return Ok(output);
+        let wait = match failure {
+            Failure::End(End::Closed { reason, retry_after }) => {
+                backoff.closed(reason, retry_after, random as u16)
             }
-        }
-        Err(ErrorKind::TimedOut)
+            _ => backoff.next(random as u16),
+        };
+        application.state(State::Offline(failure, wait));
+        begin = board.now().after(wait);
     }
 }
 
-/// How long to wait after `failure`.
-fn wait(failure: &Failure, backoff: &mut Backoff, random: u16) -> Duration {
-    match failure {
-        Failure::End(End::Closed { reason, retry_after }) => backoff.closed(*reason, *retry_after, random),
-        _ => backoff.next(random),
-    }
+/// Eight bytes at random.
+fn random(board: &impl Board) -> u64 {
+    let mut bytes = [0; 8];
+    board.fill_random(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// Waits, and takes what the application has to say meanwhile.
 async fn rest<
-    B: Board,
     const MESSAGES: usize,
     const BODY: usize,
     const STREAMS: usize,
     const INPUT: usize,
     const OUTPUT: usize,
 >(
-    heard: &Heard<'_, B>,
+    board: &impl Board,
     end: Instant,
     application: &mut impl Application,
     agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
 ) {
-    while heard.board.now() < end {
-        let until = heard.feed().min(end);
-        let waits =
-            select(heard.board.sleep_until(until), something_to_say(application, agent.outbox.has_room()));
-        if let Either::Second(()) = waits.await {
-            let time = agent.time(heard.board.now());
-            application.say(time, &mut agent.outbox);
-        }
+    let has_room = agent.outbox.has_room();
+    while let Either::Second(()) = select(board.sleep_until(end), next(application, has_room)).await {
+        say(board, application, agent);
     }
 }
 
-async fn something_to_say(application: &mut impl Application, has_room: bool) {
-    if has_room { application.next().await } else { pending().await }
+/// Waits until the application has something to say, and there is room for it.
+async fn next(application: &mut impl Application, has_room: bool) {
+    if !has_room {
+        pending::<()>().await;
+    }
+    application.next().await;
+}
+
+fn say<
+    const MESSAGES: usize,
+    const BODY: usize,
+    const STREAMS: usize,
+    const INPUT: usize,
+    const OUTPUT: usize,
+>(
+    board: &impl Board,
+    application: &mut impl Application,
+    agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
+) {
+    let time = agent.time(board.now());
+    application.say(time, &mut agent.outbox);
 }
 
 /// One connection, from the transport to its end.
@@ -142,20 +137,20 @@ async fn connect<
     const INPUT: usize,
     const OUTPUT: usize,
 >(
-    heard: &mut Heard<'_, B>,
+    watch: &Watch<'_, B>,
     security: &impl Security,
     application: &mut impl Application,
     agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
     backoff: &mut Backoff,
 ) -> Result<Infallible, Failure> {
-    let board = heard.board;
     let address = security.address()?;
-    let connected = heard.within(CONNECT_LIMIT, board.connect(address.as_ref())).await;
-    let transport = connected.and_then(|connected| connected).map_err(Failure::Connect)?;
-    let opened = heard.within(HANDSHAKE_LIMIT, security.open(board, transport)).await;
-    let stream = opened.map_err(Failure::Connect)??;
+    watch.ends_within(CONNECT_LIMIT);
+    let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
+    watch.ends_within(HANDSHAKE_LIMIT);
+    let stream = security.open(watch.board, transport).await?;
+    watch.may_wait();
     let mut connection = Connection::open(agent);
-    Ok(drive(heard, security, application, &mut connection, stream, backoff).await?)
+    Ok(drive(watch, security, application, &mut connection, stream, backoff).await?)
 }
 
 /// Drives a connection until it ends.
@@ -167,80 +162,87 @@ async fn drive<
     const INPUT: usize,
     const OUTPUT: usize,
 >(
-    heard: &mut Heard<'_, B>,
+    watch: &Watch<'_, B>,
     security: &impl Security,
     application: &mut impl Application,
     connection: &mut Connection<'_, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
     mut stream: impl Read + Write,
     backoff: &mut Backoff,
 ) -> Result<Infallible, End> {
-    let board = heard.board;
+    let board = watch.board;
     let mut stable_at = Instant::NEVER;
     let mut notices = Notices::NONE;
     let mut is_to_reset = false;
     loop {
         let now = board.now();
-        match connection.poll(now)? {
-            Step::Again => {}
-            Step::Write(bytes) => write(heard, &mut stream, bytes).await?,
-            Step::Event(Event::Message(message)) if message.kind == RESET => {
-                is_to_reset = true;
+        let bytes = match connection.poll(now)? {
+            Step::Again => continue,
+            Step::Write(bytes) => bytes,
+            Step::Event(event) => {
+                match event {
+                    Event::Message(message) if message.kind == RESET => is_to_reset = true,
+                    Event::Message(message) => application.message(&message).await,
+                    Event::Notice(frame) => security.notice(board, frame),
+                    Event::TooLarge(message) => application.too_large(&message),
+                    Event::Welcome(welcome) => {
+                        security.welcomed(board);
+                        application.state(State::Online(welcome.name.as_str()));
+                        stable_at = now.after(backoff::STABLE);
+                        notices = Notices { facts_due: true, status_at: now };
+                    }
+                }
+                // Of what came last, if it was a message.
                 connection.taken();
+                continue;
             }
-            Step::Event(Event::Message(message)) => {
-                application.message(&message).await;
-                connection.taken();
-            }
-            Step::Event(Event::Notice(frame)) => security.notice(board, frame),
-            Step::Event(Event::TooLarge(message)) => application.too_large(&message),
-            Step::Event(Event::Welcome(welcome)) => {
-                security.welcomed(board);
-                application.state(State::Online(welcome.name.as_str()));
-                stable_at = now.after(backoff::STABLE);
-                notices = Notices { facts_due: true, status_at: now };
-            }
-            Step::Idle => {
-                if let Some(bytes) = notices.next(now, board, application, connection) {
-                    write(heard, &mut stream, bytes).await?;
+            Step::Idle => match notices.next(now, board, application, connection) {
+                Some(bytes) => bytes,
+                None => {
+                    if is_to_reset {
+                        application.state(State::Resetting);
+                        board.reset();
+                        pending::<()>().await;
+                    }
+                    if stable_at <= now {
+                        backoff.reset();
+                        stable_at = Instant::NEVER;
+                    }
+                    let until =
+                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
+                    let has_room = connection.agent().outbox.has_room();
+                    let came = stream.read(connection.room());
+                    match select3(came, board.sleep_until(until), next(application, has_room)).await {
+                        Either3::First(count) => {
+                            connection.came(count.map_err(transport)?);
+                            watch.heard();
+                        }
+                        Either3::Second(()) => {}
+                        Either3::Third(()) => say(board, application, connection.agent()),
+                    }
                     continue;
                 }
-                heard
-                    .within(WRITE_LIMIT, stream.flush())
-                    .await
-                    .map_err(End::Transport)?
-                    .map_err(transport)?;
-                if is_to_reset {
-                    application.state(State::Resetting);
-                    board.reset();
-                    pending::<()>().await;
-                }
-                if stable_at <= now {
-                    backoff.reset();
-                    stable_at = Instant::NEVER;
-                }
-                let due = connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at);
-                let until = heard.feed().min(stable_at).min(due);
-                let has_room = connection.agent().outbox.has_room();
-                let event = select3(
-                    stream.read(connection.room()),
-                    board.sleep_until(until),
-                    something_to_say(application, has_room),
-                );
-                match event.await {
-                    Either3::First(count) => {
-                        connection.came(count.map_err(transport)?);
-                        heard.at = board.now();
-                    }
-                    Either3::Second(()) => {}
-                    Either3::Third(()) => {
-                        let agent = connection.agent();
-                        let time = agent.time(now);
-                        application.say(time, &mut agent.outbox);
-                    }
-                }
-            }
+            },
+        };
+        watch.ends_within(WRITE_LIMIT);
+        write(&mut stream, bytes).await?;
+        watch.may_wait();
+    }
+}
+
+/// Writes a frame as a whole. Not by the transport's own `write_all`: it panics if nothing is taken.
+async fn write(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), End> {
+    while !bytes.is_empty() {
+        let count = stream.write(bytes).await.map_err(transport)?;
+        match bytes.get(count..) {
+            Some(rest) if count > 0 => bytes = rest,
+            _ => return Err(End::Transport(ErrorKind::WriteZero)),
         }
     }
+    stream.flush().await.map_err(transport)
+}
+
+fn transport(error: impl embedded_io_async::Error) -> End {
+    End::Transport(error.kind())
 }
 
 /// What the device says of itself: its facts once a connection, its status again and again.
@@ -289,25 +291,4 @@ impl Notices {
         // A status that does not fit the output is left out; the connection goes on.
         connection.notice(now, &Status { uptime, readings }).ok()
     }
-}
-
-/// Writes a frame as a whole.
-async fn write<B: Board>(heard: &Heard<'_, B>, stream: &mut impl Write, bytes: &[u8]) -> Result<(), End> {
-    heard.within(WRITE_LIMIT, write_all(stream, bytes)).await.map_err(End::Transport)?
-}
-
-/// Not the transport's own `write_all`: it panics if nothing is taken.
-async fn write_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), End> {
-    while !bytes.is_empty() {
-        let count = stream.write(bytes).await.map_err(transport)?;
-        match bytes.get(count..) {
-            Some(rest) if count > 0 => bytes = rest,
-            _ => return Err(End::Transport(ErrorKind::WriteZero)),
-        }
-    }
-    Ok(())
-}
-
-fn transport(error: impl embedded_io_async::Error) -> End {
-    End::Transport(error.kind())
 }
