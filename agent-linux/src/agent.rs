@@ -28,6 +28,8 @@ pub struct Agent {
     pub boot: BootId,
     /// How the connection to the server stands.
     pub link: watch::Sender<Link>,
+    /// How each serial line of the configuration stands.
+    pub lines: Vec<watch::Sender<LineStatus>>,
     /// The device's name, once it is enrolled.
     pub name: watch::Sender<Option<String>>,
     /// The device may have been enrolled by another process: look at the identity again.
@@ -57,6 +59,46 @@ pub enum Link {
     },
 }
 
+/// How a serial line stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineState {
+    /// Its port is not open.
+    #[default]
+    NoPort,
+    /// Nobody answers on it.
+    Silent,
+    /// The link to the device is up.
+    Up,
+    /// The device wants a session: a connection to the server is being made, or the server has not welcomed it yet.
+    Connecting,
+    /// The device's session with the server is open.
+    Connected,
+}
+
+impl LineState {
+    /// Its name, in JSON and in the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoPort => "no-port",
+            Self::Silent => "silent",
+            Self::Up => "up",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+        }
+    }
+}
+
+/// How a serial line stands, since when, and why it is not better.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineStatus {
+    /// How it stands.
+    pub state: LineState,
+    /// Since when, in milliseconds since 1970; 0 if this device did not know the time.
+    pub since: u64,
+    /// Why the device at its other end is not connected.
+    pub reason: Option<String>,
+}
+
 impl Agent {
     /// How the agent is, as `holdfast-agent status --json` shows it.
     pub fn status(&self) -> Value {
@@ -77,7 +119,25 @@ impl Agent {
                 status["next_attempt_in_seconds"] = json!(wait);
             }
         }
+        if !self.lines.is_empty() {
+            status["serial"] = self.lines_status();
+        }
         status
+    }
+
+    fn lines_status(&self) -> Value {
+        let described = self.config.serial.iter().zip(&self.lines).map(|(serial, line)| {
+            let LineStatus { state, since, reason } = line.borrow().clone();
+            json!({
+                "path": serial.path.display().to_string(),
+                "baud": serial.baud,
+                "device": serial.device,
+                "state": state.name(),
+                "since": since,
+                "reason": reason,
+            })
+        });
+        described.collect()
     }
 }
 

@@ -33,6 +33,25 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// The queue of messages from the server.
     pub inbox: InboxLimits,
+    /// The serial lines with devices at their other ends.
+    pub serial: Vec<Serial>,
+}
+
+/// `[[serial]]`: a serial line with a device at its other end, which was enrolled for this one as its gateway.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serial {
+    /// The port: `/dev/ttyAMA0`, or a link in `/dev/serial/by-id`, which names the same adapter in whatever socket.
+    pub path: PathBuf,
+    /// Its speed.
+    #[serde(default = "default_baud")]
+    pub baud: u32,
+    /// The name of the device.
+    pub device: String,
+}
+
+const fn default_baud() -> u32 {
+    115_200
 }
 
 /// `[connection]`: how long to wait for what; each up to an hour or a day.
@@ -87,6 +106,7 @@ impl Default for Config {
             connection: Connection::default(),
             outbox: OutboxLimits::default(),
             inbox: InboxLimits::default(),
+            serial: Vec::new(),
         }
     }
 }
@@ -188,7 +208,30 @@ impl Config {
         range("[outbox] keep_bytes", self.outbox.keep_bytes, &(0..=MOST_BYTES), "")?;
         at_most("[outbox] max_messages", self.outbox.max_messages, MOST_MESSAGES)?;
         at_most("[inbox] max_messages", self.inbox.max_messages, MOST_MESSAGES)?;
-        range("[outbox] keep_messages", self.outbox.keep_messages, &(0..=MOST_MESSAGES), "")
+        range("[outbox] keep_messages", self.outbox.keep_messages, &(0..=MOST_MESSAGES), "")?;
+        self.check_serial()
+    }
+
+    fn check_serial(&self) -> Result<(), OutOfRange> {
+        range("the number of [[serial]]", self.serial.len(), &(0..=MOST_LINES), "")?;
+        for (at, line) in self.serial.iter().enumerate() {
+            range("[[serial]] baud", line.baud, &(1_200..=4_000_000), "")?;
+            let wrong =
+                |setting, expected: &str, found: String| Err(OutOfRange(setting, expected.to_owned(), found));
+            if !is_name(&line.device) {
+                let found = format!("{:?}", line.device);
+                return wrong("[[serial]] device", "a name as `holdfast devices` shows it", found);
+            }
+            let before = self.serial.get(..at).unwrap_or_default();
+            if before.iter().any(|other| other.device == line.device) {
+                return wrong("[[serial]] device", "another device for each line", line.device.clone());
+            }
+            if before.iter().any(|other| other.path == line.path) {
+                let found = format!("{:?} twice", line.path);
+                return wrong("[[serial]] path", "another port for each line", found);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +243,16 @@ const MOST_BYTES: u64 = 1 << 40;
 
 /// The most messages that a queue may hold.
 const MOST_MESSAGES: u64 = 1_000_000_000;
+
+/// The most serial lines: more ports than a board has.
+const MOST_LINES: usize = 64;
+
+/// Whether this can be a device's name: `[a-z0-9][a-z0-9-]{0,62}`.
+fn is_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
 
 /// A setting that is out of its range: which, what it may be, what it is.
 struct OutOfRange(&'static str, String, String);
@@ -301,6 +354,28 @@ mod tests {
         }
         let widest = "status_interval_seconds = 0\n[connection]\ntimeout_seconds = 3600\nmost_wait_seconds = 86400\n[outbox]\nkeep_messages = 0";
         parse(widest).unwrap();
+    }
+
+    #[test]
+    fn serial_lines_are_told_apart() {
+        let config = parse("[[serial]]\npath = '/dev/ttyAMA0'\ndevice = 'barometer'\n[[serial]]\npath = '/dev/ttyUSB0'\nbaud = 9600\ndevice = 'pump'").unwrap();
+        let speeds: Vec<_> = config.serial.iter().map(|line| line.baud).collect();
+        assert_eq!(speeds, [115_200, 9_600]);
+        let line = |path: &str, device: &str| format!("[[serial]]\npath = '{path}'\ndevice = '{device}'\n");
+        for (text, words) in [
+            (
+                line("/dev/a", "A b"),
+                "[[serial]] device: expected a name as `holdfast devices` shows it, found",
+            ),
+            (line("/dev/a", ""), "found \"\""),
+            (line("/dev/a", "a") + &line("/dev/b", "a"), "[[serial]] device: expected another device"),
+            (line("/dev/a", "a") + &line("/dev/a", "b"), "[[serial]] path: expected another port"),
+            (line("/dev/a", "a") + "baud = 300", "[[serial]] baud: expected 1200 to 4000000, found 300"),
+            ("[[serial]]\npath = '/dev/a'".to_owned(), "missing field `device`"),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 
     #[test]

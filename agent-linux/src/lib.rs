@@ -20,6 +20,7 @@ pub mod outbox;
 mod pipe;
 pub mod queue;
 pub mod run;
+pub mod serial;
 pub mod state;
 pub mod status;
 pub mod store;

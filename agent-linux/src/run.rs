@@ -19,6 +19,7 @@ use crate::{
     identity::{Identity, IdentityError},
     local,
     queue::QueueError,
+    serial,
     state::{StateDirectory, StateError},
     store::{Queues, Store, answer},
     tls::{Connector, Protocol, SetupError},
@@ -96,6 +97,7 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
         device: Device::find(&config),
         link: watch::Sender::new(Link::Connecting),
         name: watch::Sender::new(None),
+        lines: config.serial.iter().map(|_| watch::Sender::default()).collect(),
         identity_news: Notify::new(),
         state,
         config,
@@ -103,6 +105,7 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
     });
     tracing::info!(version = facts::VERSION, state = %agent.state.path().display(), "the agent runs");
     let programs = tokio::spawn(local::run(Arc::clone(&agent), listener, stop.clone()));
+    let lines = tokio::spawn(serial::run(Arc::clone(&agent), stop.clone()));
     let mut keeping = std::pin::pin!(keep_connected(&agent, stop));
     tokio::select! {
         kept = &mut keeping => kept?,
@@ -114,6 +117,7 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
     let _ = tokio::time::timeout(Duration::from_secs(3), async {
         let _ = keeping.await;
         let _ = programs.await;
+        let _ = lines.await;
     })
     .await;
     Ok(keeper)

@@ -32,6 +32,8 @@ pub enum Protocol {
     Session,
     /// The exchange in which a device is registered.
     Enrolment,
+    /// The session of a device that is wired to this one.
+    Gateway,
 }
 
 impl Protocol {
@@ -39,6 +41,7 @@ impl Protocol {
         match self {
             Self::Session => alpn::SESSION.as_bytes(),
             Self::Enrolment => alpn::ENROLMENT.as_bytes(),
+            Self::Gateway => alpn::GATEWAY.as_bytes(),
         }
     }
 }

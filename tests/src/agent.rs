@@ -84,6 +84,14 @@ impl Agent {
         Ok(Self { directory, name: name.to_owned(), process: None })
     }
 
+    /// Adds lines to its configuration, for its next start.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn configure(&self, more: &str) -> io::Result<()> {
+        fs::write(self.directory.path().join("agent.toml"), format!("{CONFIG}{more}"))
+    }
+
     /// Another agent with a copy of this one's state: a cloned SD card. It does not run.
     ///
     /// # Errors

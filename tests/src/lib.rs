@@ -2,7 +2,8 @@
 //!
 //! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
-//! no agent would. [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
+//! no agent would; [`microcontroller::Microcontroller`] hangs on a
+//! [`serial_line::SerialLine`]. [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
 
 #![forbid(unsafe_code)]
 
@@ -14,10 +15,12 @@ pub mod demo;
 pub mod device;
 pub mod files;
 pub mod fuzz_targets;
+pub mod microcontroller;
 pub mod original;
 pub mod process;
 pub mod proxy;
 mod random;
+pub mod serial_line;
 pub mod server;
 pub mod simulation;
 pub mod terminal;

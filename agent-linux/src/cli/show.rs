@@ -74,10 +74,28 @@ fn lines(status: &Value, state: &Path) -> Vec<(&'static str, String)> {
         let (messages, bytes) = (&status[queue]["messages"], &status[queue]["bytes"]);
         lines.push((queue, format!("{messages} messages ({bytes} bytes) {what}")));
     }
+    for line in status["serial"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        lines.push(("serial", serial_line(line)));
+    }
     if let Some(count @ 1..) = status["outbox"]["too_large"].as_u64() {
         let what = "larger than the server takes; they wait until its limits.max-frame is raised";
         lines.push(("too large", format!("{count} messages are {what}")));
     }
     lines.push(("version", text("version")));
     lines
+}
+
+/// `barometer on /dev/ttyAMA0: connected since …`, or why not.
+fn serial_line(line: &Value) -> String {
+    let text = |name: &str| line[name].as_str().unwrap_or_default();
+    let state = match text("state") {
+        "no-port" => "no port",
+        "silent" => "nobody answers",
+        "up" => "wired, but not connected",
+        state => state,
+    };
+    let since = line["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
+    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let reason = line["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{} on {} at {} baud: {state}{since}{reason}", text("device"), text("path"), line["baud"])
 }

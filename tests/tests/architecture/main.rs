@@ -134,8 +134,9 @@ const AGENT: Package = Package {
     modules: &[
         Module("main", "cli"),
         Module("cli", "run local_client enrol agent store outbox inbox queue identity state config"),
-        Module("run", "connection local agent dial store queue facts tls identity state config backoff"),
+        Module("run", "connection serial local agent dial store queue facts tls identity state config backoff"),
         Module("connection", "agent feed store outbox inbox queue pipe status identity"),
+        Module("serial", "agent dial pipe tls identity config backoff"),
         Module("local_client", "outbox queue"),
         Module("local", "agent feed store outbox queue pipe"),
         Module("enrol", "dial store queue facts tls identity state config"),

@@ -1,0 +1,314 @@
+//! One serial line: its port, the link over it, and the loop that drives both.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use protocol_core::{
+    serial::{Event, Link, LinkError, Retries, State, output_room},
+    time::{self, Instant},
+};
+use tokio::sync::watch;
+
+use super::{
+    carrier::{Carrier, Ended},
+    overheard::Heard,
+    port::{Port, PortError},
+};
+use crate::{
+    agent::{Agent, LineState, LineStatus},
+    backoff::Backoff,
+    clock::{self, Alarm},
+    config::Serial,
+    pipe::Pipe,
+};
+
+/// The largest payload of a packet either way, in bytes.
+const PAYLOAD: usize = 256;
+
+/// The largest packet: its payload, and what stands around it.
+const PACKET: usize = PAYLOAD + 6;
+
+/// The longest wait before a port is looked for again: one that is plugged in should not be waited for.
+const LONGEST_PORT_WAIT: Duration = Duration::from_secs(2);
+
+/// The longest wait before another connection is made for a device. It waits by itself, as every client; this
+/// only holds back one that does not.
+const LONGEST_DIAL_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a device may say nothing after its connection has ended: as long as one that was refused waits.
+const LONGEST_DEVICE_WAIT: Duration = Duration::from_secs(400);
+
+/// What was open for this long was stable: the next attempt after it comes soon.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// What the two ends of a line, and the systems behind them, take beside the bytes' own time.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// How often the packets of a line are sent again: each takes ten bits a byte, and may have to wait until one of the
+/// other end has passed, and for its acknowledgement.
+pub(super) fn retries(baud: u32) -> Retries {
+    let bytes = 2 * output_room(PACKET) + output_room(0);
+    let on_the_line = Duration::from_secs_f64(bytes as f64 * 10.0 / f64::from(baud.max(1)));
+    let millis = u32::try_from((on_the_line + SLACK).as_millis()).unwrap_or(u32::MAX);
+    Retries { resend: time::Duration::from_millis(millis), ..Retries::default() }
+}
+
+/// Why a line's port is left.
+#[derive(Debug, thiserror::Error)]
+enum LineError {
+    #[error("the agent stops")]
+    Stopped,
+    #[error(transparent)]
+    NoPort(#[from] PortError),
+    #[error("{path}: the port is gone: {error}; was it unplugged?")]
+    Gone { path: String, error: io::Error },
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+    #[error("the system gave no random numbers: {0}")]
+    NoRandom(#[from] getrandom::Error),
+}
+
+/// One line of the configuration.
+pub(super) struct Line {
+    agent: Arc<Agent>,
+    serial: Serial,
+    status: watch::Sender<LineStatus>,
+    /// How long connections for the device are held back, and until when.
+    backoff: Backoff,
+    not_before: Instant,
+    /// When the server last welcomed the device, if it still is.
+    welcomed: Option<Instant>,
+    /// When its last connection ended, for a reason that is shown.
+    ended: Option<Instant>,
+}
+
+impl Line {
+    pub(super) fn new(agent: Arc<Agent>, serial: Serial, status: watch::Sender<LineStatus>) -> Self {
+        let limits = &agent.config.connection;
+        let backoff = Backoff::new(limits.least_wait, limits.most_wait.min(LONGEST_DIAL_WAIT));
+        Self {
+            agent,
+            serial,
+            status,
+            backoff,
+            not_before: Instant::from_micros(0),
+            welcomed: None,
+            ended: None,
+        }
+    }
+
+    /// Serves the line until the agent stops.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let limits = &self.agent.config.connection;
+        let mut backoff = Backoff::new(limits.least_wait, limits.most_wait.min(LONGEST_PORT_WAIT));
+        loop {
+            let begun = clock::now();
+            let Err(end) = self.serve(&mut stop).await;
+            if matches!(end, LineError::Stopped) {
+                return;
+            }
+            self.welcomed = None;
+            self.tell(LineState::NoPort, Some(end.to_string()));
+            if clock::now().since(begun) >= to_core(STABLE) {
+                backoff.reset();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next(None)) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Opens the port, and serves the line as long as it is there.
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, LineError> {
+        let port = Port::open(&self.serial.path, self.serial.baud)?;
+        self.tell(LineState::Silent, Some("nothing has come over the line yet".to_owned()));
+        let mut carrier = Carrier::Idle;
+        let end = self.drive(Pipe::new(port), &mut carrier, stop).await;
+        carrier.finish().await;
+        end
+    }
+
+    /// The loop: input first, then output, then wait; for the link, and for the connection beside it.
+    async fn drive(
+        &mut self,
+        mut wire: Pipe<Port>,
+        carrier: &mut Carrier,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Infallible, LineError> {
+        let mut link = Link::new(retries(self.serial.baud), [0; PACKET], [0; PACKET]);
+        let alarm = Alarm::new()?;
+        let mut is_heard = false;
+        link.open(clock::now(), getrandom::u32()?);
+        loop {
+            is_heard |= !wire.received().is_empty();
+            self.take_input(&mut link, &mut wire, carrier);
+            self.pass_on(&mut link, carrier);
+            let was = link.state();
+            if let Err(LinkError::Lost { .. }) = write_due(&mut link, &mut wire) {
+                self.lost(was, is_heard, carrier);
+                is_heard = false;
+                link.open(clock::now(), getrandom::u32()?);
+                continue;
+            }
+            if is_told(&link, carrier) {
+                // The device learns that its session is over, and begins anew.
+                *carrier = Carrier::Idle;
+                link.open(clock::now(), getrandom::u32()?);
+                continue;
+            }
+            // What the link has to say waits until the wire has taken what it said before.
+            let due = if wire.unsent() == 0 { link.timeout() } else { None };
+            let due = due.unwrap_or(Instant::NEVER).min(carrier.deadline().unwrap_or(Instant::NEVER));
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Err(LineError::Stopped),
+                moved = wire.moved() => moved.map_err(|error| self.gone(error))?,
+                moved = carrier.moved(&self.serial.device) => {
+                    if let Err(ended) = moved {
+                        self.ended(ended);
+                    }
+                }
+                () = alarm.until(Some(due)) => {}
+            }
+        }
+    }
+
+    /// Takes what came over the wire. What there is no room for counts as lost, and comes again.
+    fn take_input(&mut self, link: &mut Link<[u8; PACKET]>, wire: &mut Pipe<Port>, carrier: &mut Carrier) {
+        while !wire.received().is_empty() {
+            let (used, event) = link.input(clock::now(), wire.received(), carrier.room());
+            match event {
+                None => {}
+                Some(Event::Up) => {
+                    carrier.part();
+                    self.tell(LineState::Up, None);
+                }
+                Some(Event::Reset) => {
+                    let was_connected = self.welcomed.is_some();
+                    if carrier.part() {
+                        self.hold_back();
+                    }
+                    let reason = was_connected.then(|| "the device has begun anew".to_owned());
+                    self.tell(LineState::Up, reason);
+                }
+                Some(Event::Data(data)) => {
+                    if matches!(carrier, Carrier::Idle) {
+                        self.tell(LineState::Connecting, None);
+                    }
+                    carrier.take(data, &self.agent, self.not_before);
+                }
+            }
+            wire.consume(used);
+        }
+    }
+
+    /// Passes on what the server has said, as far as the link takes it.
+    fn pass_on(&mut self, link: &mut Link<[u8; PACKET]>, carrier: &mut Carrier) {
+        if carrier.received().is_empty() || link.room() == 0 {
+            return;
+        }
+        let count = link.send(clock::now(), carrier.received());
+        match carrier.consume(count) {
+            None => {}
+            Some(Heard::Welcome) => {
+                self.welcomed = Some(clock::now());
+                self.tell(LineState::Connected, None);
+            }
+            Some(closed @ Heard::Closed { .. }) => self.closed(&closed),
+        }
+    }
+
+    /// The server has said farewell.
+    fn closed(&mut self, heard: &Heard) {
+        if let Heard::Closed { reason, detail } = heard {
+            self.tell(LineState::Up, Some(format!("the server closed the connection: {detail} ({reason})")));
+        }
+    }
+
+    /// The connection to the server has ended.
+    fn ended(&mut self, ended: Ended) {
+        self.hold_back();
+        self.ended = Some(clock::now());
+        match ended.last_words {
+            Some(heard) => self.closed(&heard),
+            // It has said why.
+            None if self.status.borrow().state == LineState::Up => {}
+            None => self.tell(LineState::Up, Some(ended.error.to_string())),
+        }
+    }
+
+    /// The device does not answer on the line.
+    fn lost(&mut self, was: State, is_heard: bool, carrier: &mut Carrier) {
+        if carrier.part() {
+            self.hold_back();
+        }
+        let waits = self.ended.is_some_and(|ended| clock::now().since(ended) < to_core(LONGEST_DEVICE_WAIT));
+        let reason = match (was, is_heard) {
+            // It waits before it comes back, and says nothing until then. Why it does is known.
+            (State::Opening, false) if waits => return,
+            (State::Up, _) => "the device no longer answers on the line",
+            (_, true) => {
+                "what comes over the line is not to be read; is the speed (baud) the same on both ends, and is the device the right one?"
+            }
+            (_, false) => {
+                "nothing comes over the line; is the device on, are both wires right, and the ground?"
+            }
+        };
+        self.tell(LineState::Silent, Some(reason.to_owned()));
+    }
+
+    /// Draws when the next connection may be made.
+    fn hold_back(&mut self) {
+        let welcomed = self.welcomed.take();
+        if welcomed.is_some_and(|welcomed| clock::now().since(welcomed) >= to_core(STABLE)) {
+            self.backoff.reset();
+        }
+        self.not_before = clock::after(self.backoff.next(None));
+    }
+
+    fn gone(&self, error: io::Error) -> LineError {
+        LineError::Gone { path: self.serial.path.display().to_string(), error }
+    }
+
+    /// Shows people how the line stands; in the log, once for each reason.
+    fn tell(&self, state: LineState, reason: Option<String>) {
+        let (path, device) = (self.serial.path.display(), &self.serial.device);
+        self.status.send_modify(|status| {
+            match (&reason, state) {
+                (Some(reason), _) if status.reason.as_ref() != Some(reason) => {
+                    tracing::warn!(%path, device, reason, "a serial line is not connected");
+                }
+                (None, LineState::Connected) => tracing::info!(%path, device, "a serial line is connected"),
+                _ => tracing::debug!(%path, device, state = state.name(), reason, "a serial line"),
+            }
+            if status.state != state {
+                (status.state, status.since) = (state, clock::unix_time());
+            }
+            // While it is tried again, why it failed before is still of interest.
+            if reason.is_some() || state == LineState::Connected {
+                status.reason = reason;
+            }
+        });
+    }
+}
+
+/// Writes what the link has to say, once the wire has taken what it said before.
+fn write_due(link: &mut Link<[u8; PACKET]>, wire: &mut Pipe<Port>) -> Result<(), LinkError> {
+    if wire.unsent() > 0 {
+        return Ok(());
+    }
+    while wire.write(output_room(PACKET), |room| link.output(clock::now(), room))? > 0 {}
+    Ok(())
+}
+
+/// Whether the connection has ended, and the device has all that the server said, or will not take it.
+fn is_told(link: &Link<[u8; PACKET]>, carrier: &Carrier) -> bool {
+    carrier.deadline().is_some_and(|deadline| {
+        let is_acknowledged = carrier.received().is_empty() && link.room() > 0;
+        is_acknowledged || link.state() != State::Up || clock::now() >= deadline
+    })
+}
+
+fn to_core(duration: Duration) -> time::Duration {
+    time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}

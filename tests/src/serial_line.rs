@@ -1,0 +1,148 @@
+//! A serial line between a test and an agent: a pseudo-terminal that can be unplugged, and that loses, damages and
+//! inserts bytes.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, symlink},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::OFlags,
+    io::ioctl_fionbio,
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{OptionalActions, tcgetattr, tcsetattr},
+};
+use tempfile::TempDir;
+
+use crate::random::Random;
+
+/// A line, which is plugged in at first.
+#[derive(Debug)]
+pub struct SerialLine {
+    directory: TempDir,
+    plug: Mutex<Option<Plug>>,
+    noise: Mutex<Noise>,
+}
+
+/// The test's end of a pseudo-terminal, and the other one, so that it stays while no agent has it open.
+#[derive(Debug)]
+struct Plug {
+    master: File,
+    _slave: File,
+}
+
+/// How often something happens to a byte.
+#[derive(Debug)]
+struct Noise {
+    random: Random,
+    /// To one byte in so many; 0 for none.
+    once_in: u64,
+}
+
+impl SerialLine {
+    /// A line without noise.
+    ///
+    /// # Errors
+    /// The system has no pseudo-terminal.
+    pub fn new() -> io::Result<Self> {
+        let noise = Mutex::new(Noise { random: Random::new(0), once_in: 0 });
+        let line = Self { directory: tempfile::tempdir()?, plug: Mutex::default(), noise };
+        line.plug()?;
+        Ok(line)
+    }
+
+    /// Where the agent finds it.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("ttyTEST")
+    }
+
+    /// From now on one byte in `once_in`, each way, is lost, or changed, or another one comes before it; 0: none. The
+    /// same seed makes the same choices.
+    pub fn set_noise(&self, seed: u64, once_in: u64) {
+        *lock(&self.noise) = Noise { random: Random::new(seed), once_in };
+    }
+
+    /// Unplugs it: whoever has it open finds it gone, and its path leads nowhere.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn unplug(&self) -> io::Result<()> {
+        *lock(&self.plug) = None;
+        std::fs::remove_file(self.path())
+    }
+
+    /// Plugs it in again: another terminal, on the same path.
+    ///
+    /// # Errors
+    /// The system has no pseudo-terminal, or one is plugged in.
+    pub fn plug(&self) -> io::Result<()> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        ioctl_fionbio(&master, true)?;
+        let name = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
+        let no_controlling_terminal = OFlags::NOCTTY.bits().cast_signed();
+        let slave =
+            OpenOptions::new().read(true).write(true).custom_flags(no_controlling_terminal).open(&name)?;
+        // A wire sends nothing back by itself.
+        let mut raw = tcgetattr(&slave)?;
+        raw.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &raw)?;
+        *lock(&self.plug) = Some(Plug { master: File::from(master), _slave: slave });
+        symlink(Path::new(&name), self.path())
+    }
+
+    /// Writes as to a wire: what nobody reads in time is lost.
+    pub fn write(&self, bytes: &[u8]) {
+        let worn = lock(&self.noise).wear(bytes);
+        if let Some(plug) = &*lock(&self.plug) {
+            let _ = (&plug.master).write(&worn);
+        }
+    }
+
+    /// Waits for bytes, at most for `time_limit`, and gives those that came.
+    pub fn read(&self, time_limit: Duration) -> Vec<u8> {
+        let Ok(Some(master)) = lock(&self.plug).as_ref().map(|plug| plug.master.try_clone()).transpose()
+        else {
+            // Nothing is plugged in that could be waited for.
+            std::thread::sleep(time_limit);
+            return Vec::new();
+        };
+        let limit = Timespec {
+            tv_sec: i64::try_from(time_limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time_limit.subsec_nanos()),
+        };
+        let _ = poll(&mut [PollFd::new(&master, PollFlags::IN)], Some(&limit));
+        let mut buffer = [0; 1024];
+        let count = (&master).read(&mut buffer).unwrap_or(0);
+        lock(&self.noise).wear(&buffer[..count])
+    }
+}
+
+impl Noise {
+    fn wear(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.once_in == 0 {
+            return bytes.to_vec();
+        }
+        let mut worn = Vec::new();
+        for byte in bytes {
+            let other = self.random.number().to_be_bytes()[0];
+            match (self.random.once_in(self.once_in), self.random.below(3)) {
+                (true, 0) => {}
+                (true, 1) => worn.push(byte ^ other.max(1)),
+                (true, _) => worn.extend([other, *byte]),
+                (false, _) => worn.push(*byte),
+            }
+        }
+        worn
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,289 @@
+//! A microcontroller that is wired to an agent by a serial line: over a line as bad as they come, and whatever happens
+//! to either end, nothing wrong is archived and nothing that was echoed is lost.
+
+use std::{collections::BTreeSet, io, sync::Arc};
+
+use holdfast_tests::{
+    agent::Agent, microcontroller::Microcontroller, serial_line::SerialLine, server::Server, wait,
+};
+use protocol_core::code::CloseReason;
+use serde_json::Value;
+
+/// A server, an agent, and a microcontroller that is wired to it.
+struct Scene {
+    server: Server,
+    agent: Agent,
+    line: Arc<SerialLine>,
+    board: Microcontroller,
+}
+
+const BOARD: &str = "barometer";
+
+impl Scene {
+    /// All are there, and the microcontroller is online.
+    fn new(seed: u64) -> io::Result<Self> {
+        let scene = Self::offline(seed)?;
+        scene.server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+        scene.server.wait_online(BOARD, true);
+        Ok(scene)
+    }
+
+    /// All are there, but the server does not know the microcontroller.
+    fn offline(seed: u64) -> io::Result<Self> {
+        let server = Server::start()?;
+        let line = Arc::new(SerialLine::new()?);
+        let board = Microcontroller::start(&line, seed);
+        let mut agent = Agent::enrolled(&server, "pi")?;
+        agent.configure(&serial(&line))?;
+        agent.run()?;
+        server.wait_online("pi", true);
+        Ok(Self { server, agent, line, board })
+    }
+
+    /// What the agent says of its line.
+    fn status(&self) -> Value {
+        status(&self.agent)
+    }
+
+    /// Waits until the line stands so, for a reason with these words in it, and gives what is said of it.
+    #[track_caller]
+    fn wait_status(&self, state: &str, words: &str) -> Value {
+        wait::until(
+            &format!("the line is {state}"),
+            || self.status(),
+            |line| {
+                let reason = line["reason"].as_str().unwrap_or_default();
+                line["state"] == state && reason.contains(words)
+            },
+        )
+    }
+
+    /// Waits until all of these are archived, each once, and nothing else is.
+    #[track_caller]
+    fn wait_archived(&self, texts: &[String]) {
+        wait::until("all are archived", || self.server.archived(BOARD), |all| all.len() >= texts.len());
+        assert_eq!(self.server.archived(BOARD), texts);
+    }
+
+    /// The agent's own connection has noticed nothing.
+    #[track_caller]
+    fn assert_undisturbed(&self) {
+        let sessions = self.server.ask(&["sessions", "pi"]);
+        assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
+    }
+}
+
+/// The entry of its line in the agent's configuration.
+fn serial(line: &SerialLine) -> String {
+    format!("[[serial]]\npath = '{}'\ndevice = '{BOARD}'\n", line.path().display())
+}
+
+fn status(agent: &Agent) -> Value {
+    let printed = agent.tell(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&printed).expect("the status is JSON");
+    status["serial"][0].clone()
+}
+
+fn texts(what: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("{what} {number}")).collect()
+}
+
+#[test]
+fn messages_go_both_ways_through_a_gateway() -> io::Result<()> {
+    let scene = Scene::new(1)?;
+    let up = texts("measured", 30);
+    up.iter().for_each(|text| scene.board.send(text));
+    let down = texts("set", 5);
+    down.iter().for_each(|text| drop(scene.server.tell(&["send", BOARD, text])));
+    scene.wait_archived(&up);
+    scene.board.wait("all are received", |seen| seen.received == down);
+    assert_eq!(scene.board.wait_echoed(30).echoed, up);
+    let round_trip = &scene.server.ask(&["ping", BOARD])[0]["round_trip_ms"];
+    assert!(round_trip.as_f64().is_some_and(|millis| millis > 0.0), "{round_trip}");
+
+    let line = scene.wait_status("connected", "");
+    assert_eq!((&line["device"], &line["baud"]), (&BOARD.into(), &115_200.into()), "{line:#}");
+    assert!(line["since"].as_u64() > Some(0) && line["reason"].is_null(), "{line:#}");
+    let printed = scene.agent.tell(&["status"]);
+    assert!(printed.contains("barometer on ") && printed.contains("at 115200 baud: connected"), "{printed}");
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+/// Bytes are damaged, lost and inserted, each way, all the time.
+#[test]
+fn a_noisy_line_costs_time_and_nothing_else() -> io::Result<()> {
+    for seed in 1..=3 {
+        let scene = Scene::new(seed)?;
+        scene.line.set_noise(seed, 200);
+        let up = texts("measured over a bad line", 40);
+        up.iter().for_each(|text| scene.board.send(text));
+        let down = texts("set", 5);
+        down.iter().for_each(|text| drop(scene.server.tell(&["send", BOARD, text])));
+        scene.wait_archived(&up);
+        scene.board.wait("all are received", |seen| seen.received == down);
+        assert_eq!(scene.board.wait_echoed(40).echoed, up, "seed {seed}");
+        scene.assert_undisturbed();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_line_that_is_unplugged_comes_back_when_it_is_plugged_in() -> io::Result<()> {
+    let scene = Scene::new(4)?;
+    scene.board.send("before");
+    scene.board.wait_echoed(1);
+    scene.line.unplug()?;
+    scene.server.wait_online(BOARD, false);
+    scene.wait_status("no-port", "is it plugged in");
+    scene.board.send("while it was unplugged");
+    scene.line.plug()?;
+    scene.server.wait_online(BOARD, true);
+    scene.wait_archived(&["before".into(), "while it was unplugged".into()]);
+    scene.wait_status("connected", "");
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+/// The button is pressed while it sends: half a packet stands on the line, and all that it had in RAM is gone.
+#[test]
+fn a_reset_in_the_middle_of_a_frame_is_a_new_session() -> io::Result<()> {
+    let scene = Scene::new(5)?;
+    for round in 1..=5 {
+        texts(&format!("perhaps lost in round {round}:"), 10).iter().for_each(|text| scene.board.send(text));
+        scene.board.reset();
+        let goes_on = format!("goes on after round {round}");
+        scene.board.send(&goes_on);
+        scene.board.wait("it goes on", |seen| seen.echoed.last() == Some(&goes_on));
+    }
+    let (echoed, archived) = (scene.board.seen().echoed, scene.server.archived(BOARD));
+    assert!(echoed.iter().all(|text| archived.contains(text)), "{echoed:?} of {archived:?}");
+    let different: BTreeSet<_> = archived.iter().collect();
+    assert_eq!(different.len(), archived.len(), "nothing is archived twice: {archived:?}");
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+/// What a line says while it is plugged in, or at a wrong speed.
+#[test]
+fn garbage_is_not_waited_for_and_says_what_it_may_be() -> io::Result<()> {
+    let server = Server::start()?;
+    let line = Arc::new(SerialLine::new()?);
+    let mut agent = Agent::enrolled(&server, "pi")?;
+    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    agent.configure(&serial(&line))?;
+    agent.run()?;
+    wait::until("nobody answers", || status(&agent), |line| line["state"] == "silent");
+    let garbage: Vec<u8> = (0..4_000_u32).map(|number| (number * 7_919 % 251) as u8).collect();
+    wait::until(
+        "it is told what it may be",
+        || {
+            line.write(&garbage);
+            status(&agent)
+        },
+        |line| line["reason"].as_str().is_some_and(|reason| reason.contains("baud")),
+    );
+    let board = Microcontroller::start(&line, 6);
+    board.say(&garbage);
+    server.wait_online(BOARD, true);
+    board.say(&garbage);
+    board.send("heard all the same");
+    board.wait_echoed(1);
+    assert_eq!(server.archived(BOARD), ["heard all the same"]);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_restarts_or_dies_is_come_back_to() -> io::Result<()> {
+    let mut scene = Scene::new(7)?;
+    let mut sent = Vec::new();
+    for round in 1..=2 {
+        let farewells = scene.board.seen().farewells.len();
+        if round == 1 {
+            scene.server.terminate();
+            // The server's own words have come through to the end.
+            scene.board.wait("it is told", |seen| seen.farewells.len() > farewells);
+            assert_eq!(scene.board.seen().farewells[farewells].0, CloseReason::Draining);
+        } else {
+            scene.server.kill();
+        }
+        sent.push(format!("while it was down for the {round}. time"));
+        scene.board.send(&sent[round - 1]);
+        scene.server.run()?;
+        scene.server.wait_online(BOARD, true);
+        scene.wait_archived(&sent);
+    }
+    assert_eq!(scene.board.wait_echoed(2).echoed, sent);
+    Ok(())
+}
+
+#[test]
+fn a_gateway_that_dies_takes_its_devices_with_it_and_brings_them_back() -> io::Result<()> {
+    let mut scene = Scene::new(8)?;
+    scene.board.send("before");
+    scene.board.wait_echoed(1);
+    scene.agent.kill();
+    scene.server.wait_online(BOARD, false);
+    scene.board.send("while it was gone");
+    scene.agent.run()?;
+    scene.server.wait_online(BOARD, true);
+    scene.wait_archived(&["before".into(), "while it was gone".into()]);
+
+    scene.agent.terminate();
+    scene.server.wait_online(BOARD, false);
+    scene.agent.run()?;
+    scene.server.wait_online(BOARD, true);
+    Ok(())
+}
+
+/// The server refuses, the device is told so by the server itself, and the agent shows it.
+#[test]
+fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Result<()> {
+    let scene = Scene::offline(9)?;
+    let seen = scene.board.wait("it is refused", |seen| !seen.farewells.is_empty());
+    let (reason, detail) = &seen.farewells[0];
+    assert_eq!(*reason, CloseReason::UnknownKey);
+    assert!(detail.contains("holdfast enroll --name barometer --gateway pi"), "{detail}");
+    wait::until(
+        "it is shown",
+        || scene.status(),
+        |line| line["reason"].as_str().is_some_and(|reason| reason.contains("--gateway pi")),
+    );
+    scene.server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    scene.server.wait_online(BOARD, true);
+    scene.wait_status("connected", "");
+
+    scene.server.tell(&["revoke", BOARD]);
+    scene
+        .board
+        .wait("it is told", |seen| seen.farewells.iter().any(|(reason, _)| *reason == CloseReason::Revoked));
+    scene.server.wait_online(BOARD, false);
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_none_is_named() -> io::Result<()> {
+    let server = Server::start()?;
+    let mut agent = Agent::enrolled(&server, "pi")?;
+    for (path, words) in [("/nonexistent/tty", "is it plugged in"), ("/dev/null", "expected a serial port")] {
+        agent.configure(&format!("[[serial]]\npath = '{path}'\ndevice = '{BOARD}'\n"))?;
+        agent.run()?;
+        server.wait_online("pi", true);
+        let line = wait::until("it is told why", || status(&agent), |line| line["reason"].is_string());
+        assert_eq!(line["state"], "no-port", "{line:#}");
+        assert!(line["reason"].as_str().is_some_and(|reason| reason.contains(words)), "{line:#}");
+        agent.terminate();
+    }
+    // Two agents on one line would each lose half of it.
+    let wire = Arc::new(SerialLine::new()?);
+    agent.configure(&serial(&wire))?;
+    agent.run()?;
+    let mut second = Agent::enrolled(&server, "second")?;
+    wait::until("the port is open", || status(&agent), |line| line["state"] == "silent");
+    second.configure(&serial(&wire))?;
+    second.run()?;
+    let line = wait::until("it is told why", || status(&second), |line| line["reason"].is_string());
+    assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("another program")), "{line:#}");
+    Ok(())
+}
