@@ -134,7 +134,10 @@ const AGENT: Package = Package {
     modules: &[
         Module("main", "cli"),
         Module("cli", "run local_client enrol agent store outbox inbox queue identity state config"),
-        Module("run", "connection serial local agent dial store queue facts tls identity state config backoff"),
+        Module(
+            "run",
+            "connection serial local agent dial store queue facts tls identity state config backoff",
+        ),
         Module("connection", "agent feed store outbox inbox queue pipe status identity"),
         Module("serial", "agent dial pipe tls identity config backoff"),
         Module("local_client", "outbox queue"),
