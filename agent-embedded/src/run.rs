@@ -1,6 +1,6 @@
 //! The agent's loop: connects, drives the connection, waits, and begins again.
 
-use core::{convert::Infallible, future::pending};
+use core::{convert::Infallible, future::pending, pin::pin};
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use embedded_io_async::{ErrorKind, Read, Write};
@@ -55,12 +55,16 @@ pub async fn run<
     let mut backoff = Backoff::default();
     let mut begin = board.now();
     loop {
-        let attempt = async {
-            rest(board, begin, application, agent).await;
-            application.state(State::Connecting);
-            connect(&watch, security, application, agent, &mut backoff).await
+        let ended = {
+            // Pinned here, and lent: handed over, it would take its room twice.
+            let attempt = pin!(async {
+                rest(board, begin, application, agent).await;
+                application.state(State::Connecting);
+                connect(&watch, security, application, agent, &mut backoff).await
+            });
+            watch.over(attempt).await
         };
-        let failure = match watch.over(attempt).await {
+        let failure = match ended {
             Some(Err(failure)) => failure,
             None => Failure::TimedOut,
         };
@@ -147,10 +151,10 @@ async fn connect<
     watch.ends_within(CONNECT_LIMIT);
     let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
     watch.ends_within(HANDSHAKE_LIMIT);
-    let stream = security.open(watch.board, transport).await?;
+    let mut stream = security.open(watch.board, transport).await?;
     watch.may_wait();
     let mut connection = Connection::open(agent);
-    Ok(drive(watch, security, application, &mut connection, stream, backoff).await?)
+    Ok(drive(watch, security, application, &mut connection, &mut stream, backoff).await?)
 }
 
 /// Drives a connection until it ends.
@@ -166,7 +170,7 @@ async fn drive<
     security: &impl Security,
     application: &mut impl Application,
     connection: &mut Connection<'_, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-    mut stream: impl Read + Write,
+    stream: &mut (impl Read + Write),
     backoff: &mut Backoff,
 ) -> Result<Infallible, End> {
     let board = watch.board;
@@ -224,7 +228,7 @@ async fn drive<
             },
         };
         watch.ends_within(WRITE_LIMIT);
-        write(&mut stream, bytes).await?;
+        write(stream, bytes).await?;
         watch.may_wait();
     }
 }

@@ -1,6 +1,6 @@
 //! The watchdog's side of the loop: it is fed only while the agent gets on.
 
-use core::{cell::Cell, pin::pin};
+use core::{cell::Cell, pin::Pin};
 
 use embassy_futures::select::{Either, select};
 use protocol_core::time::{Duration, Instant};
@@ -42,8 +42,7 @@ impl<'b, B: Board> Watch<'b, B> {
 
     /// Waits for `future`, and feeds the watchdog meanwhile. Gives nothing if a step of it does not end in time, give or
     /// take the interval of feeding.
-    pub(crate) async fn over<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    pub(crate) async fn over<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         self.may_wait();
         loop {
             let now = self.board.now();
@@ -54,7 +53,7 @@ impl<'b, B: Board> Watch<'b, B> {
                 self.board.feed_watchdog();
             }
             let pause = self.board.sleep_until(now.after(FEED_INTERVAL));
-            if let Either::First(output) = select(&mut future, pause).await {
+            if let Either::First(output) = select(future.as_mut(), pause).await {
                 return Some(output);
             }
         }
