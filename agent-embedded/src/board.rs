@@ -45,6 +45,12 @@ pub trait Board: Clock {
     /// Starts the device anew. On a board it does not return; a simulated one may, and is then not polled again.
     fn reset(&self);
 
+    /// Reads the provisioning block from where the board keeps it: all of `block`, which is as long as one is. Leaves it
+    /// as it is if there is none.
+    fn load(&self, block: &mut [u8]) {
+        _ = block;
+    }
+
     /// Keeps a changed provisioning block over resets: its pins or addresses are others now. A power cut in between
     /// leaves the old one or the new one.
     ///

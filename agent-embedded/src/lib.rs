@@ -35,6 +35,7 @@ pub mod agent;
 pub mod application;
 pub mod board;
 pub mod connection;
+pub mod identity;
 mod inbox;
 pub mod line;
 pub mod outbox;

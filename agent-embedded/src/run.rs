@@ -135,6 +135,7 @@ fn say<
 /// One connection, from the transport to its end.
 async fn connect<
     B: Board,
+    S: Security,
     const MESSAGES: usize,
     const BODY: usize,
     const STREAMS: usize,
@@ -142,16 +143,17 @@ async fn connect<
     const OUTPUT: usize,
 >(
     watch: &Watch<'_, B>,
-    security: &impl Security,
+    security: &S,
     application: &mut impl Application,
     agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
     backoff: &mut Backoff,
 ) -> Result<Infallible, Failure> {
-    let address = security.address()?;
+    let address = security.address(watch.board)?;
     watch.ends_within(CONNECT_LIMIT);
     let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
     watch.ends_within(HANDSHAKE_LIMIT);
-    let mut stream = security.open(watch.board, transport).await?;
+    let mut room = S::Room::default();
+    let mut stream = security.open(watch.board, transport, &mut room).await?;
     watch.may_wait();
     let mut connection = Connection::open(agent);
     Ok(drive(watch, security, application, &mut connection, &mut stream, backoff).await?)

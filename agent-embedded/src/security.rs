@@ -1,7 +1,7 @@
 //! What stands between a transport and the session: TLS, or nothing.
 
 use embedded_io_async::{ErrorKind, Read, Write};
-use protocol_core::frame::Frame;
+use protocol_core::{frame::Frame, provisioning::ProvisioningError};
 
 use crate::board::Board;
 
@@ -9,6 +9,9 @@ use crate::board::Board;
 pub trait Security {
     /// A `host:port`.
     type Address: AsRef<str>;
+
+    /// The bytes that one connection works in, for as long as it stands.
+    type Room: Default;
 
     /// A transport that is protected.
     type Stream<'s, T: Read + Write + 's>: Read + Write
@@ -19,7 +22,7 @@ pub trait Security {
     ///
     /// # Errors
     /// [`SecurityError::NotProvisioned`].
-    fn address(&self) -> Result<Self::Address, SecurityError>;
+    fn address(&self, board: &impl Board) -> Result<Self::Address, SecurityError>;
 
     /// Protects a transport that is connected. Dropped if it takes longer than
     /// [`HANDSHAKE_LIMIT`](crate::run::HANDSHAKE_LIMIT).
@@ -30,6 +33,7 @@ pub trait Security {
         &'s self,
         board: &'s impl Board,
         transport: T,
+        room: &'s mut Self::Room,
     ) -> impl Future<Output = Result<Self::Stream<'s, T>, SecurityError>>;
 
     /// The session was opened over the stream.
@@ -43,13 +47,19 @@ pub trait Security {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecurityError {
     /// The device does not know who it is.
-    #[error("no provisioning block, or a damaged one; write the device's own to its flash")]
-    NotProvisioned,
+    #[error(transparent)]
+    NotProvisioned(#[from] ProvisioningError),
     /// The server does not hold the key that the device trusts.
     #[error("the server's key is not the one that this device was told; is it the right address?")]
     WrongKey,
-    /// The server and the device could not agree, or the server refused the handshake.
-    #[error("the handshake failed; is it the port for devices?")]
+    /// The server has not proved that it holds the key that it shows.
+    #[error("the server has not proved that it holds its key: someone else may have taken its address")]
+    NotProven,
+    /// The server refused the handshake.
+    #[error("the server refused the handshake; is it the port for devices?")]
+    Refused,
+    /// What came is no handshake.
+    #[error("expected TLS 1.3 of a Holdfast server, found something else; is it the port for devices?")]
     Handshake,
     /// The transport failed during the handshake.
     #[error("the transport failed during the handshake: {0:?}")]
@@ -62,9 +72,10 @@ pub struct Plain;
 
 impl Security for Plain {
     type Address = &'static str;
+    type Room = ();
     type Stream<'s, T: Read + Write + 's> = T;
 
-    fn address(&self) -> Result<&'static str, SecurityError> {
+    fn address(&self, _: &impl Board) -> Result<&'static str, SecurityError> {
         Ok("")
     }
 
@@ -72,6 +83,7 @@ impl Security for Plain {
         &'s self,
         _: &'s impl Board,
         transport: T,
+        (): &'s mut (),
     ) -> Result<T, SecurityError> {
         Ok(transport)
     }

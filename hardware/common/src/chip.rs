@@ -20,6 +20,11 @@ pub trait Chip: Clock + Copy {
     /// Starts the device anew.
     fn reset(&self) -> !;
 
+    /// Reads the provisioning block; leaves `block` as it is if the board keeps none.
+    fn load(&self, block: &mut [u8]) {
+        _ = block;
+    }
+
     /// Keeps a changed provisioning block over resets.
     ///
     /// # Errors
@@ -54,6 +59,10 @@ macro_rules! from_chip {
 
         fn reset(&self) {
             self.chip.reset();
+        }
+
+        fn load(&self, block: &mut [u8]) {
+            self.chip.load(block);
         }
 
         fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {

@@ -8,6 +8,7 @@ use core::{fmt::Write as _, hint::black_box};
 
 pub use device::{agent, connection, line};
 
+use agent_embedded::identity::Identity;
 use heapless::Vec;
 use protocol_core::{
     backoff::Backoff,
@@ -41,6 +42,7 @@ pub fn everything(outside: Outside<'_>) {
     serial(Outside { input, output, number });
     invitation(input, output);
     provisioning(input);
+    identity(input);
     backoff(number);
     connection(Outside { input, output, number });
     classic(Outside { input, output, number });
@@ -212,6 +214,14 @@ fn provisioning(input: &[u8]) {
             .encode(&mut block),
     );
     show(block);
+}
+
+fn identity(input: &[u8]) {
+    let mut identity = black_box(Identity::new());
+    show(identity.dial(|block| block.iter_mut().zip(input).for_each(|(to, from)| *to = *from)));
+    identity.welcomed();
+    show(identity.learn(Pin(black_box([0; 32])), &endpoints(input)));
+    show(identity.provisioning());
 }
 
 fn classic(outside: Outside<'_>) {
