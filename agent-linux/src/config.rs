@@ -216,6 +216,7 @@ impl Config {
         range("the number of [[serial]]", self.serial.len(), &(0..=MOST_LINES), "")?;
         for (at, line) in self.serial.iter().enumerate() {
             range("[[serial]] baud", line.baud, &(1_200..=4_000_000), "")?;
+            range("[[serial]] path", line.path.as_os_str().len(), &(1..=LONGEST_PORT), " bytes")?;
             let wrong =
                 |setting, expected: &str, found: String| Err(OutOfRange(setting, expected.to_owned(), found));
             if !is_name(&line.device) {
@@ -244,8 +245,11 @@ const MOST_BYTES: u64 = 1 << 40;
 /// The most messages that a queue may hold.
 const MOST_MESSAGES: u64 = 1_000_000_000;
 
-/// The most serial lines: more ports than a board has.
-const MOST_LINES: usize = 64;
+/// The most serial lines: more ports than a board has, and what is said of all of them fits a frame.
+const MOST_LINES: usize = 16;
+
+/// The longest path of a port, in bytes.
+const LONGEST_PORT: usize = 128;
 
 /// Whether this can be a device's name: `[a-z0-9][a-z0-9-]{0,62}`.
 fn is_name(name: &str) -> bool {
@@ -372,6 +376,11 @@ mod tests {
             (line("/dev/a", "a") + &line("/dev/a", "b"), "[[serial]] path: expected another port"),
             (line("/dev/a", "a") + "baud = 300", "[[serial]] baud: expected 1200 to 4000000, found 300"),
             ("[[serial]]\npath = '/dev/a'".to_owned(), "missing field `device`"),
+            (line("", "a"), "[[serial]] path: expected 1 to 128 bytes, found 0"),
+            (
+                (0..17).map(|number| line(&format!("/dev/{number}"), &format!("a{number}"))).collect(),
+                "the number of [[serial]]: expected 0 to 16, found 17",
+            ),
         ] {
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");

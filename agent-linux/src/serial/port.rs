@@ -97,7 +97,8 @@ impl Port {
 /// Sets the port, and looks whether the driver does what it was told.
 fn set(port: &File, mut termios: Termios, baud: u32) -> io::Result<()> {
     termios.make_raw();
-    termios.control_modes -= ControlModes::CSTOPB | ControlModes::CRTSCTS;
+    // Many boards reset themselves when the line is hung up (HUPCL).
+    termios.control_modes -= ControlModes::CSTOPB | ControlModes::CRTSCTS | ControlModes::HUPCL;
     termios.control_modes |= ControlModes::CLOCAL | ControlModes::CREAD;
     // Reading gives what there is, and says so where there is nothing.
     termios.special_codes[SpecialCodeIndex::VMIN] = 1;

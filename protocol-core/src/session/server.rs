@@ -17,8 +17,7 @@ impl Session<Server> {
         session
     }
 
-    /// Opens the session: writes the welcome to `buffer`, and gives its length. Over a
-    /// [`Pump`](crate::pump::Pump) it grants no larger frame than fits the pump's input.
+    /// Opens the session: writes the welcome to `buffer`, and gives its length.
     ///
     /// # Errors
     /// [`SendError`] if there was no hello, or the welcome does not fit.

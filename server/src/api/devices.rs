@@ -62,7 +62,7 @@ pub(super) async fn enrol_wired(
         error => error.into(),
     })?;
     let config =
-        format!("[[serial]]\npath = \"/dev/ttyAMA0\"\nbaud = 115200\ndevice = \"{}\"\n", device.name);
+        format!("[[serial]]\npath = \"/dev/serial0\"\nbaud = 115200\ndevice = \"{}\"\n", device.name);
     Ok((StatusCode::CREATED, Json(WiredAnswer { name: device.name, gateway, config })))
 }
 
