@@ -12,7 +12,7 @@ use crate::{inbox::Inbox, outbox::Outbox, uptime::Uptime};
 /// What a device keeps, in RAM, from its start to its reset.
 ///
 /// - `MESSAGES`: how many messages wait for their echo at most; 8 if nothing speaks for another number.
-/// - `BODY`: the longest body of a message to the server, in bytes; 128. With bodies of at most 186 bytes each message
+/// - `BODY`: the longest body of a message to the server, in bytes; 128. With bodies of at most 188 bytes each message
 ///   fits the frames of every server, and none is ever refused as too large.
 /// - `STREAMS`: how many of the server's streams are remembered, so that nothing is delivered twice; 8.
 /// - `INPUT`: the largest frame that this device takes, in bytes, 256 to 65,535; 640 hold all that a server says but

@@ -32,7 +32,7 @@ pub trait Application {
         outbox: &mut Outbox<MESSAGES, BODY>,
     );
 
-    /// A message was larger than this server takes, and is dropped. Only if `BODY` is above 186.
+    /// A message was larger than this server takes, and is dropped. Only if `BODY` is above 188.
     fn too_large(&mut self, message: &Message<'_>) {
         _ = message;
     }

@@ -23,7 +23,7 @@ pub struct Outbox<const MESSAGES: usize, const BODY: usize> {
 #[derive(Debug)]
 struct Waiting<const BODY: usize> {
     time: u64,
-    kind: Vec<u8, { Kind::MAX }>,
+    kind: Kind<'static>,
     body: Vec<u8, BODY>,
 }
 
@@ -88,15 +88,13 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
     ///
     /// # Errors
     /// [`Refused`]: nothing was taken.
-    pub fn push(&mut self, time: u64, kind: Kind<'_>, body: &[u8]) -> Result<(), Refused> {
+    pub fn push(&mut self, time: u64, kind: Kind<'static>, body: &[u8]) -> Result<(), Refused> {
         let too_long = Refused::TooLong { length: body.len(), limit: BODY };
         let length = Message::OVERHEAD.saturating_add(kind.as_str().len()).saturating_add(body.len());
         let body = Vec::from_slice(body).map_err(|_| too_long)?;
         if length > usize::from(self.max_frame) {
             return Err(Refused::TooLarge { length, limit: self.max_frame });
         }
-        // Every kind fits: its longest is the capacity.
-        let kind = Vec::from_slice(kind.as_str().as_bytes()).unwrap_or_default();
         self.waiting.push_back(Waiting { time, kind, body }).map_err(|_| Refused::Full)?;
         self.newest = self.newest.saturating_add(1);
         Ok(())
@@ -119,9 +117,14 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
     pub(crate) fn get(&self, position: usize) -> Option<Message<'_>> {
         let waiting = self.waiting.iter().nth(position)?;
         let behind = self.waiting.len().checked_sub(position)?.checked_sub(1)?;
-        let kind = core::str::from_utf8(&waiting.kind).ok().and_then(Kind::new).unwrap_or(Kind::TEXT);
         let number = self.newest.saturating_sub(behind as u64);
-        Some(Message { stream: self.stream, number, time: waiting.time, kind, body: &waiting.body })
+        Some(Message {
+            stream: self.stream,
+            number,
+            time: waiting.time,
+            kind: waiting.kind,
+            body: &waiting.body,
+        })
     }
 
     /// Drops what the server has on disk.

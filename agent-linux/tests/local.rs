@@ -57,7 +57,7 @@ fn the_same_id_is_the_same_message_with_and_without_an_agent() {
 fn bytes_go_both_ways_as_they_are() {
     let server = TestServer::start();
     let mut device = Device::enrolled(&server);
-    let largest: Vec<u8> = (0..16_342_u32).map(|number| number as u8).collect();
+    let largest: Vec<u8> = (0..16_344_u32).map(|number| number as u8).collect();
     device.run();
     let (mut peer, _) = server.open(0);
     for body in [largest.as_slice(), b"", b"two\nlines\n"] {
@@ -67,7 +67,7 @@ fn bytes_go_both_ways_as_they_are() {
     }
     let output = device.with_input(&["send", "-"], &[largest.as_slice(), b"x"].concat());
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("16342"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("16344"), "{output:?}");
     for (number, body) in [(1, b"text".as_slice()), (2, b"\xff\x00"), (3, &largest)] {
         peer.send(5, number, body);
         assert_eq!(peer.echoed(), (5, number));

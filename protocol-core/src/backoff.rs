@@ -64,7 +64,8 @@ impl Backoff {
 
 /// So many 65,536ths of `whole`.
 fn part(whole: Duration, random: u16) -> Duration {
-    Duration::from_micros(whole.as_micros().saturating_mul(u64::from(random)) >> 16)
+    // Waits are shorter than the three years at which this would be too much.
+    Duration::from_micros(whole.as_micros().wrapping_mul(u64::from(random)) >> 16)
 }
 
 #[cfg(test)]

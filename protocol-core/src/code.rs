@@ -45,13 +45,13 @@ macro_rules! codes {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                u16::from(*self).serialize(serializer)
+                crate::narrow::serialize(&u16::from(*self), serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                u16::deserialize(deserializer).map(Self::from)
+                crate::narrow::deserialize(deserializer).map(Self::from)
             }
         }
     };

@@ -107,6 +107,7 @@ mod fixed;
 pub mod frame;
 pub mod invitation;
 pub mod message;
+mod narrow;
 pub mod provisioning;
 mod raw;
 pub mod serial;

@@ -119,7 +119,7 @@ pub struct Text<'a, const MAX: usize>(&'a str);
 impl<'a, const MAX: usize> Text<'a, MAX> {
     /// Checks a text, or gives back nothing if it is longer than `MAX` bytes or holds a control character.
     pub fn new(text: &'a str) -> Option<Self> {
-        (text.len() <= MAX && !text.contains(char::is_control)).then_some(Self(text))
+        (text.len() <= MAX && !holds_control(text)).then_some(Self(text))
     }
 
     /// The longest start of `text` that fits, up to its first control character.
@@ -139,6 +139,17 @@ impl<'a, const MAX: usize> Text<'a, MAX> {
     pub const fn as_str(&self) -> &'a str {
         self.0
     }
+}
+
+/// Whether a text holds a control character (Unicode category Cc): U+0000 to U+001F, U+007F to U+009F. Looks at its
+/// bytes, which is less code than to look at its characters.
+fn holds_control(text: &str) -> bool {
+    let mut before = 0;
+    text.bytes().any(|byte| {
+        let is_control = byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0);
+        before = byte;
+        is_control
+    })
 }
 
 impl<const MAX: usize> fmt::Display for Text<'_, MAX> {
@@ -287,6 +298,7 @@ pub struct Hello {
     /// use if none was.
     pub stream: StreamId,
     /// The largest frame that the client takes, header included, in bytes; 256 at least.
+    #[serde(with = "crate::narrow")]
     pub max_frame: u16,
     /// How much the server may send before it is echoed.
     pub window: Window,
@@ -302,12 +314,14 @@ pub struct Welcome<'a> {
     /// Each side gives the other up when an answer takes longer, in milliseconds; above 0, unless `interval` is 0.
     pub timeout: u32,
     /// The largest frame that the server takes, header included, in bytes; 256 at least.
+    #[serde(with = "crate::narrow")]
     pub max_frame: u16,
     /// How much the client may send before it is echoed.
     pub window: Window,
     /// The server's database.
     pub store: StoreId,
     /// The highest number that the database holds of the hello's stream, 0 for none.
+    #[serde(with = "crate::fixed")]
     pub archived: u64,
     /// The server's clock, in milliseconds since 1970.
     #[serde(with = "crate::fixed")]
@@ -323,6 +337,7 @@ pub struct Message<'a> {
     /// The queue that the message came from.
     pub stream: StreamId,
     /// Its place in the queue, from 1 up.
+    #[serde(with = "crate::fixed")]
     pub number: u64,
     /// The sender's clock when the message was made, in milliseconds since 1970; 0 if it had none.
     #[serde(with = "crate::fixed")]
@@ -341,6 +356,7 @@ pub struct Echo {
     /// The messages' stream.
     pub stream: StreamId,
     /// The highest number that is on disk.
+    #[serde(with = "crate::fixed")]
     pub number: u64,
 }
 
@@ -486,7 +502,6 @@ macro_rules! bodies {
 // How many bytes things take at most: a number is written seven bits to a byte, its length before a text.
 const U16: usize = 3;
 const U32: usize = 5;
-const U64: usize = 10;
 const FIXED: usize = 8;
 const WINDOW: usize = 1 + U32;
 const KIND: usize = text(Kind::MAX);
@@ -497,14 +512,14 @@ const fn text(max: usize) -> usize {
 impl Message<'_> {
     /// What its frame holds at most beside kind and body, in bytes: header, stream, number, time, two lengths.
     #[allow(clippy::arithmetic_side_effects, reason = "the compiler checks constants")]
-    pub const OVERHEAD: usize = HEADER_LENGTH + FIXED + U64 + FIXED + 1 + U16;
+    pub const OVERHEAD: usize = HEADER_LENGTH + FIXED + FIXED + FIXED + 1 + U16;
 }
 
 bodies! {
     Hello => HELLO, 1 + 1 + U16 + FIXED + FIXED + U16 + WINDOW;
-    Welcome<'_> => WELCOME, 1 + U32 + U32 + U16 + WINDOW + FIXED + U64 + FIXED + text(63);
+    Welcome<'_> => WELCOME, 1 + U32 + U32 + U16 + WINDOW + FIXED + FIXED + FIXED + text(63);
     Message<'_> => MESSAGE, LONGEST_BODY;
-    Echo => ECHO, FIXED + U64;
+    Echo => ECHO, FIXED + FIXED;
     Close<'_> => CLOSE, U16 + U32 + text(128);
     Facts<'_> => FACTS, text(64) + text(32) + text(32);
     Status<'_> => STATUS, U32 + 1 + MAX_READINGS * (KIND + FIXED);

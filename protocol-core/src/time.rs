@@ -25,6 +25,7 @@ impl Instant {
 
     /// The moment `duration` later; [`Instant::NEVER`] where that can't be told.
     #[must_use]
+    #[inline(never)]
     pub const fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration.0))
     }

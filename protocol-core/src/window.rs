@@ -66,7 +66,7 @@ impl InFlight {
     ///
     /// A frame larger than the whole window of bytes passes when nothing else is in flight: else it
     /// could never be sent.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn admits(&self, stream: StreamId, number: u64, size: u16) -> Result<(), Refused> {
         if self.count >= self.limit.messages || self.count >= LENGTH {
             return Err(Refused::Full);
@@ -98,7 +98,7 @@ impl InFlight {
 
     /// Drops the messages of `stream` up to `number`. Gives how many there were; none if that message
     /// is not in flight.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn echoed(&mut self, stream: StreamId, number: u64) -> Option<u8> {
         let left = self.newest.checked_sub(number)?;
         if stream != self.stream || left >= u64::from(self.count) {

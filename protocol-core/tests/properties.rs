@@ -344,7 +344,7 @@ fn the_longest_are_as_long_as_is_said() {
         ..common::welcome()
     };
     assert_eq!(body_length(encoded(&welcome)), Welcome::MAX_LENGTH);
-    let body = vec![0; Message::MAX_LENGTH - 8 - 10 - 8 - 33 - 3];
+    let body = vec![0; Message::MAX_LENGTH - 8 - 8 - 8 - 33 - 3];
     let message = Message { number: u64::MAX, kind: kind(NAME), body: &body, ..common::message() };
     assert_eq!(body_length(encoded(&message)), Message::MAX_LENGTH);
     assert_eq!(body_length(encoded(&Echo { number: u64::MAX, ..common::echo() })), Echo::MAX_LENGTH);

@@ -82,7 +82,7 @@ Example:
     Run,
     /// Keep a message for the server; it succeeds once the message is on disk
     #[command(after_help = "\
-It works whether or not the agent runs. The bytes are kept as they are; a body has at most 16,342 bytes.
+It works whether or not the agent runs. The bytes are kept as they are; a body has at most 16,344 bytes.
 
 Examples:
   holdfast-agent send 'door open'

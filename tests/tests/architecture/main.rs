@@ -50,8 +50,9 @@ const CORE: Package = Package {
         Module("escape", ""),
         Module("raw", ""),
         Module("fixed", ""),
+        Module("narrow", ""),
     ],
-    common: "fixed raw",
+    common: "fixed narrow raw",
     reserved: &[
         Reserved {
             names: "postcard",
