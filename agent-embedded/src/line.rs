@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use core::cell::{RefCell, RefMut};
+
 use embassy_futures::select::{Either, select};
 use embedded_io_async::{Error as _, ErrorKind, ErrorType, Read, Write};
 use heapless::Deque;
@@ -23,18 +25,11 @@ const PAYLOAD: usize = 200;
 /// How long the gateway may take to answer, until the line counts as not connected.
 const OPENING_LIMIT: Duration = Duration::from_secs(5);
 
-/// A line that is up, until its peer begins anew or answers no longer. Then it fails, and another is opened.
+/// The bytes that a line works in: one at a time needs them.
 ///
 /// `PACKET` is the largest packet each way, in bytes: 32 to 254, 128 if nothing speaks for another size.
-///
-/// It takes no more than it has room for while it writes. So one of the two ends must take all that comes at any time,
-/// as a gateway does: else two that write may wait for each other, until the link counts as lost.
-///
-/// `read` may be dropped at any time, and loses nothing then.
 #[derive(Debug)]
-pub struct Line<U, C, const PACKET: usize = 128> {
-    uart: U,
-    clock: C,
+pub struct Room<const PACKET: usize = 128> {
     link: Link<[u8; PACKET]>,
     /// Bytes from the peer that were not read yet.
     came: Deque<u8, PACKET>,
@@ -44,20 +39,49 @@ pub struct Line<U, C, const PACKET: usize = 128> {
     length: usize,
 }
 
-impl<U: Read + Write, C: Clock, const PACKET: usize> Line<U, C, PACKET> {
+impl<const PACKET: usize> Room<PACKET> {
+    /// Room for a line that tries so often.
+    pub const fn new(retries: Retries) -> Self {
+        const { assert!(PACKET >= 32 && PACKET <= 254, "packets are of 32 to 254 bytes") };
+        let link = Link::new(retries, [0; PACKET], [0; PACKET]);
+        Self { link, came: Deque::new(), output: [0; PACKET], written: 0, length: 0 }
+    }
+}
+
+/// A line that is up, until its peer begins anew or answers no longer. Then it fails, and another is opened.
+///
+/// It takes no more than it has room for while it writes. So one of the two ends must take all that comes at any time,
+/// as a gateway does: else two that write may wait for each other, until the link counts as lost.
+///
+/// `read` may be dropped at any time, and loses nothing then.
+#[derive(Debug)]
+pub struct Line<'r, U, C, const PACKET: usize = 128> {
+    uart: U,
+    clock: C,
+    // Lent: a line is moved on its way to the session, and each move of its bytes would take their room again.
+    room: RefMut<'r, Room<PACKET>>,
+}
+
+impl<'r, U: Read + Write, C: Clock, const PACKET: usize> Line<'r, U, C, PACKET> {
     /// Opens a link over `uart`, and waits until its peer answers. `nonce` is a random number.
     ///
     /// # Errors
-    /// [`ErrorKind::NotConnected`] if nobody answers; whatever the UART says.
-    pub async fn open(uart: U, clock: C, nonce: u32, retries: Retries) -> Result<Self, ErrorKind> {
-        const { assert!(PACKET >= 32 && PACKET <= 254, "packets are of 32 to 254 bytes") };
-        let link = Link::new(retries, [0; PACKET], [0; PACKET]);
-        let (came, output) = (Deque::new(), [0; PACKET]);
-        let mut line = Self { uart, clock, link, came, output, written: 0, length: 0 };
+    /// [`ErrorKind::NotConnected`] if nobody answers; [`ErrorKind::AddrInUse`] if another line has the room; whatever the
+    /// UART says.
+    pub async fn open(
+        uart: U,
+        clock: C,
+        nonce: u32,
+        room: &'r RefCell<Room<PACKET>>,
+    ) -> Result<Self, ErrorKind> {
+        let room = room.try_borrow_mut().map_err(|_| ErrorKind::AddrInUse)?;
+        let mut line = Self { uart, clock, room };
         let now = line.clock.now();
-        line.link.open(now, nonce);
+        line.room.came.clear();
+        (line.room.written, line.room.length) = (0, 0);
+        line.room.link.open(now, nonce);
         let limit = now.after(OPENING_LIMIT);
-        while line.link.state() == State::Opening {
+        while line.room.link.state() == State::Opening {
             if line.clock.now() >= limit {
                 return Err(ErrorKind::NotConnected);
             }
@@ -69,7 +93,7 @@ impl<U: Read + Write, C: Clock, const PACKET: usize> Line<U, C, PACKET> {
     /// Sends what is due, then waits for bytes, until the link's timeout, or `limit`.
     async fn turn(&mut self, limit: Instant) -> Result<(), ErrorKind> {
         self.send_due().await?;
-        let until = self.link.timeout().unwrap_or(Instant::NEVER).min(limit);
+        let until = self.room.link.timeout().unwrap_or(Instant::NEVER).min(limit);
         let mut chunk = [0; CHUNK];
         match select(self.uart.read(&mut chunk), self.clock.sleep_until(until)).await {
             Either::First(count) => {
@@ -84,11 +108,12 @@ impl<U: Read + Write, C: Clock, const PACKET: usize> Line<U, C, PACKET> {
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), ErrorKind> {
         let now = self.clock.now();
         while !bytes.is_empty() {
-            let room = PACKET.saturating_sub(self.came.len());
-            let (used, event) = self.link.input(now, bytes, room);
+            let Room { link, came, .. } = &mut *self.room;
+            let room = PACKET.saturating_sub(came.len());
+            let (used, event) = link.input(now, bytes, room);
             match event {
                 // There is room: the link was told how much.
-                Some(Event::Data(data)) => data.iter().for_each(|byte| _ = self.came.push_back(*byte)),
+                Some(Event::Data(data)) => data.iter().for_each(|byte| _ = came.push_back(*byte)),
                 Some(Event::Reset) => return Err(ErrorKind::ConnectionReset),
                 Some(Event::Up) | None => {}
             }
@@ -100,32 +125,33 @@ impl<U: Read + Write, C: Clock, const PACKET: usize> Line<U, C, PACKET> {
     /// Writes the packets that are due to the UART. If it is dropped, it goes on where it was.
     async fn send_due(&mut self) -> Result<(), ErrorKind> {
         loop {
-            while let Some(rest @ [_, ..]) = self.output.get(self.written..self.length) {
+            while let Some(rest @ [_, ..]) = self.room.output.get(self.room.written..self.room.length) {
                 let count = self.uart.write(rest).await.map_err(|error| error.kind())?;
-                self.written = self.written.saturating_add(count);
+                self.room.written = self.room.written.saturating_add(count);
             }
-            (self.written, self.length) = (0, 0);
-            let due = self.link.output(self.clock.now(), &mut self.output);
+            (self.room.written, self.room.length) = (0, 0);
+            let Room { link, output, .. } = &mut *self.room;
+            let due = link.output(self.clock.now(), output);
             match due.map_err(|_| ErrorKind::TimedOut)? {
                 0 => return Ok(()),
-                length => self.length = length,
+                length => self.room.length = length,
             }
         }
     }
 }
 
-impl<U, C, const PACKET: usize> ErrorType for Line<U, C, PACKET> {
+impl<U, C, const PACKET: usize> ErrorType for Line<'_, U, C, PACKET> {
     type Error = ErrorKind;
 }
 
-impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<U, C, PACKET> {
+impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<'_, U, C, PACKET> {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-        while self.came.is_empty() {
+        while self.room.came.is_empty() {
             self.turn(Instant::NEVER).await?;
         }
         let mut count = 0_usize;
         for slot in buffer {
-            let Some(byte) = self.came.pop_front() else { break };
+            let Some(byte) = self.room.came.pop_front() else { break };
             *slot = byte;
             count = count.saturating_add(1);
         }
@@ -133,14 +159,14 @@ impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<U, C, PACKET>
     }
 }
 
-impl<U: Read + Write, C: Clock, const PACKET: usize> Write for Line<U, C, PACKET> {
+impl<U: Read + Write, C: Clock, const PACKET: usize> Write for Line<'_, U, C, PACKET> {
     /// Waits until the packet before was acknowledged.
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-        while self.link.room() == 0 {
+        while self.room.link.room() == 0 {
             self.turn(Instant::NEVER).await?;
         }
         let fits = bytes.get(..PACKET.saturating_sub(AROUND)).unwrap_or(bytes);
-        let count = self.link.send(self.clock.now(), fits);
+        let count = self.room.link.send(self.clock.now(), fits);
         self.send_due().await?;
         Ok(count)
     }

@@ -17,6 +17,8 @@ struct Wire {
     ways: [RefCell<VecDeque<u8>>; 2],
     worn: u32,
     count: Cell<u32>,
+    /// For each side's line, and for a second one.
+    rooms: [RefCell<Room<64>>; 3],
 }
 
 impl Wire {
@@ -27,6 +29,7 @@ impl Wire {
             ways: Default::default(),
             worn,
             count: Cell::new(0),
+            rooms: [(); 3].map(|()| RefCell::new(Room::new(Retries::default()))),
         }
     }
 
@@ -112,10 +115,10 @@ impl Write for Uart<'_> {
     }
 }
 
-type TestLine<'w> = Line<Uart<'w>, &'w Wire, 64>;
+type TestLine<'w> = Line<'w, Uart<'w>, &'w Wire, 64>;
 
 async fn open(wire: &Wire, side: usize) -> Result<TestLine<'_>, ErrorKind> {
-    Line::open(Uart { wire, side }, wire, side as u32 + 7, Retries::default()).await
+    Line::open(Uart { wire, side }, wire, side as u32 + 7, &wire.rooms[side]).await
 }
 
 /// Takes `count` bytes.
@@ -186,7 +189,7 @@ fn a_peer_that_begins_anew_ends_the_line() {
     let wire = Wire::new(u32::MAX);
     let (one, other) = wire.run(60, join(open(&wire, 0), open(&wire, 1))).expect("both are up");
     let (mut line, _gone) = (one.unwrap(), other.unwrap());
-    let again = Line::<_, _, 64>::open(Uart { wire: &wire, side: 1 }, &wire, 99, Retries::default());
+    let again = Line::open(Uart { wire: &wire, side: 1 }, &wire, 99, &wire.rooms[2]);
     let mut buffer = [0; 8];
     let ended = wire.run(60, select(line.read(&mut buffer), again));
     assert!(matches!(ended, Some(Either::First(Err(ErrorKind::ConnectionReset)))));

@@ -1,7 +1,9 @@
 //! A board on a serial line, behind a gateway.
 
+use core::cell::RefCell;
+
 use agent_embedded::board::{Board, Clock, ResetReason};
-use agent_embedded::line::Line;
+use agent_embedded::line::{Line, Room};
 use embedded_io_async::ErrorKind;
 use protocol_core::serial::Retries;
 use protocol_core::time::Instant;
@@ -12,10 +14,16 @@ use crate::uart::{Port, Uart};
 /// A chip whose connection goes over a UART.
 #[derive(Debug)]
 pub struct Wired<C, P, const SIZE: usize> {
-    /// The chip.
-    pub chip: C,
-    /// Its line to the gateway.
-    pub uart: Uart<P, SIZE>,
+    chip: C,
+    uart: Uart<P, SIZE>,
+    room: RefCell<Room>,
+}
+
+impl<C, P, const SIZE: usize> Wired<C, P, SIZE> {
+    /// Joins a chip to its line to the gateway.
+    pub fn new(chip: C, uart: Uart<P, SIZE>) -> Self {
+        Self { chip, uart, room: RefCell::new(Room::new(Retries::default())) }
+    }
 }
 
 impl<C: Clock, P, const SIZE: usize> Clock for Wired<C, P, SIZE> {
@@ -30,13 +38,13 @@ impl<C: Clock, P, const SIZE: usize> Clock for Wired<C, P, SIZE> {
 
 impl<C: Chip, P: Port, const SIZE: usize> Board for Wired<C, P, SIZE> {
     type Transport<'a>
-        = Line<&'a Uart<P, SIZE>, C>
+        = Line<'a, &'a Uart<P, SIZE>, C>
     where
         Self: 'a;
 
     async fn connect(&self, _: &str) -> Result<Self::Transport<'_>, ErrorKind> {
         let nonce = self.chip.random() as u32;
-        Line::open(&self.uart, self.chip, nonce, Retries::default()).await
+        Line::open(&self.uart, self.chip, nonce, &self.room).await
     }
 
     from_chip!();

@@ -27,7 +27,7 @@ const INTERRUPT_QUIET: u32 = 1 << 6;
 const BAUD: u32 = 115_200;
 
 /// Room for what came and was not read yet, in bytes.
-const ROOM: usize = 256;
+const ROOM: usize = 192;
 
 static RECEIVED: uart::Received<ROOM> = uart::Received::new();
 

@@ -7,7 +7,7 @@ use core::convert::Infallible;
 use core::pin::pin;
 
 use agent_embedded::agent::Agent;
-use agent_embedded::board::Clock as _;
+use agent_embedded::board::{Board, Clock as _};
 use agent_embedded::run::run;
 use agent_embedded::security::Plain;
 use cortex_m_rt::entry;
@@ -25,12 +25,12 @@ type SmallAgent = Agent<4, 64, 4, 256, 256>;
 #[entry]
 fn main() -> ! {
     let (chip, uart) = qemu_lm3s6965::start_uart();
-    executor::run([pin!(serve(Wired { chip, uart }))])
+    let board = Wired::new(chip, uart);
+    executor::run([pin!(serve(chip, &board))])
 }
 
-async fn serve(board: Wired<Lm3s6965, qemu_lm3s6965::uart::Port, 256>) -> Infallible {
-    let chip = board.chip;
+async fn serve(chip: Lm3s6965, board: &impl Board) -> Infallible {
     let mut agent = SmallAgent::new(chip.now(), BootId(chip.random()), StreamId(chip.random()));
     let mut example = Example::new(chip, Duration::from_secs(1), |_| {});
-    run(&board, &Plain, &mut example, &mut agent).await
+    run(board, &Plain, &mut example, &mut agent).await
 }

@@ -1,6 +1,7 @@
 //! A microcontroller's agent.
 
 use core::{
+    cell::RefCell,
     future::pending,
     hint::black_box,
     pin::pin,
@@ -12,7 +13,7 @@ use agent_embedded::{
     application::{Application, Readings, State},
     board::{Board, Clock, ResetReason},
     connection::{Connection, Step},
-    line::Line,
+    line::{self, Line},
     outbox::Outbox,
     run,
     security::Plain,
@@ -66,8 +67,8 @@ pub fn agent(outside: Outside<'_>) {
 pub fn line(outside: Outside<'_>) {
     let Outside { input, number, .. } = outside;
     poll(async {
-        let opened =
-            Line::<_, _, 64>::open(Outer(input), Outer(input), number as u32, Retries::default()).await;
+        let room = RefCell::new(line::Room::<64>::new(Retries::default()));
+        let opened = Line::open(Outer(input), Outer(input), number as u32, &room).await;
         let Ok(mut line) = opened else { return };
         let mut buffer = [0; 32];
         while black_box(number) > 0 {
