@@ -3,6 +3,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod chip;
+pub mod console;
 pub mod example;
 pub mod executor;
 #[cfg(all(target_arch = "arm", target_os = "none"))]

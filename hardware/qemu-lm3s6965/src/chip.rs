@@ -6,13 +6,10 @@ use firmware::chip::Chip;
 use firmware::retained;
 use protocol_core::time::Instant;
 
-use crate::{clock, semihosting, watchdog};
+use crate::{clock, provisioning, semihosting, watchdog};
 
 /// How long the watchdog waits, in seconds.
 const WATCHDOG: u32 = 8;
-
-/// The file in which a changed provisioning block is kept: the emulated flash can't be written.
-const CHANGED_BLOCK: &core::ffi::CStr = c"provisioning.changed";
 
 /// The LM3S6965, as QEMU has it.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +59,11 @@ impl Chip for Lm3s6965 {
         cortex_m::peripheral::SCB::sys_reset()
     }
 
+    fn load(&self, block: &mut [u8]) {
+        provisioning::load(block);
+    }
+
     fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        if semihosting::write_file(CHANGED_BLOCK, block) { Ok(()) } else { Err(ErrorKind::Other) }
+        provisioning::store(block)
     }
 }

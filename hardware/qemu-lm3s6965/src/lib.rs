@@ -8,6 +8,7 @@ mod chip;
 mod clock;
 pub mod ethernet;
 mod interrupts;
+mod provisioning;
 mod registers;
 mod semihosting;
 mod time_driver;
@@ -21,7 +22,7 @@ pub fn start_uart() -> (Lm3s6965, uart::Uart) {
     (Lm3s6965::start(), uart::start())
 }
 
-/// Starts the chip and its Ethernet. To be called once.
-pub fn start_ethernet() -> (Lm3s6965, ethernet::Ethernet) {
-    (Lm3s6965::start(), ethernet::start())
+/// Starts the chip, its Ethernet, and its UART for a person. To be called once.
+pub fn start_ethernet() -> (Lm3s6965, ethernet::Ethernet, uart::Uart) {
+    (Lm3s6965::start(), ethernet::start(), uart::start())
 }

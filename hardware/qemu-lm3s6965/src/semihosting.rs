@@ -71,6 +71,11 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
     assert!(count == bytes.len(), "the host has no entropy");
 }
 
+/// Reads the file `name` of the directory that QEMU runs in: gives how many bytes came, 0 if there is no such file.
+pub(crate) fn read_file(name: &core::ffi::CStr, buffer: &mut [u8]) -> usize {
+    File::open(name, Mode::Read).map_or(0, |file| file.read(buffer))
+}
+
 /// Writes the file `name` of the directory that QEMU runs in: gives whether that could be done.
 pub(crate) fn write_file(name: &core::ffi::CStr, bytes: &[u8]) -> bool {
     File::open(name, Mode::Write).is_some_and(|file| file.write(bytes))

@@ -19,7 +19,7 @@ const HOST: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
 
 #[entry]
 fn main() -> ! {
-    let (chip, ethernet) = qemu_lm3s6965::start_ethernet();
+    let (chip, ethernet, _) = qemu_lm3s6965::start_ethernet();
     let mut resources = StackResources::<2>::new();
     let (stack, mut runner) =
         embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());

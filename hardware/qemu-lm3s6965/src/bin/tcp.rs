@@ -7,7 +7,7 @@ use core::convert::Infallible;
 use core::pin::pin;
 
 use agent_embedded::agent::Agent;
-use agent_embedded::board::Clock as _;
+use agent_embedded::board::{Board, Clock as _};
 use agent_embedded::run::run;
 use agent_embedded::security::Plain;
 use cortex_m_rt::entry;
@@ -22,17 +22,17 @@ use qemu_lm3s6965::Lm3s6965;
 
 #[entry]
 fn main() -> ! {
-    let (chip, ethernet) = qemu_lm3s6965::start_ethernet();
+    let (chip, ethernet, _) = qemu_lm3s6965::start_ethernet();
     let mut resources = StackResources::<2>::new();
     let (stack, mut runner) =
         embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());
     let buffers = Buffers::new();
     let board = Networked::new(chip, stack, &buffers);
-    executor::run([pin!(serve(chip, board)), pin!(async { runner.run().await })])
+    executor::run([pin!(serve(chip, &board)), pin!(async { runner.run().await })])
 }
 
-async fn serve(chip: Lm3s6965, board: Networked<'_, Lm3s6965>) -> Infallible {
+async fn serve(chip: Lm3s6965, board: &impl Board) -> Infallible {
     let mut agent = <Agent>::new(chip.now(), BootId(chip.random()), StreamId(chip.random()));
     let mut example = Example::new(chip, Duration::from_secs(1), |_| {});
-    run(&board, &Plain, &mut example, &mut agent).await
+    run(board, &Plain, &mut example, &mut agent).await
 }
