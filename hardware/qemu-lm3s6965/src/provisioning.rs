@@ -19,7 +19,7 @@ unsafe extern "C" {
 /// Reads the block: a changed one counts only if it is of the device whose block is in flash.
 pub(crate) fn load(block: &mut [u8]) {
     // SAFETY: the linker script keeps these bytes of flash free for it.
-    let flash = unsafe { &*(&raw const _provisioning_start) };
+    let flash = unsafe { &_provisioning_start };
     block.copy_from_slice(flash.get(..block.len()).unwrap_or_default());
     let mut changed = [0; LENGTH];
     if semihosting::read_file(CHANGED, &mut changed) == LENGTH
