@@ -3,7 +3,7 @@
 use embedded_io_async::ErrorKind;
 use heapless::Vec;
 use protocol_core::{
-    message::{Facts, Kind, MAX_READINGS, Message, Reading},
+    message::{Facts, Kind, MAX_READINGS, Message, Reading, Text},
     time::Duration,
 };
 
@@ -57,7 +57,7 @@ pub enum State<'a> {
     /// It connects.
     Connecting,
     /// The server knows it, by this name.
-    Online(&'a str),
+    Online(Text<'a, 63>),
     /// It is not connected, and tries again after a wait.
     Offline(Failure, Duration),
     /// It was told to reset, and does.

@@ -16,7 +16,7 @@ use protocol_core::{
     time::{Duration, Instant},
 };
 
-use crate::agent::Agent;
+use crate::{agent::Agent, outbox::Outbox};
 
 /// How long the server has to welcome us.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -330,7 +330,9 @@ impl<
         match self.session.message(now, &message, output) {
             Ok(length) => Waiting::Written(length),
             // What is in flight comes first: a number may be left out only behind its echo.
-            Err(SendError::Encode(_)) if in_flight == 0 => Waiting::TooLarge,
+            Err(SendError::Encode(_)) if in_flight == 0 && !Outbox::<MESSAGES, BODY>::ALL_FIT => {
+                Waiting::TooLarge
+            }
             Err(_) => Waiting::Nothing,
         }
     }

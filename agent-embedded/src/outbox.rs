@@ -54,6 +54,10 @@ pub enum Refused {
 }
 
 impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
+    /// Whether the frames of every server hold each message: then none is ever too large.
+    pub(crate) const ALL_FIT: bool =
+        Message::OVERHEAD.saturating_add(Kind::MAX).saturating_add(BODY) <= OPENING_MAX_FRAME as usize;
+
     /// An empty queue.
     pub(crate) const fn new(stream: StreamId) -> Self {
         Self { stream, newest: 0, max_frame: u16::MAX, waiting: Deque::new() }
@@ -90,9 +94,9 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
     /// [`Refused`]: nothing was taken.
     pub fn push(&mut self, time: u64, kind: Kind<'static>, body: &[u8]) -> Result<(), Refused> {
         let too_long = Refused::TooLong { length: body.len(), limit: BODY };
-        let length = Message::OVERHEAD.saturating_add(kind.as_str().len()).saturating_add(body.len());
+        let length = Message::OVERHEAD.saturating_add(kind.as_bytes().len()).saturating_add(body.len());
         let body = Vec::from_slice(body).map_err(|_| too_long)?;
-        if length > usize::from(self.max_frame) {
+        if !Self::ALL_FIT && length > usize::from(self.max_frame) {
             return Err(Refused::TooLarge { length, limit: self.max_frame });
         }
         self.waiting.push_back(Waiting { time, kind, body }).map_err(|_| Refused::Full)?;

@@ -192,7 +192,7 @@ async fn drive<
                     Event::TooLarge(message) => application.too_large(&message),
                     Event::Welcome(welcome) => {
                         security.welcomed(board);
-                        application.state(State::Online(welcome.name.as_str()));
+                        application.state(State::Online(welcome.name));
                         stable_at = now.after(backoff::STABLE);
                         notices = Notices { facts_due: true, status_at: now };
                     }

@@ -3,10 +3,14 @@
 //! Only this module knows postcard. A structure here never gains, loses or changes a field, nor does
 //! any capacity in it change: change means a new tag, sent only where the version agreed on allows it.
 
+mod text;
+
 use core::fmt;
 
 use heapless::Vec;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
+
+pub use text::{Kind, Text};
 
 use crate::{
     code::{CloseReason, ConnectionKind},
@@ -109,140 +113,6 @@ pub struct DecodeError {
     pub tag: Tag,
     /// The body's length, in bytes.
     pub length: usize,
-}
-
-/// A text of at most `MAX` bytes of UTF-8 without control characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Text<'a, const MAX: usize>(&'a str);
-
-impl<'a, const MAX: usize> Text<'a, MAX> {
-    /// Checks a text, or gives back nothing if it is longer than `MAX` bytes or holds a control character.
-    pub fn new(text: &'a str) -> Option<Self> {
-        (text.len() <= MAX && !holds_control(text)).then_some(Self(text))
-    }
-
-    /// The longest start of `text` that fits, up to its first control character.
-    pub fn shortened(text: &'a str) -> Self {
-        let mut end = 0_usize;
-        for (at, character) in text.char_indices() {
-            let next = at.saturating_add(character.len_utf8());
-            if character.is_control() || next > MAX {
-                break;
-            }
-            end = next;
-        }
-        Self(text.get(..end).unwrap_or_default())
-    }
-
-    /// The text.
-    pub const fn as_str(&self) -> &'a str {
-        self.0
-    }
-}
-
-/// Whether a text holds a control character (Unicode category Cc): U+0000 to U+001F, U+007F to U+009F. Looks at its
-/// bytes, which is less code than to look at its characters.
-fn holds_control(text: &str) -> bool {
-    let mut before = 0;
-    text.bytes().any(|byte| {
-        let is_control = byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte < 0xa0);
-        before = byte;
-        is_control
-    })
-}
-
-impl<const MAX: usize> fmt::Display for Text<'_, MAX> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0)
-    }
-}
-
-impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&'a str>::deserialize(deserializer)?;
-        Self::new(text).ok_or_else(|| D::Error::custom("text too long, or with control characters"))
-    }
-}
-
-/// The kind of a message, or the name of a reading: 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Kind<'a>(#[serde(with = "serde_bytes")] &'a [u8]);
-
-impl<'a> Kind<'a> {
-    /// Text for people: the kind of a message that says nothing else.
-    pub const TEXT: Kind<'static> = Kind(b"text");
-
-    /// The longest kind, in bytes.
-    pub const MAX: usize = 32;
-
-    /// Checks a kind, or gives back nothing if it is none.
-    pub const fn new(kind: &'a str) -> Option<Self> {
-        Self::from_bytes(kind.as_bytes())
-    }
-
-    #[inline]
-    const fn from_bytes(kind: &'a [u8]) -> Option<Self> {
-        if kind.is_empty() || kind.len() > Self::MAX {
-            return None;
-        }
-        let mut rest = kind;
-        while let [byte, tail @ ..] = rest {
-            if !may_stand_in_kind(*byte) {
-                return None;
-            }
-            rest = tail;
-        }
-        Some(Self(kind))
-    }
-
-    /// The kind as text.
-    pub fn as_str(&self) -> &'a str {
-        // All bytes of a kind are ASCII: this can't fail, and is not paid for where nobody looks.
-        core::str::from_utf8(self.0).unwrap_or_default()
-    }
-}
-
-#[inline]
-const fn may_stand_in_kind(byte: u8) -> bool {
-    match KIND_BYTES.split_at_checked(byte as usize / 8) {
-        Some((_, [allowed, ..])) => *allowed & (1 << (byte % 8)) != 0,
-        _ => false,
-    }
-}
-
-/// Which bytes a kind may hold: a bit for each, eight to a byte.
-static KIND_BYTES: [u8; 32] = {
-    let mut allowed = [0; 32];
-    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789._-";
-    while let [byte, tail @ ..] = rest {
-        if let Some((_, [slot, ..])) = allowed.split_at_mut_checked(*byte as usize / 8) {
-            *slot |= 1 << (*byte % 8);
-        }
-        rest = tail;
-    }
-    allowed
-};
-
-impl fmt::Display for Kind<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Kind<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), formatter)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Kind<'a> {
-    #[inline]
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes: &'a [u8] = serde_bytes::deserialize(deserializer)?;
-        Self::from_bytes(bytes).ok_or_else(|| D::Error::custom("not a kind"))
-    }
 }
 
 macro_rules! random_id {

@@ -37,6 +37,7 @@ impl Instant {
     }
 
     /// How long before this moment `earlier` was; zero if it was not before.
+    #[inline(never)]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }

@@ -16,6 +16,12 @@ const ANSWER: Kind<'static> = kind("answer");
 /// The reading of a status that says how much of the stack was ever used, in bytes.
 const STACK_HIGH_WATER: Kind<'static> = kind("stack-high-water");
 
+/// The firmware's version.
+const VERSION: Text<'static, 32> = match Text::new(env!("CARGO_PKG_VERSION")) {
+    Some(version) => version,
+    None => panic!("not a text"),
+};
+
 /// The longest body that is answered as a whole, in bytes; of a longer one the beginning is.
 const ANSWER_LENGTH: usize = 64;
 
@@ -71,7 +77,7 @@ impl<C: Clock, S: FnMut(State<'_>)> Application for Example<C, S> {
     }
 
     fn facts(&self) -> Facts<'_> {
-        Facts { version: Text::shortened(env!("CARGO_PKG_VERSION")), ..Facts::default() }
+        Facts { version: VERSION, ..Facts::default() }
     }
 
     fn read(&mut self, readings: &mut Readings) {

@@ -59,6 +59,26 @@ core::arch::global_asm!(
 4:  mov r0, r12
     bx lr
 
+    // (one r0, other r1, length r2): gives whether `one` is less, equal or greater, as its sign.
+    entry memcmp
+    entry bcmp
+    mov r12, r4
+    adds r2, r0, r2
+1:  cmp r0, r2
+    beq 2f
+    ldrb r3, [r0]
+    ldrb r4, [r1]
+    adds r0, #1
+    adds r1, #1
+    subs r3, r3, r4
+    beq 1b
+    mov r0, r3
+    mov r4, r12
+    bx lr
+2:  movs r0, #0
+    mov r4, r12
+    bx lr
+
     // (to r0, length r1)
     entry __aeabi_memclr
     entry __aeabi_memclr4

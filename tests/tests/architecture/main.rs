@@ -185,7 +185,7 @@ const EMBEDDED: Package = Package {
     modules: &[
         Module("run", "connection application security watch board agent"),
         Module("application", "connection security outbox"),
-        Module("connection", "agent"),
+        Module("connection", "agent outbox"),
         Module("tls", "identity security board"),
         Module("security", "board"),
         Module("identity", ""),
