@@ -1,7 +1,7 @@
 //! A microcontroller that is wired to an agent by a serial line: over a line as bad as they come, and whatever happens
 //! to either end, nothing wrong is archived and nothing that was echoed is lost.
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use holdfast_tests::{
     agent::Agent, microcontroller::Microcontroller, serial_line::SerialLine, server::Server, wait,
@@ -258,7 +258,20 @@ fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Res
         .board
         .wait("it is told", |seen| seen.farewells.iter().any(|(reason, _)| *reason == CloseReason::Revoked));
     scene.server.wait_online(BOARD, false);
-    scene.assert_undisturbed();
+    scene.wait_status("up", "revoked");
+    // It is told to wait, and is silent as long as it does: why it has to is still shown.
+    let Scene { server, agent, board, line, .. } = scene;
+    drop(board);
+    let mut heard = 0;
+    // More packets than a link sends until it gives up, of 14 bytes each.
+    wait::until_true("the agent has tried for long", || {
+        heard += line.read(Duration::from_millis(20)).len();
+        heard > 25 * 14
+    });
+    let shown = status(&agent);
+    assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("revoked")), "{shown:#}");
+    let sessions = server.ask(&["sessions", "pi"]);
+    assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
     Ok(())
 }
 

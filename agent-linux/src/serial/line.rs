@@ -211,7 +211,7 @@ impl Line {
         match carrier.consume(count) {
             None => {}
             Some(Heard::Welcome) => {
-                self.welcomed = Some(clock::now());
+                (self.welcomed, self.ended) = (Some(clock::now()), None);
                 self.tell(LineState::Connected, None);
             }
             Some(closed @ Heard::Closed { .. }) => self.closed(&closed),
@@ -221,6 +221,7 @@ impl Line {
     /// The server has said farewell.
     fn closed(&mut self, heard: &Heard) {
         if let Heard::Closed { reason, detail } = heard {
+            self.ended = Some(clock::now());
             self.tell(LineState::Up, Some(format!("the server closed the connection: {detail} ({reason})")));
         }
     }
@@ -243,9 +244,11 @@ impl Line {
             self.hold_back();
         }
         let waits = self.ended.is_some_and(|ended| clock::now().since(ended) < to_core(LONGEST_DEVICE_WAIT));
+        if waits {
+            // It waits before it comes back. Why it does is known.
+            return;
+        }
         let reason = match (was, is_heard) {
-            // It waits before it comes back, and says nothing until then. Why it does is known.
-            (State::Opening, false) if waits => return,
             (State::Up, _) => "the device no longer answers on the line",
             (_, true) => {
                 "what comes over the line is not to be read; is the speed (baud) the same on both ends, and is the device the right one?"
