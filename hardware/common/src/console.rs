@@ -32,7 +32,7 @@ impl<P: Port> Console<P> {
     pub fn state(&mut self, state: State<'_>) {
         match state {
             State::Connecting => self.line(format_args!("connecting")),
-            State::Online(name) => self.line(format_args!("online as {}", OneLine(name))),
+            State::Online(name) => self.line(format_args!("online as {}", OneLine(name.as_str()))),
             State::Offline(failure, wait) => {
                 // In 2^16ths of a second, which spares a division of 64 bits.
                 let seconds = (wait.as_micros() >> 4) as u32 / 62_500;
