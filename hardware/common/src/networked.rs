@@ -1,9 +1,10 @@
-//! A board on a network: TCP by embassy-net, its address by DHCP.
+//! A board on a network: TCP by embassy-net, its address by DHCP, its server's by DNS.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 
 use agent_embedded::board::{Board, Clock, ResetReason};
 use embassy_net::Stack;
+use embassy_net::dns::DnsQueryType;
 use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
 use embedded_io_async::{Error as _, ErrorKind};
 use embedded_nal_async::TcpConnect as _;
@@ -16,6 +17,9 @@ pub const SEND_ROOM: usize = 1024;
 
 /// Room for what came and was not read, in bytes: the window that the server sees.
 pub const RECEIVE_ROOM: usize = 2048;
+
+/// The sockets that the network stack has: for DHCP, DNS, and the connection.
+pub const SOCKETS: usize = 3;
 
 /// The buffers of the one connection.
 pub type Buffers = TcpClientState<1, SEND_ROOM, RECEIVE_ROOM>;
@@ -54,8 +58,9 @@ impl<C: Chip> Board for Networked<'_, C> {
         let (host, port) = address.rsplit_once(':').ok_or(ErrorKind::InvalidInput)?;
         let port = port.parse::<u16>().map_err(|_| ErrorKind::InvalidInput)?;
         self.stack.wait_config_up().await;
-        let host = host.parse::<Ipv4Addr>().map_err(|_| ErrorKind::InvalidInput)?;
-        let connected = self.client.connect(SocketAddr::new(host.into(), port)).await;
+        let found = self.stack.dns_query(host, DnsQueryType::A).await;
+        let address = *found.map_err(|_| ErrorKind::NotFound)?.first().ok_or(ErrorKind::NotFound)?;
+        let connected = self.client.connect(SocketAddr::new(address.into(), port)).await;
         connected.map_err(|error| error.kind())
     }
 

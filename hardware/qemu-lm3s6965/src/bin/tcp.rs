@@ -15,7 +15,7 @@ use embassy_net::{Config, StackResources};
 use firmware::chip::Chip as _;
 use firmware::example::Example;
 use firmware::executor;
-use firmware::networked::{Buffers, Networked};
+use firmware::networked::{Buffers, Networked, SOCKETS};
 use protocol_core::message::{BootId, StreamId};
 use protocol_core::time::Duration;
 use qemu_lm3s6965::Lm3s6965;
@@ -23,7 +23,7 @@ use qemu_lm3s6965::Lm3s6965;
 #[entry]
 fn main() -> ! {
     let (chip, ethernet, _) = qemu_lm3s6965::start_ethernet();
-    let mut resources = StackResources::<2>::new();
+    let mut resources = StackResources::<SOCKETS>::new();
     let (stack, mut runner) =
         embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());
     let buffers = Buffers::new();
