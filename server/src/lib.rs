@@ -13,6 +13,7 @@ pub mod connection;
 pub mod enrolment;
 pub mod event;
 pub mod files;
+pub mod firmware;
 pub mod handler;
 pub mod host;
 pub mod http;

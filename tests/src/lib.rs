@@ -16,6 +16,7 @@ pub mod device;
 pub mod files;
 pub mod fuzz_targets;
 pub mod microcontroller;
+pub mod networked;
 pub mod original;
 pub mod process;
 pub mod proxy;

@@ -9,6 +9,7 @@ mod devices;
 mod error;
 mod keys;
 mod lists;
+pub mod provisioning;
 pub mod rights;
 mod server;
 mod socket;
@@ -100,6 +101,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/status", get(server::status))
         .route("/stop", post(server::stop))
         .route("/tokens", post(server::make_token))
+        .route("/provisioning", get(provisioning::show).post(provisioning::register))
         .route("/keys/rotate", post(keys::rotate))
         .route("/devices", get(devices::list).post(devices::enrol_wired))
         .route("/devices/{name}", get(devices::show))

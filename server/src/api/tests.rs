@@ -262,6 +262,47 @@ async fn a_wired_device_is_enrolled_for_its_gateway() {
 }
 
 #[tokio::test]
+async fn devices_whose_keys_are_made_are_registered_together() {
+    let server = Server::start();
+    server.enrol("a").await;
+    let (status, told) = server.get("/provisioning").await;
+    assert_eq!(
+        (status, &told["addresses"], &told["guessed"]),
+        (200, &json!(["fleet.example.org:1"]), &json!(false))
+    );
+    let ask =
+        |devices: Value| json!({ "current": told["current"], "next": told["next"], "devices": devices });
+    let key = |digit: &str| digit.repeat(64);
+    let two = json!([{ "name": "b", "key": key("b") }, { "name": "c", "key": key("c") }]);
+    let (status, answer) = server.post("/provisioning", ask(two.clone())).await;
+    assert_eq!((status, &answer["devices"]), (201, &json!(2)));
+    assert_eq!(server.post("/provisioning", ask(two.clone())).await.0, 201, "an answer may be lost");
+    assert_eq!(server.get("/devices/b").await.1["key"], key("b"));
+
+    let one = |name: &str, key: String| ask(json!([{ "name": name, "key": key }]));
+    let later = json!([{ "name": "d", "key": key("d") }, { "name": "a", "key": key("e") }]);
+    for (bad, expected) in [
+        (ask(later), (409, "name-taken")),
+        (
+            ask(json!([{ "name": "d", "key": key("1") }, { "name": "d", "key": key("2") }])),
+            (409, "name-taken"),
+        ),
+        (one("d", key("b")), (409, "key-known")),
+        (one("No Name", key("d")), (400, "bad-request")),
+        (one("d", "d".to_owned()), (400, "bad-request")),
+        (ask(json!([])), (400, "bad-request")),
+        (json!({ "current": key("0"), "next": told["next"], "devices": two }), (409, "keys-changed")),
+        (json!({ "devices": two }), (422, "bad-request")),
+    ] {
+        assert_eq!(code(&server.post("/provisioning", bad.clone()).await), expected, "{bad}");
+    }
+    assert_eq!(server.get("/devices/d").await.0, 404, "all of them or none");
+    server.post("/devices/b/revoke", Value::Null).await;
+    assert_eq!(code(&server.post("/provisioning", one("b", key("b"))).await), (409, "key-known"));
+    assert_eq!(server.post("/provisioning", one("b", key("f"))).await.0, 201, "it comes back with a new key");
+}
+
+#[tokio::test]
 async fn messages_are_kept_for_a_device_that_is_offline() {
     let server = Server::start();
     server.enrol("a").await;

@@ -391,6 +391,48 @@ pub struct WiredAnswer {
     pub config: String,
 }
 
+/// What stands in the provisioning blocks of new microcontrollers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisioningView {
+    /// The pin of the server's key in use.
+    pub current: String,
+    /// The pin of the key that will come after it.
+    pub next: String,
+    /// Where devices find the server, `host:port`, best first.
+    pub addresses: Vec<String>,
+    /// Whether nobody has said where the server is found, so that the address is a guess.
+    pub guessed: bool,
+}
+
+/// Asks for devices to be registered whose keys are made already: all of them or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvisioningRequest {
+    /// The pin of the server's key in use, as it stands in their blocks.
+    pub current: String,
+    /// The pin of its next key, as it stands there.
+    pub next: String,
+    /// The devices, at most 3,000.
+    pub devices: Vec<ProvisionedDevice>,
+}
+
+/// A device whose key is made already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvisionedDevice {
+    /// Its name.
+    pub name: String,
+    /// The pin of its key.
+    pub key: String,
+}
+
+/// Devices were registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisioningAnswer {
+    /// How many.
+    pub devices: u64,
+}
+
 /// A device's rights were taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeAnswer {

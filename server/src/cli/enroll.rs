@@ -1,12 +1,13 @@
-//! `enroll`: the line that makes a device known; and devices that are wired to another one.
+//! `enroll`: the line that makes a device known; devices that are wired to another one; and microcontrollers.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
 use super::{
     api_client::ApiClient,
     error::CliError,
+    firmware::{self, Firmware},
     output::{Output, clock},
 };
 use crate::{
@@ -17,7 +18,8 @@ use crate::{
 /// The arguments of `enroll`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Enroll {
-    /// The device's name; with --uses above 1 a number is added [default: the device's host name]
+    /// The device's name; with --uses or --count above 1 a number is added [default: the device's host name; with
+    /// --firmware `device` and a number]
     #[arg(long)]
     name: Option<String>,
     /// The device is wired to this one by a serial line: it has no key of its own, and needs no line
@@ -37,12 +39,26 @@ pub(super) struct Enroll {
     /// Where devices find the server, best first; may be repeated [default: what the server is configured with]
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     address: Vec<String>,
+    /// Write provisioning blocks for microcontrollers instead, and register their keys
+    #[arg(long, requires = "out", conflicts_with_all = ["gateway", "uses", "expires"])]
+    firmware: bool,
+    /// How many microcontrollers
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "firmware")]
+    count: usize,
+    /// Where the blocks go: made if it is not there; nothing in it is written over
+    #[arg(long, value_name = "DIR", requires = "firmware")]
+    out: Option<PathBuf>,
 }
 
 /// `holdfast enroll`.
 pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output) -> Result<(), CliError> {
     if let Some((gateway, name)) = enroll.gateway.as_ref().zip(enroll.name.as_ref()) {
         return wired(api, name, gateway, output).await;
+    }
+    if let Some(directory) = enroll.out.as_ref().filter(|_| enroll.firmware) {
+        let (name, count) = (enroll.name.as_deref(), enroll.count);
+        let firmware = Firmware { name, count, addresses: &enroll.address, directory };
+        return firmware::make(api, &firmware, output).await;
     }
     let request = TokenRequest {
         name: enroll.name.clone(),

@@ -5,6 +5,7 @@ pub mod client;
 mod devices;
 mod enroll;
 mod error;
+mod firmware;
 mod hidden;
 mod log;
 mod messages;
@@ -102,14 +103,19 @@ Examples:
     /// Ask a device to answer now, and show how long it took
     #[command(after_help = "Example:\n  holdfast ping greenhouse")]
     Ping(devices::One),
-    /// Print the line that enrols a new device; or, with --gateway, enrol a wired one and print its configuration
+    /// Print the line that enrols a new device; or enrol a wired one (--gateway), or microcontrollers (--firmware)
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
+
+A microcontroller with a network has a provisioning block in its flash instead: --firmware makes
+its key here, registers the public half, and writes one block for each device (NAME.bin) and a list
+(devices.csv) to a directory. The private keys are in these files and nowhere else.
 
 Examples:
   holdfast enroll
   holdfast enroll --name camera --uses 20 --expires 7d --address fleet.example.org:55223
-  holdfast enroll --name barometer --gateway greenhouse")]
+  holdfast enroll --name barometer --gateway greenhouse
+  holdfast enroll --firmware --name sensor --count 100 --out ./blocks")]
     Enroll(enroll::Enroll),
     /// Take a device's rights away and disconnect it
     #[command(after_help = "Example:\n  holdfast revoke greenhouse")]

@@ -46,6 +46,8 @@ fn every_verb_is_understood() {
         "ping a",
         "enroll --name a --uses 3 --expires 1h --address x:1",
         "enroll --name a --gateway b",
+        "enroll --firmware --out /d",
+        "enroll --firmware --name a --count 9 --address x:1,y:2 --out /d",
         "revoke a",
         "status",
         "stop --wait 0",

@@ -71,6 +71,9 @@ pub enum StoreError {
     /// The name is another device's.
     #[error("there is a device {:?} already", .0.as_str())]
     NameTaken(DeviceName),
+    /// The key that this device is to have is known already.
+    #[error("the key for {:?} is registered already", .0.as_str())]
+    KeyKnown(DeviceName),
     /// A device that is wired to another one can't be a gateway itself.
     #[error("this device is wired to another one: it can't be a gateway")]
     NoGateway,

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod logged;
 mod messages;
+mod provisioned;
 mod queue;
 mod reader;
 mod refusals;
@@ -52,6 +53,7 @@ pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Re
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
+pub use provisioned::Provisioned;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 pub use told_keys::ToldKeys;

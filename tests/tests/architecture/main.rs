@@ -70,13 +70,13 @@ const SERVER: Package = Package {
     library: "holdfast_server",
     modules: &[
         Module("main", "cli"),
-        Module("cli", "serve api::SOCKET api::view config term_password"),
+        Module("cli", "serve api::SOCKET api::provisioning api::view config firmware term_password"),
         Module("serve", "*"),
         Module(
             "listener",
             "connection enrolment host http refusal strangers classic_clients store event term_password tls config",
         ),
-        Module("api", "enrolment host http registry mailbox store event tls config"),
+        Module("api", "enrolment host http registry mailbox store event tls config firmware"),
         Module("connection", "handler host refusal strangers registry mailbox store event"),
         Module("enrolment", "host refusal store event"),
         Module("handler", "host store event"),
@@ -92,6 +92,7 @@ const SERVER: Package = Package {
         Module("event", "id"),
         Module("term_password", ""),
         Module("tls", ""),
+        Module("firmware", "id"),
         Module("config", ""),
         Module("id", ""),
         Module("clock", ""),
@@ -104,10 +105,11 @@ const SERVER: Package = Package {
     common: "id clock files metrics write_timeout shutdown span",
     reserved: &[
         Reserved {
-            names: "rustls tokio_rustls rcgen",
+            names: "rustls tokio_rustls",
             modules: "tls",
             why: "TLS lives in one module, behind a plain stream of bytes",
         },
+        Reserved { names: "rcgen", modules: "tls firmware", why: "keys and certificates are made here" },
         Reserved { names: "rusqlite", modules: "store", why: "the store's interface hides its database" },
         Reserved {
             names: "axum",

@@ -1,0 +1,243 @@
+//! `enroll --firmware`: provisioning blocks for microcontrollers.
+//!
+//! The blocks are on disk before their devices are registered, and removed if that is refused: so there is neither a
+//! device without its block nor, but for a crash, a block without its device.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use protocol_core::message::{Endpoints, MAX_ADDRESSES, Text};
+use serde::Serialize;
+
+use super::{api_client::ApiClient, error::CliError, output::Output};
+use crate::{
+    api::{
+        provisioning::MOST_DEVICES,
+        view::{
+            DeviceView, Page, ProvisionedDevice, ProvisioningAnswer, ProvisioningRequest, ProvisioningView,
+        },
+    },
+    files,
+    firmware::{self, NewDevice},
+    id::DeviceName,
+};
+
+/// The list of the devices, beside their blocks.
+const LIST: &str = "devices.csv";
+
+/// What devices are called if nobody says.
+const DEFAULT_NAME: &str = "device";
+
+/// What is to be made.
+pub(super) struct Firmware<'a> {
+    /// The name, or what the names begin with.
+    pub(super) name: Option<&'a str>,
+    /// How many devices.
+    pub(super) count: usize,
+    /// Where devices find the server, if it is not where the server says.
+    pub(super) addresses: &'a [String],
+    /// Where the blocks go.
+    pub(super) directory: &'a Path,
+}
+
+/// A device that was made, for programs.
+#[derive(Serialize)]
+struct Made<'a> {
+    name: &'a str,
+    key: String,
+    file: String,
+}
+
+/// `holdfast enroll --firmware`.
+pub(super) async fn make(
+    api: &ApiClient,
+    firmware: &Firmware<'_>,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    if !(1..=MOST_DEVICES).contains(&firmware.count) {
+        let found = firmware.count;
+        return Err(CliError::Usage(format!("--count: expected 1 to {MOST_DEVICES}, found {found}")));
+    }
+    let told: ProvisioningView = api.get("/api/v1/provisioning").await?;
+    let names = names(api, firmware).await?;
+    let addresses = if firmware.addresses.is_empty() { &told.addresses } else { firmware.addresses };
+    let endpoints = endpoints(&told, addresses)?;
+    let made = names.iter().map(|name| firmware::new_device(name, &endpoints));
+    let made = made.collect::<Result<Vec<_>, _>>().map_err(|error| CliError::failed(error.to_string()))?;
+    let devices: Vec<_> = names.iter().zip(&made).collect();
+
+    let written = Written::write(firmware.directory, &devices)?;
+    let request = ProvisioningRequest {
+        current: told.current.clone(),
+        next: told.next.clone(),
+        devices: devices.iter().map(|(name, made)| provisioned(name, made)).collect(),
+    };
+    match api.post("/api/v1/provisioning", &request).await {
+        Ok(ProvisioningAnswer { .. }) => {}
+        Err(error @ CliError::Unreachable { .. }) => return Err(written.kept(&error)),
+        // The server has said no, or was not there: nothing is registered.
+        Err(error) => {
+            written.remove();
+            return Err(error);
+        }
+    }
+    tell(&devices, firmware.directory, told.guessed && firmware.addresses.is_empty(), addresses, output)
+}
+
+fn tell(
+    devices: &[(&DeviceName, &NewDevice)],
+    directory: &Path,
+    guessed: bool,
+    addresses: &[String],
+    output: &mut Output,
+) -> Result<(), CliError> {
+    for (name, made) in devices {
+        let file = directory.join(file_of(name)).display().to_string();
+        match output.json {
+            true => output.json_line(&Made { name: name.as_str(), key: made.pin.to_string(), file })?,
+            false => output.line(&file)?,
+        }
+    }
+    output.flush()?;
+    if output.json {
+        return Ok(());
+    }
+    let (count, list) = (devices.len(), directory.join(LIST));
+    eprintln!(
+        "{count} registered; {} lists them. Write each block to the flash of one device, and remove the file then: it \
+         holds the device's key, which is nowhere else.",
+        list.display()
+    );
+    if guessed {
+        eprintln!(
+            "The devices will look for the server at {}: that is a guess. If it is wrong, revoke them and use \
+             --address, or set `advertise` in the server's configuration.",
+            addresses.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn provisioned(name: &DeviceName, made: &NewDevice) -> ProvisionedDevice {
+    ProvisionedDevice { name: name.to_string(), key: made.pin.to_string() }
+}
+
+/// The names of the new devices: the one that was asked for, or numbered ones that nobody has.
+async fn names(api: &ApiClient, firmware: &Firmware<'_>) -> Result<Vec<DeviceName>, CliError> {
+    let base = firmware.name.unwrap_or(DEFAULT_NAME).parse();
+    let base: DeviceName = base.map_err(|error| CliError::Usage(format!("--name: {error}")))?;
+    if firmware.count == 1 && firmware.name.is_some() {
+        return Ok(vec![base]);
+    }
+    let known: Page<DeviceView> = api.get("/api/v1/devices").await?;
+    let taken: HashSet<_> = known.items.into_iter().map(|device| device.name).collect();
+    let numbered = (1..).map(|number| base.numbered(number));
+    Ok(numbered.filter(|name| !taken.contains(name.as_str())).take(firmware.count).collect())
+}
+
+fn endpoints<'a>(told: &ProvisioningView, addresses: &'a [String]) -> Result<Endpoints<'a>, CliError> {
+    if addresses.len() > MAX_ADDRESSES {
+        let found = addresses.len();
+        return Err(CliError::Usage(format!("--address: expected at most {MAX_ADDRESSES}, found {found}")));
+    }
+    if let Some(bad) = addresses.iter().find(|address| !crate::config::is_host_and_port(address)) {
+        return Err(CliError::Usage(format!("--address: expected HOST:PORT, found {bad:?}")));
+    }
+    let addresses = addresses.iter().filter_map(|address| Text::new(address)).collect();
+    let pins = firmware::pin(&told.current).zip(firmware::pin(&told.next));
+    let (current, next) = pins.ok_or_else(|| {
+        CliError::failed("the server's answer has no pins: it is perhaps of another version")
+    })?;
+    Ok(Endpoints { current, next, addresses })
+}
+
+fn file_of(name: &DeviceName) -> String {
+    format!("{name}.bin")
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> CliError {
+    CliError::failed(format!("{}: {error}; nothing was registered", path.display()))
+}
+
+/// The files that were written here. They go away with this, unless they are kept.
+struct Written<'a> {
+    directory: &'a Path,
+    /// Whether the directory was made here, too.
+    is_new: bool,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Written<'a> {
+    /// Writes the blocks and their list, none over what is there: all of them are on disk then, or none is left.
+    fn write(directory: &'a Path, devices: &[(&DeviceName, &NewDevice)]) -> Result<Self, CliError> {
+        let failed = |error: io::Error| unwritten(directory, &error);
+        let is_new = !directory.try_exists().map_err(failed)?;
+        files::create_private_directory(directory).map_err(failed)?;
+        let mut written = Self { directory, is_new, files: Vec::new() };
+        match written.fill(devices) {
+            Ok(()) => Ok(written),
+            Err(error) => {
+                written.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(&mut self, devices: &[(&DeviceName, &NewDevice)]) -> Result<(), CliError> {
+        let mut list = String::from("name,pin,file\n");
+        for (name, made) in devices {
+            let file = file_of(name);
+            list.push_str(&format!("{name},{},{file}\n", made.pin));
+            self.add(&file, &made.block)?;
+        }
+        self.add(LIST, list.as_bytes())?;
+        // Not before all are written: the first to be waited for takes the others with it.
+        let directory = [self.directory.to_owned()];
+        for path in self.files.iter().chain(&directory) {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|error| unwritten(path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, contents: &[u8]) -> Result<(), CliError> {
+        let path = self.directory.join(name);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => CliError::failed(format!(
+                "{}: this file is there already, and is left as it is; choose another --out",
+                path.display()
+            )),
+            _ => unwritten(&path, &error),
+        };
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        self.files.push(path.clone());
+        file.write_all(contents).map_err(failed)
+    }
+
+    /// Removes them: what was not registered is of no use.
+    fn remove(self) {
+        for file in &self.files {
+            // What can't be removed does no harm: nobody knows its key.
+            let _ = fs::remove_file(file);
+        }
+        if self.is_new {
+            let _ = fs::remove_dir(self.directory);
+        }
+    }
+
+    /// The answer was lost: the devices may be registered, and then there is nothing of them but these files.
+    fn kept(&self, error: &CliError) -> CliError {
+        CliError::failed(format!(
+            "{error}; whether the {} devices are registered is not known, so their blocks in {} are kept: `holdfast \
+             devices` shows it; if they are not there, remove the blocks, and ask again",
+            self.files.len().saturating_sub(1),
+            self.directory.display()
+        ))
+    }
+}
