@@ -1,11 +1,10 @@
 //! A UART as a stream of bytes: what comes is put into a ring by the interrupt, and waits there.
 
-use core::cell::RefCell;
 use core::convert::Infallible;
 use core::future::poll_fn;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use core::task::Poll;
 
-use critical_section::Mutex;
 use embedded_io_async::{ErrorType, Read, Write};
 
 use crate::executor;
@@ -18,71 +17,81 @@ pub trait Port {
     fn transmit(&self, byte: u8) -> bool;
 }
 
-/// What came and was not read yet, at most `SIZE` bytes. Longer than a packet of the link is enough: what is sent again
-/// until it is acknowledged comes one packet at a time.
+/// What came and was not read yet, less than `SIZE` bytes. More than a packet of the link is enough: what is sent again until
+/// it is acknowledged comes one packet at a time.
+///
+/// The interrupt writes, the task reads, and neither waits for the other.
 #[derive(Debug)]
-pub struct Received<const SIZE: usize>(Mutex<RefCell<Ring<SIZE>>>);
-
-#[derive(Debug)]
-struct Ring<const SIZE: usize> {
-    bytes: [u8; SIZE],
-    /// The oldest byte stands at `first`, if `count > 0`: `first < SIZE`, `count <= SIZE`.
-    first: usize,
-    count: usize,
-    overruns: u32,
+pub struct Received<const SIZE: usize> {
+    bytes: [AtomicU8; SIZE],
+    /// Where the task reads next: below `SIZE`, and changed by the task alone.
+    read: AtomicUsize,
+    /// Where the interrupt writes next: below `SIZE`, and changed by the interrupt alone. Nothing is there if it is `read`.
+    written: AtomicUsize,
+    /// Changed by the interrupt alone.
+    overruns: AtomicU32,
 }
 
 impl<const SIZE: usize> Received<SIZE> {
     /// Nothing came yet.
     pub const fn new() -> Self {
-        Self(Mutex::new(RefCell::new(Ring { bytes: [0; SIZE], first: 0, count: 0, overruns: 0 })))
+        Self {
+            bytes: [const { AtomicU8::new(0) }; SIZE],
+            read: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+            overruns: AtomicU32::new(0),
+        }
     }
 
     /// For the interrupt: takes what came. What there is no room for is lost, and counted; the link has it sent again.
     pub fn push(&self, bytes: impl Iterator<Item = u8>) {
-        critical_section::with(|section| {
-            let mut ring = self.0.borrow_ref_mut(section);
-            bytes.for_each(|byte| ring.push(byte));
-        });
+        for byte in bytes {
+            let at = self.written.load(Ordering::Relaxed);
+            let next = Self::behind(at);
+            match self.bytes.get(at) {
+                Some(place) if next != self.read.load(Ordering::Acquire) => {
+                    place.store(byte, Ordering::Relaxed);
+                    self.written.store(next, Ordering::Release);
+                }
+                _ => {
+                    let overruns = self.overruns.load(Ordering::Relaxed);
+                    self.overruns.store(overruns.wrapping_add(1), Ordering::Relaxed);
+                }
+            }
+        }
         executor::wake();
     }
 
     /// How many bytes were lost because nobody read in time.
     pub fn overruns(&self) -> u32 {
-        critical_section::with(|section| self.0.borrow_ref(section).overruns)
+        self.overruns.load(Ordering::Relaxed)
     }
 
+    /// For the one task that reads: gives how many bytes came.
     fn pop(&self, into: &mut [u8]) -> usize {
-        critical_section::with(|section| self.0.borrow_ref_mut(section).pop(into))
+        let mut at = self.read.load(Ordering::Relaxed);
+        let mut count = 0;
+        for place in into {
+            let Some(byte) = self.bytes.get(at) else { break };
+            if at == self.written.load(Ordering::Acquire) {
+                break;
+            }
+            *place = byte.load(Ordering::Relaxed);
+            at = Self::behind(at);
+            count += 1;
+        }
+        self.read.store(at, Ordering::Release);
+        count
+    }
+
+    const fn behind(at: usize) -> usize {
+        if at + 1 < SIZE { at + 1 } else { 0 }
     }
 }
 
 impl<const SIZE: usize> Default for Received<SIZE> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<const SIZE: usize> Ring<SIZE> {
-    fn push(&mut self, byte: u8) {
-        let end = (self.first + self.count) % SIZE;
-        match self.bytes.get_mut(end) {
-            Some(place) if self.count < SIZE => {
-                *place = byte;
-                self.count += 1;
-            }
-            _ => self.overruns = self.overruns.wrapping_add(1),
-        }
-    }
-
-    fn pop(&mut self, into: &mut [u8]) -> usize {
-        let count = self.count.min(into.len());
-        for place in into.iter_mut().take(count) {
-            *place = self.bytes.get(self.first).copied().unwrap_or_default();
-            self.first = (self.first + 1) % SIZE;
-        }
-        self.count -= count;
-        count
     }
 }
 
@@ -131,7 +140,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_in_order_also_across_the_ring_s_end() {
-        let received = Received::<4>::new();
+        let received = Received::<5>::new();
         let mut buffer = [0; 3];
         for round in 0..6 {
             received.push([round, round + 1, round + 2].into_iter());
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted_and_the_older_bytes_stay() {
-        let received = Received::<4>::new();
+        let received = Received::<5>::new();
         received.push(1..=7);
         let mut buffer = [0; 8];
         assert_eq!(received.pop(&mut buffer), 4);

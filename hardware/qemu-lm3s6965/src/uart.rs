@@ -1,6 +1,6 @@
 //! UART 0, at 115,200 baud.
 
-use firmware::{executor, uart};
+use firmware::uart;
 
 use crate::clock::FREQUENCY;
 use crate::interrupts::{self, Interrupt};
@@ -70,6 +70,6 @@ extern "C" fn UART0() {
     INTERRUPT_CLEAR.write(INTERRUPT_RECEIVED | INTERRUPT_QUIET | INTERRUPT_TRANSMITTED);
     INTERRUPT_MASK.write(INTERRUPT_RECEIVED | INTERRUPT_QUIET);
     let next = || (FLAGS.read() & FLAG_RECEIVER_EMPTY == 0).then(|| DATA.read() as u8);
+    // This wakes the writer as well.
     RECEIVED.push(core::iter::from_fn(next));
-    executor::wake();
 }
