@@ -333,7 +333,7 @@ fn a_message_larger_than_the_server_takes_holds_up_no_other() -> io::Result<()> 
     let refused = agent.command(&["send", &large], LONGEST_WAIT)?;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(words.contains("982 are the most that may go to this server; send it in parts"), "{words}");
+    assert!(words.contains("984 are the most that may go to this server; send it in parts"), "{words}");
 
     server.terminate();
     server.configure("")?;

@@ -7,6 +7,7 @@ use holdfast_tests::{
     agent::Agent, microcontroller::Microcontroller, serial_line::SerialLine, server::Server, wait,
 };
 use protocol_core::code::CloseReason;
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// A server, an agent, and a microcontroller that is wired to it.
@@ -214,6 +215,20 @@ fn a_server_that_restarts_or_dies_is_come_back_to() -> io::Result<()> {
         scene.wait_archived(&sent);
     }
     assert_eq!(scene.board.wait_echoed(2).echoed, sent);
+    Ok(())
+}
+
+/// Bytes pile up on the way, as far as they may, and the device finds out by itself that nobody answers.
+#[test]
+fn a_server_that_is_held_up_is_given_up_and_found_again() -> io::Result<()> {
+    let mut scene = Scene::new(10)?;
+    scene.server.process().signal(Signal::STOP);
+    let sent = texts("while it was held up", 30);
+    sent.iter().for_each(|text| scene.board.send(text));
+    wait::until("the device begins anew", || scene.status(), |line| line["state"] != "connected");
+    scene.server.process().signal(Signal::CONT);
+    scene.wait_archived(&sent);
+    assert_eq!(scene.board.wait_echoed(30).echoed, sent);
     Ok(())
 }
 

@@ -337,9 +337,9 @@ async fn a_message_that_is_too_large_for_the_device_leaves_an_event() {
         assert_eq!(told.len() as u64, sessions, "{told:?}");
         assert!(told.iter().all(|event| event.detail["length"] == 5_000 && event.session.is_some()));
     }
-    host.store.enqueue(device, message(4_026), 10).await.unwrap();
-    let refused = host.store.enqueue(device, message(4_027), 10).await;
-    assert!(matches!(refused, Err(StoreError::TooLarge { length: 4_027, most: 4_026 })), "{refused:?}");
+    host.store.enqueue(device, message(4_028), 10).await.unwrap();
+    let refused = host.store.enqueue(device, message(4_029), 10).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { length: 4_029, most: 4_028 })), "{refused:?}");
 }
 
 /// Whatever a device sends, and whatever waits for it: it is answered while the store stands still.
