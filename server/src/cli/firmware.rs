@@ -107,7 +107,11 @@ fn tell(
     if output.json {
         return Ok(());
     }
-    let (count, list) = (devices.len(), directory.join(LIST));
+    let list = directory.join(LIST);
+    let count = match devices.len() {
+        1 => "One device is".to_owned(),
+        count => format!("{count} devices are"),
+    };
     eprintln!(
         "{count} registered; {} lists them. Write each block to the flash of one device, and remove the file then: it \
          holds the device's key, which is nowhere else.",

@@ -1,10 +1,13 @@
 //! A microcontroller's TLS against the TLS of servers: whom it trusts, and how it tells what went wrong.
 
+mod impostor;
+
 use std::{future::Future, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use agent_embedded::tls::{self, Room, TlsError};
 use embedded_io_async::{ErrorKind, ErrorType, Read as _, Write as _};
 use holdfast_tests::{tls as peer, wait::LONGEST_WAIT};
+use impostor::{Impostor, certificate, certificate_verify, message, no_extensions};
 use protocol_core::{
     alpn::{MAX_RECORD, SESSION},
     message::{Endpoints, Pin, Text},
@@ -378,4 +381,108 @@ fn a_write_that_is_dropped_ends_the_connection() {
         assert!(poll_once(stream.flush()).await.is_none(), "nobody reads");
         assert_eq!(stream.flush().await, Err(TlsError::Interrupted));
     });
+}
+
+/// What a device makes of a server that says this behind its hello, and then that it has finished.
+fn meet_impostor(trusted: Pin, before: &[u8], behind: &[u8]) -> TlsError {
+    run(async {
+        let (near, far) = duplex(4096);
+        let (device, mut room) = (Device::new(trusted, Pin([0; 32])), Room::new());
+        let server = async {
+            let mut impostor = Impostor::greet(far, |_| ()).await;
+            let flight = [before, &impostor.finished(before), behind].concat();
+            impostor.say(&flight).await;
+            impostor
+        };
+        let (opened, _impostor) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server);
+        opened.err().expect("no connection")
+    })
+}
+
+/// The library asks for a proof only if the server offers one: all ways around it.
+#[test]
+fn a_server_without_the_key_is_found_out() {
+    let real = peer::new_key();
+    let (trusted, der) = (peer::pin(&real), CertificateParams::default().self_signed(&real).unwrap());
+    let shown = certificate(der.der());
+    let own = peer::new_key();
+    let own_der = CertificateParams::default().self_signed(&own).unwrap();
+    // Any signature of the right form: it is of another handshake.
+    let signature = [&[0x30, 0x06, 0x02, 0x01, 0x01, 0x02, 0x01, 0x01][..]].concat();
+    let begin = no_extensions();
+    let request = message(13, &[0, 0, 0]);
+    let with = |parts: &[&[u8]]| meet_impostor(trusted, &parts.concat(), &[]);
+    assert_eq!(with(&[]), TlsError::NotProven, "nothing but the end");
+    assert_eq!(with(&[&begin]), TlsError::NotProven, "no certificate");
+    assert_eq!(with(&[&begin, &request]), TlsError::NotProven, "it asks for ours, and shows none");
+    assert_eq!(with(&[&begin, &shown]), TlsError::NotProven, "the real one's certificate, and no signature");
+    assert_eq!(with(&[&begin, &shown, &shown]), TlsError::NotProven);
+    assert_eq!(with(&[&begin, &shown, &certificate_verify(&signature)]), TlsError::NotProven);
+    assert_eq!(
+        with(&[&begin, &certificate_verify(&signature)]),
+        TlsError::NotProven,
+        "a signature of nobody"
+    );
+    let behind = [shown.clone(), certificate_verify(&signature)].concat();
+    assert_eq!(meet_impostor(trusted, &begin, &behind), TlsError::NotProven, "behind the end");
+    let untrusted = TlsError::WrongKey { shown: Some(peer::pin(&own)) };
+    let owned = certificate(own_der.der());
+    assert_eq!(with(&[&begin, &owned, &certificate_verify(&signature)]), untrusted);
+    assert_eq!(with(&[&begin, &shown, &owned]), untrusted);
+    let none = TlsError::WrongKey { shown: None };
+    assert_eq!(with(&[&begin, &certificate(&[])]), none, "an empty certificate");
+    assert_eq!(with(&[&begin, &certificate(&der.der()[..100])]), none, "a part of one");
+    let no_entry = message(impostor::CERTIFICATE, &[0, 0, 0, 0]);
+    assert_eq!(with(&[&begin, &no_entry]), none);
+}
+
+/// An impostor's handshake may be anything: it ends in an error, not in a panic.
+#[test]
+fn what_an_impostor_says_is_an_error() {
+    let real = peer::new_key();
+    let (trusted, der) = (peer::pin(&real), CertificateParams::default().self_signed(&real).unwrap());
+    let whole =
+        [no_extensions(), message(13, &[0, 0, 0]), certificate(der.der()), certificate_verify(&[1; 70])]
+            .concat();
+    let mut state = 7_u64;
+    let mut below = |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % limit
+    };
+    for _ in 0..40 {
+        let mut flight = whole.clone();
+        for _ in 0..=below(3) {
+            let at = below(flight.len());
+            match below(3) {
+                0 => flight[at] = below(256) as u8,
+                1 => flight.truncate(at.max(1)),
+                _ => drop(flight.remove(at)),
+            }
+        }
+        meet_impostor(trusted, &flight, &[]);
+    }
+    for kind in 0..=255 {
+        if kind % 16 < 8 || kind < 32 {
+            meet_impostor(trusted, &message(kind, &[0; 40]), &[]);
+        }
+    }
+}
+
+#[test]
+fn a_hello_that_is_damaged_is_an_error() {
+    // Type, length, version, 32 random bytes that nobody looks at, and the rest.
+    for at in (0..6).chain(38..123) {
+        let error = run(async {
+            let (near, far) = duplex(4096);
+            let (device, mut room) = (Device::new(Pin([1; 32]), Pin([2; 32])), Room::new());
+            let server = async {
+                let mut impostor = Impostor::greet(far, |hello| hello[at] ^= 0x55).await;
+                impostor.say(&no_extensions()).await;
+            };
+            let (opened, ()) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server);
+            opened.err().expect("no connection")
+        });
+        // What changes nothing is found out later.
+        assert!(matches!(error, TlsError::Malformed | TlsError::Lost(_)), "{at}: {error:?}");
+    }
 }
