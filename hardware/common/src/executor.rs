@@ -4,12 +4,12 @@
 //! keep wakers. Between each other tasks wake by wakers as usual, each only the one that is meant.
 
 use core::convert::Infallible;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, RawWaker, RawWakerVTable, Waker};
+use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-/// The most tasks that there can be: the agent, and the network stack below it.
-pub const MAX_TASKS: usize = 2;
+/// The most tasks that there can be: the agent, the network stack, and the driver below it.
+pub const MAX_TASKS: usize = 3;
 
 /// A task: a future that does not end, pinned by its owner.
 pub type Task<'a> = Pin<&'a mut dyn Future<Output = Infallible>>;
@@ -33,6 +33,19 @@ pub fn run<const TASKS: usize>(mut tasks: [Task<'_>; TASKS]) -> ! {
             }
         }
         sleep_unless(|| WOKEN.iter().take(TASKS).any(|woken| woken.load(Ordering::Acquire)));
+    }
+}
+
+/// Runs one future to its end, before there are tasks.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let (mut future, [woken, ..]) = (pin!(future), &WOKEN);
+    loop {
+        woken.store(false, Ordering::Relaxed);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker(woken))) {
+            wake();
+            return output;
+        }
+        sleep_unless(|| woken.load(Ordering::Acquire));
     }
 }
 

@@ -4,8 +4,14 @@
 
 pub mod chip;
 pub mod console;
+#[cfg(feature = "embassy-clock")]
+pub mod embassy_clock;
+#[cfg(feature = "entropy")]
+pub mod entropy;
 pub mod example;
 pub mod executor;
+#[cfg(feature = "flash")]
+pub mod flash;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 mod memory;
 #[cfg(feature = "network")]

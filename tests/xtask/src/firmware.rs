@@ -14,7 +14,10 @@ struct Board {
 }
 
 /// All boards that there is firmware for.
-const BOARDS: &[Board] = &[Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" }];
+const BOARDS: &[Board] = &[
+    Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" },
+    Board { name: "w5500-evb-pico", triple: "thumbv6m-none-eabi" },
+];
 
 /// Builds the firmware of all boards as it is flashed.
 ///
@@ -29,7 +32,8 @@ fn build() -> Result {
 /// # Errors
 /// A test or a build failed, or clippy has something to say.
 pub(crate) fn step() -> Result<String> {
-    let tests = Shell::cargo("test --locked --package firmware --manifest-path").argument(MANIFEST);
+    let tests = Shell::cargo("test --locked --package firmware --features entropy,flash --manifest-path")
+        .argument(MANIFEST);
     tests.argument("--target-dir").argument(target().join("hardware")).run()?;
     build()?;
     for board in BOARDS {
