@@ -31,6 +31,9 @@ use tokio::{
 
 use crate::wait;
 
+/// It takes frames that are larger than a TLS record.
+type Device = Agent<8, 128, 8, 4_096>;
+
 /// A microcontroller that runs, until it is dropped.
 #[derive(Debug)]
 pub struct Networked {
@@ -126,7 +129,7 @@ fn live(shared: &Shared) {
     let device = Host { shared, started: time::Instant::now() };
     let mut application = Host { shared, started: device.started };
     let security = Tls::new();
-    let mut agent = <Agent>::new(device.now(), BootId(device.number()), StreamId(device.number()));
+    let mut agent = Device::new(device.now(), BootId(device.number()), StreamId(device.number()));
     runtime.block_on(async {
         tokio::select! {
             never = run(&device, &security, &mut application, &mut agent) => match never {},

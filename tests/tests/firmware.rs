@@ -142,7 +142,7 @@ fn messages_go_both_ways_until_the_device_is_revoked() {
     let said: Vec<_> = (0..30).map(|number| format!("{number} of thirty")).collect();
     said.iter().for_each(|body| device.say(body));
     wait::until("all that it said is archived", || server.archived("mcu"), |archived| *archived == said);
-    let told: Vec<_> = (0..10).map(|number| format!("{number:0>400}")).collect();
+    let told: Vec<_> = (0..10).map(|number| format!("{number:0>3000}")).collect();
     for body in &told {
         server.tell(&["send", "mcu", body]);
     }

@@ -14,7 +14,7 @@ use protocol_core::{
     provisioning::{PrivateKey, Provisioning},
 };
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ServerConfig, crypto::ring};
+use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     time::timeout,
@@ -249,6 +249,33 @@ fn a_server_that_refuses_is_told_apart() {
             .with_cert_resolver(Arc::clone(&config.cert_resolver));
     });
     assert!(matches!(error, TlsError::Refused { alert: Some(40) }), "{error:?}");
+}
+
+/// The device's side of the handshake ends before the server's does.
+#[test]
+fn a_certificate_that_is_refused_shows_at_the_first_read() {
+    run(async {
+        let (server, authority) = (peer::new_key(), peer::new_key());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateParams::default().self_signed(&authority).unwrap().der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let mut strict = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_cert_resolver(Arc::clone(&config(&server).cert_resolver));
+        strict.max_fragment_size = Some(MAX_RECORD + 5);
+        let (near, far) = duplex(4096);
+        let device = Device::new(peer::pin(&server), Pin([0; 32]));
+        let mut room = Room::new();
+        let acceptor = TlsAcceptor::from(Arc::new(strict));
+        let (opened, accepted) =
+            tokio::join!(device.open(near, Pieces::Whole, &mut room), acceptor.accept(far));
+        assert!(accepted.is_err());
+        let mut stream = opened.unwrap();
+        assert_eq!(stream.read(&mut [0; 10]).await, Err(TlsError::Refused { alert: None }));
+    });
 }
 
 #[test]
