@@ -103,9 +103,12 @@ async fn rest<
     application: &mut impl Application,
     agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
 ) {
-    let has_room = agent.outbox.has_room();
-    while let Either::Second(()) = select(board.sleep_until(end), next(application, has_room)).await {
-        say(board, application, agent);
+    loop {
+        let has_room = agent.outbox.has_room();
+        match select(board.sleep_until(end), next(application, has_room)).await {
+            Either::First(()) => return,
+            Either::Second(()) => say(board, application, agent),
+        }
     }
 }
 

@@ -161,6 +161,9 @@ impl Application for Simulated<'_> {
 
     fn say<const MESSAGES: usize, const BODY: usize>(&mut self, _: u64, outbox: &mut Outbox<MESSAGES, BODY>) {
         let mut world = self.0.borrow_mut();
+        if !outbox.has_room() {
+            world.broken = Some(Broken::new("there is no room for what the application is asked for"));
+        }
         for content in std::mem::take(&mut world.to_push) {
             match outbox.push(content.0, Kind::TEXT, &content.body()) {
                 Ok(()) => world.pushed.push(content),
