@@ -2,8 +2,9 @@
 //!
 //! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
-//! no agent would; [`microcontroller::Microcontroller`] hangs on a
-//! [`serial_line::SerialLine`]. [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
+//! no agent would; [`machine::Machine`] is a microcontroller in QEMU, with its firmware;
+//! [`microcontroller::Microcontroller`] plays one, on a [`serial_line::SerialLine`]. [`simulation`] needs no programs: it
+//! runs the sessions themselves, on a virtual clock.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod demo;
 pub mod device;
 pub mod files;
 pub mod fuzz_targets;
+pub mod machine;
 pub mod microcontroller;
 pub mod networked;
 pub mod original;
