@@ -198,7 +198,7 @@ fn quietly_done(shell: Shell) -> Result<String> {
 
 fn no_std() -> Result<String> {
     for target in BARE_METAL {
-        Shell::cargo("check --package protocol-core --package agent-embedded --locked --target")
+        Shell::cargo("check --package protocol-core --package agent-embedded --features agent-embedded/tls --locked --target")
             .argument(target)
             .run()?;
     }
