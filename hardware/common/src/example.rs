@@ -1,11 +1,21 @@
 //! The example that the firmware of every board runs: counts, and answers.
 
+#[cfg(feature = "tls")]
+use core::convert::Infallible;
+
+use agent_embedded::agent::Agent;
 use agent_embedded::application::{Application, Readings, State};
 use agent_embedded::board::Clock;
 use agent_embedded::outbox::Outbox;
+#[cfg(feature = "tls")]
+use agent_embedded::{board::Board, run::run, tls::Tls};
 use heapless::{Deque, Vec};
-use protocol_core::message::{Facts, Kind, Message, Reading, Text};
+use protocol_core::message::{BootId, Facts, Kind, Message, Reading, StreamId, Text};
 use protocol_core::time::{Duration, Instant};
+
+use crate::chip::Chip;
+#[cfg(feature = "tls")]
+use crate::{console::Console, uart::Port};
 
 /// The kind of the messages that are sent again and again: the body is how many there were, as a decimal number.
 const COUNT: Kind<'static> = kind("count");
@@ -39,7 +49,7 @@ pub struct Example<C, S> {
 }
 
 impl<C: Clock, S: FnMut(State<'_>)> Example<C, S> {
-    /// Begins at once, and sends a number each `period`.
+    /// Begins at once, and sends a number each `period`. `show` is told where the agent stands.
     pub fn new(clock: C, period: Duration, show: S) -> Self {
         let next_at = clock.now();
         Self { clock, period, next_at, count: 0, answers: Deque::new(), show }
@@ -89,6 +99,33 @@ impl<C: Clock, S: FnMut(State<'_>)> Application for Example<C, S> {
     fn state(&mut self, state: State<'_>) {
         (self.show)(state);
     }
+}
+
+/// What a device keeps in RAM, begun anew: the sizes are for the caller's type to say.
+pub fn agent<
+    const MESSAGES: usize,
+    const BODY: usize,
+    const STREAMS: usize,
+    const INPUT: usize,
+    const OUTPUT: usize,
+>(
+    chip: &impl Chip,
+) -> Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT> {
+    Agent::new(chip.now(), BootId(chip.random()), StreamId(chip.random()))
+}
+
+/// The whole of a device with a network: the example over TLS, and a console that shows where it stands.
+#[cfg(feature = "tls")]
+pub async fn serve_by_tls(
+    chip: impl Chip,
+    board: &impl Board,
+    period: Duration,
+    mut console: Console<impl Port>,
+) -> Infallible {
+    let mut agent: Agent = agent(&chip);
+    console.started(board.reset_reason());
+    let mut example = Example::new(chip, period, |state| console.state(state));
+    run(board, &Tls::new(), &mut example, &mut agent).await
 }
 
 /// A number in decimal digits. The standard library's formatting would take some kilobytes of flash.

@@ -15,7 +15,12 @@ mod time_driver;
 pub mod uart;
 mod watchdog;
 
+use protocol_core::time::Duration;
+
 pub use chip::Lm3s6965;
+
+/// How often the example sends its number: tests count them.
+pub const PERIOD: Duration = Duration::from_secs(1);
 
 /// Starts the chip and its UART. To be called once.
 pub fn start_uart() -> (Lm3s6965, uart::Uart) {

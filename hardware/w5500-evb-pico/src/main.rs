@@ -6,13 +6,9 @@
 #![no_main]
 
 use core::cell::RefCell;
-use core::convert::Infallible;
 use core::pin::pin;
 
-use agent_embedded::agent::Agent;
-use agent_embedded::board::{Board, Clock, ResetReason};
-use agent_embedded::run::run;
-use agent_embedded::tls::Tls;
+use agent_embedded::board::{Clock, ResetReason};
 use cortex_m_rt::entry;
 use embassy_net::{Config, StackResources};
 use embassy_net_wiznet::chip::W5500;
@@ -30,11 +26,10 @@ use embedded_io_async::ErrorKind;
 use firmware::chip::Chip;
 use firmware::console::Console;
 use firmware::embassy_clock::EmbassyClock;
-use firmware::example::Example;
+use firmware::example::serve_by_tls;
 use firmware::flash::Sectors;
 use firmware::networked::{Buffers, Networked, SOCKETS};
 use firmware::{entropy, executor, retained};
-use protocol_core::message::{BootId, StreamId};
 use protocol_core::time;
 
 bind_interrupts!(struct Interrupts {
@@ -158,17 +153,10 @@ fn main() -> ! {
     let buffers = Buffers::new();
     let board = Networked::new(chip, stack, &buffers);
     executor::run([
-        pin!(serve(chip, &board, console)),
+        pin!(serve_by_tls(chip, &board, PERIOD, console)),
         pin!(async { runner.run().await }),
         pin!(async { driver.run().await }),
     ])
-}
-
-async fn serve(chip: &Rp2040, board: &impl Board, mut console: Console<Serial>) -> Infallible {
-    let mut agent = <Agent>::new(chip.now(), BootId(chip.random()), StreamId(chip.random()));
-    console.started(chip.reset_reason);
-    let mut example = Example::new(chip, PERIOD, |state| console.state(state));
-    run(board, &Tls::new(), &mut example, &mut agent).await
 }
 
 /// An address for the W5500, which has none: locally administered, from the number of the flash chip.
