@@ -17,6 +17,7 @@ struct Board {
 const BOARDS: &[Board] = &[
     Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" },
     Board { name: "w5500-evb-pico", triple: "thumbv6m-none-eabi" },
+    Board { name: "nucleo-h743zi", triple: "thumbv7em-none-eabihf" },
 ];
 
 /// Builds the firmware of all boards as it is flashed.

@@ -74,9 +74,9 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "bare-metal targets",
-        why: "protocol-core must build for microcontrollers",
-        present: || missing_from_rustup("target", BARE_METAL).is_empty(),
-        source: Source::Own("rustup target add", || add_by_rustup("target", BARE_METAL)),
+        why: "protocol-core and firmware are built for microcontrollers",
+        present: || missing_from_rustup("target", MICROCONTROLLERS).is_empty(),
+        source: Source::Own("rustup target add", || add_by_rustup("target", MICROCONTROLLERS)),
     },
     Tool {
         name: "cargo-deny",
@@ -95,6 +95,10 @@ const TOOLS: &[Tool] = &[
 ];
 
 const COMPONENTS: &[&str] = &["clippy", "rust-src", "rustfmt"];
+
+/// What firmware is built for: Cortex-M0, M3 and M7, and ESP32-C3.
+const MICROCONTROLLERS: &[&str] =
+    &["thumbv6m-none-eabi", "thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 
 /// The microcontrollers that `protocol-core` is checked for: Cortex-M0, Cortex-M3 and ESP32-C3.
 pub(crate) const BARE_METAL: &[&str] =
