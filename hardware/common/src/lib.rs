@@ -2,6 +2,7 @@
 
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod alarm;
 pub mod chip;
 pub mod console;
 #[cfg(feature = "embassy-clock")]

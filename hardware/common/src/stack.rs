@@ -8,6 +8,9 @@ pub fn high_water() -> usize {
     return 0;
 }
 
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+pub use painted::paint;
+
 #[cfg(target_os = "none")]
 mod painted {
     use core::ptr;
@@ -15,15 +18,37 @@ mod painted {
     /// The paint of `cortex-m-rt`, whose start-up code lays it on (feature `paint-stack`).
     const PAINT: u32 = 0xCCCC_CCCC;
 
+    /// How many words at the stack's end are not painted: on RISC-V the start-up code of `esp-hal` keeps its guard there.
+    const GUARDED: usize = if cfg!(target_arch = "riscv32") { 16 } else { 0 };
+
     unsafe extern "C" {
         // Of the linker script: the stack grows from `_stack_start` down to `_stack_end`.
         static _stack_start: u32;
-        static _stack_end: u32;
+        static mut _stack_end: u32;
+    }
+
+    /// The lowest word that is painted.
+    fn end() -> *mut u32 {
+        (&raw mut _stack_end).wrapping_add(GUARDED)
+    }
+
+    /// Paints what is free of the stack, where the start-up code does not do that. To be called first of all.
+    #[cfg(target_arch = "riscv32")]
+    pub fn paint() {
+        let mut word = end();
+        let pointer: *mut u32;
+        // SAFETY: it only reads a register.
+        unsafe { core::arch::asm!("mv {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+        while word < pointer {
+            // SAFETY: the words below the stack's pointer are the stack's, in RAM and aligned, and hold nothing.
+            unsafe { ptr::write_volatile(word, PAINT) };
+            word = word.wrapping_add(1);
+        }
     }
 
     pub(super) fn high_water() -> usize {
-        let (end, start) = (&raw const _stack_end, &raw const _stack_start);
-        let mut lowest_used = end;
+        let start = &raw const _stack_start;
+        let mut lowest_used = end().cast_const();
         // SAFETY: all words between the two are the stack's, in RAM and aligned. Volatile, because this function's own
         // frame is among them.
         while lowest_used < start && unsafe { ptr::read_volatile(lowest_used) } == PAINT {

@@ -1,14 +1,12 @@
 //! The time since the start: SysTick counts each second down, and timer 0 is the alarm that ends a sleep.
 
 use core::cell::Cell;
-use core::future::poll_fn;
-use core::task::Poll;
 
 use cortex_m::peripheral::{SCB, SYST, syst::SystClkSource};
 use cortex_m_rt::exception;
 use critical_section::Mutex;
-use firmware::executor;
-use protocol_core::time::Instant;
+use firmware::alarm::{self, Alarm, Timer};
+use protocol_core::time::{Duration, Instant};
 
 use crate::interrupts::{self, Interrupt};
 use crate::registers::Register;
@@ -26,8 +24,7 @@ const LOAD: Register = Register::new(TIMER0, 0x28);
 /// Whole seconds since the start.
 static SECONDS: Mutex<Cell<u32>> = Mutex::new(Cell::new(0));
 
-/// When the alarm comes.
-static ALARM: Mutex<Cell<Instant>> = Mutex::new(Cell::new(Instant::NEVER));
+static ALARM: Alarm = alarm::unset();
 
 /// Starts the clock at 0.
 pub(crate) fn start(mut systick: SYST) {
@@ -59,39 +56,35 @@ pub(crate) fn now() -> Instant {
 
 /// Waits until `moment`.
 pub(crate) fn sleep_until(moment: Instant) -> impl Future<Output = ()> {
-    poll_fn(move |_| poll(moment))
+    alarm::sleep_until::<Timer0>(moment)
 }
 
-#[inline(never)]
-fn poll(moment: Instant) -> Poll<()> {
-    if now() >= moment {
-        return Poll::Ready(());
-    }
-    wake_at(moment);
-    Poll::Pending
-}
-
-/// Has the executor woken at `moment`, or before. One alarm is enough: it is the earliest that was asked for, and whoever
-/// waits for a later one asks again when woken.
+/// Has the executor woken at `moment`, or before.
 pub(crate) fn wake_at(moment: Instant) {
-    critical_section::with(|section| {
-        let alarm = ALARM.borrow(section);
-        if moment < alarm.get() {
-            alarm.set(moment);
-            set_timer(moment.since(now()).as_micros());
-        }
-    });
+    alarm::wake_at::<Timer0>(moment);
 }
 
 /// The longest time that the timer counts, in microseconds; a longer sleep has a break in it.
 const LONGEST: u64 = 300_000_000;
 
-fn set_timer(micros: u64) {
-    const ENABLED: u32 = 1;
-    CONTROL.write(0);
-    // Not 0, which would not count. 25 / 2 is `FREQUENCY` in megahertz.
-    LOAD.write((micros.min(LONGEST) as u32).saturating_mul(25) / 2 + 1);
-    CONTROL.write(ENABLED);
+struct Timer0;
+
+impl Timer for Timer0 {
+    fn alarm() -> &'static Alarm {
+        &ALARM
+    }
+
+    fn now() -> Instant {
+        now()
+    }
+
+    fn set(wait: Duration) {
+        const ENABLED: u32 = 1;
+        CONTROL.write(0);
+        // Not 0, which would not count. 25 / 2 is `FREQUENCY` in megahertz.
+        LOAD.write((wait.as_micros().min(LONGEST) as u32).saturating_mul(25) / 2 + 1);
+        CONTROL.write(ENABLED);
+    }
 }
 
 const _: () = assert!(LONGEST * 25 < u32::MAX as u64 * 2);
@@ -107,6 +100,5 @@ fn SysTick() {
 #[unsafe(no_mangle)]
 extern "C" fn TIMER0A() {
     INTERRUPT_CLEAR.write(1);
-    critical_section::with(|section| ALARM.borrow(section).set(Instant::NEVER));
-    executor::wake();
+    alarm::rang::<Timer0>();
 }

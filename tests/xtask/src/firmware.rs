@@ -15,6 +15,7 @@ struct Board {
 
 /// All boards that there is firmware for.
 const BOARDS: &[Board] = &[
+    Board { name: "esp32-c3", triple: "riscv32imc-unknown-none-elf" },
     Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" },
     Board { name: "w5500-evb-pico", triple: "thumbv6m-none-eabi" },
     Board { name: "nucleo-h743zi", triple: "thumbv7em-none-eabihf" },
