@@ -10,7 +10,7 @@ use embedded_io_async::{Error as _, ErrorKind, ErrorType, Read, Write};
 use heapless::Deque;
 use protocol_core::{
     serial::{Event, Link, Retries, State, output_room},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::board::Clock;
@@ -21,9 +21,6 @@ const CHUNK: usize = 32;
 /// What stands around a payload on the line: the packet's own bytes, one of its stuffing, a zero before and behind.
 const AROUND: usize = output_room(PAYLOAD).saturating_sub(PAYLOAD);
 const PAYLOAD: usize = 200;
-
-/// How long the gateway may take to answer, until the line counts as not connected.
-const OPENING_LIMIT: Duration = Duration::from_secs(5);
 
 /// The bytes that a line works in: one at a time needs them.
 ///
@@ -66,7 +63,7 @@ impl<'r, U: Read + Write, C: Clock, const PACKET: usize> Line<'r, U, C, PACKET> 
     /// Opens a link over `uart`, and waits until its peer answers. `nonce` is a random number.
     ///
     /// # Errors
-    /// [`ErrorKind::NotConnected`] if nobody answers; [`ErrorKind::AddrInUse`] if another line has the room; whatever the
+    /// [`ErrorKind::TimedOut`] if nobody answers; [`ErrorKind::AddrInUse`] if another line has the room; whatever the
     /// UART says.
     pub async fn open(
         uart: U,
@@ -80,28 +77,41 @@ impl<'r, U: Read + Write, C: Clock, const PACKET: usize> Line<'r, U, C, PACKET> 
         line.room.came.clear();
         (line.room.written, line.room.length) = (0, 0);
         line.room.link.open(now, nonce);
-        let limit = now.after(OPENING_LIMIT);
-        while line.room.link.state() == State::Opening {
-            if line.clock.now() >= limit {
-                return Err(ErrorKind::NotConnected);
-            }
-            line.turn(limit).await?;
-        }
+        line.until(|room| room.link.state() != State::Opening).await?;
         Ok(line)
     }
 
-    /// Sends what is due, then waits for bytes, until the link's timeout, or `limit`.
-    async fn turn(&mut self, limit: Instant) -> Result<(), ErrorKind> {
-        self.send_due().await?;
-        let until = self.room.link.timeout().unwrap_or(Instant::NEVER).min(limit);
-        let mut chunk = [0; CHUNK];
-        match select(self.uart.read(&mut chunk), self.clock.sleep_until(until)).await {
-            Either::First(count) => {
-                let count = count.map_err(|error| error.kind())?;
-                self.take(chunk.get(..count).unwrap_or_default())
+    /// Sends what is due, and takes what comes, until `is_done`. If it is dropped, it goes on where it was. The one place
+    /// that waits: each other would be this code again.
+    async fn until(&mut self, is_done: fn(&Room<PACKET>) -> bool) -> Result<(), ErrorKind> {
+        loop {
+            while self.output_due()? {
+                let rest = self.room.output.get(self.room.written..self.room.length).unwrap_or_default();
+                let count = self.uart.write(rest).await.map_err(|error| error.kind())?;
+                self.room.written = self.room.written.saturating_add(count);
             }
-            Either::Second(()) => Ok(()),
+            if is_done(&self.room) {
+                return Ok(());
+            }
+            let due = self.room.link.timeout().unwrap_or(Instant::NEVER);
+            let mut chunk = [0; CHUNK];
+            if let Either::First(count) =
+                select(self.uart.read(&mut chunk), self.clock.sleep_until(due)).await
+            {
+                let count = count.map_err(|error| error.kind())?;
+                self.take(chunk.get(..count).unwrap_or_default())?;
+            }
         }
+    }
+
+    /// Whether a packet is on its way out; if none is, the next that is due.
+    fn output_due(&mut self) -> Result<bool, ErrorKind> {
+        let Room { link, output, written, length, .. } = &mut *self.room;
+        if *written >= *length {
+            let due = link.output(self.clock.now(), output);
+            (*written, *length) = (0, due.map_err(|_| ErrorKind::TimedOut)?);
+        }
+        Ok(*length > 0)
     }
 
     /// Takes bytes from the UART.
@@ -121,23 +131,6 @@ impl<'r, U: Read + Write, C: Clock, const PACKET: usize> Line<'r, U, C, PACKET> 
         }
         Ok(())
     }
-
-    /// Writes the packets that are due to the UART. If it is dropped, it goes on where it was.
-    async fn send_due(&mut self) -> Result<(), ErrorKind> {
-        loop {
-            while let Some(rest @ [_, ..]) = self.room.output.get(self.room.written..self.room.length) {
-                let count = self.uart.write(rest).await.map_err(|error| error.kind())?;
-                self.room.written = self.room.written.saturating_add(count);
-            }
-            (self.room.written, self.room.length) = (0, 0);
-            let Room { link, output, .. } = &mut *self.room;
-            let due = link.output(self.clock.now(), output);
-            match due.map_err(|_| ErrorKind::TimedOut)? {
-                0 => return Ok(()),
-                length => self.room.length = length,
-            }
-        }
-    }
 }
 
 impl<U, C, const PACKET: usize> ErrorType for Line<'_, U, C, PACKET> {
@@ -146,9 +139,7 @@ impl<U, C, const PACKET: usize> ErrorType for Line<'_, U, C, PACKET> {
 
 impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<'_, U, C, PACKET> {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-        while self.room.came.is_empty() {
-            self.turn(Instant::NEVER).await?;
-        }
+        self.until(|room| !room.came.is_empty()).await?;
         let mut count = 0_usize;
         for slot in buffer {
             let Some(byte) = self.room.came.pop_front() else { break };
@@ -160,19 +151,15 @@ impl<U: Read + Write, C: Clock, const PACKET: usize> Read for Line<'_, U, C, PAC
 }
 
 impl<U: Read + Write, C: Clock, const PACKET: usize> Write for Line<'_, U, C, PACKET> {
-    /// Waits until the packet before was acknowledged.
+    /// Waits until the packet before was acknowledged; [`Line::flush`], or a read, sends this one.
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-        while self.room.link.room() == 0 {
-            self.turn(Instant::NEVER).await?;
-        }
+        self.until(|room| room.link.room() > 0).await?;
         let fits = bytes.get(..PACKET.saturating_sub(AROUND)).unwrap_or(bytes);
-        let count = self.room.link.send(self.clock.now(), fits);
-        self.send_due().await?;
-        Ok(count)
+        Ok(self.room.link.send(self.clock.now(), fits))
     }
 
     /// What was written is on the line; when it is acknowledged is for the session's echoes to say.
     async fn flush(&mut self) -> Result<(), ErrorKind> {
-        self.send_due().await
+        self.until(|_| true).await
     }
 }

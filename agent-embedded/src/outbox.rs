@@ -80,7 +80,7 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
 
     /// Whether there is room for one more message.
     pub fn has_room(&self) -> bool {
-        self.free() > 0
+        !self.waiting.is_full()
     }
 
     /// Whether everything was echoed.
@@ -119,7 +119,7 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
 
     /// The message at `position`, counted from the oldest; nothing if fewer wait.
     pub(crate) fn get(&self, position: usize) -> Option<Message<'_>> {
-        let waiting = self.waiting.iter().nth(position)?;
+        let waiting = self.waiting.get(position)?;
         let behind = self.waiting.len().checked_sub(position)?.checked_sub(1)?;
         let number = self.newest.saturating_sub(behind as u64);
         Some(Message {
@@ -133,9 +133,12 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
 
     /// Drops what the server has on disk.
     pub(crate) fn echoed(&mut self, echo: Echo) {
-        let behind = self.newest.saturating_sub(echo.number);
-        while echo.stream == self.stream && self.waiting.len() as u64 > behind {
-            self.drop_oldest();
+        // The session has checked that it is in flight.
+        let behind = self.newest.saturating_sub(echo.number) as usize;
+        if echo.stream == self.stream {
+            while self.waiting.len() > behind {
+                self.drop_oldest();
+            }
         }
     }
 

@@ -19,11 +19,14 @@ impl Uptime {
 
     /// Whole seconds until `now`.
     pub(crate) fn seconds(&mut self, now: Instant) -> u32 {
-        while now.since(self.counted_to) >= SECOND {
+        loop {
+            let next = self.counted_to.after(SECOND);
+            if next > now {
+                return self.seconds;
+            }
+            self.counted_to = next;
             self.seconds = self.seconds.saturating_add(1);
-            self.counted_to = self.counted_to.after(SECOND);
         }
-        self.seconds
     }
 
     /// Milliseconds until `now`.
@@ -31,7 +34,8 @@ impl Uptime {
         let seconds = self.seconds(now);
         // Less than a second, and so less than 32 bits.
         let rest = now.since(self.counted_to).as_micros() as u32;
-        u64::from(seconds).saturating_mul(1_000).saturating_add(u64::from(rest / 1_000))
+        // 32 bits times a thousand are no more than 42.
+        u64::from(seconds).wrapping_mul(1_000).wrapping_add(u64::from(rest / 1_000))
     }
 }
 

@@ -77,7 +77,7 @@ pub enum FrameError {
 ///
 /// # Errors
 /// [`FrameError`], as soon as the first byte that is wrong is there.
-#[inline]
+#[inline(never)]
 pub fn decode(bytes: &[u8], max_frame: u16) -> Result<Decoded<'_>, FrameError> {
     let Ok((rest, tag)) = tag(bytes) else {
         return incomplete_tag(bytes);

@@ -80,6 +80,11 @@
 //! }
 //! ```
 
+//! # Size
+//!
+//! `#[inline(never)]` stands where one copy of a function makes firmware smaller, which `cargo xtask sizes` measures,
+//! and no server slower, which `cargo xtask codec` and `cargo xtask bench` do.
+
 #![no_std]
 #![forbid(unsafe_code)]
 // A peer's bytes must not be able to stop the host. Tests may panic: that is how they fail.

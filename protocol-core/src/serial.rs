@@ -34,10 +34,15 @@ pub struct Retries {
     pub attempts: u8,
 }
 
-impl Default for Retries {
+impl Retries {
     /// For 115,200 baud and packets of up to 256 bytes: 100 ms, 20 times.
+    pub const DEFAULT: Self = Self { resend: Duration::from_millis(100), attempts: 20 };
+}
+
+impl Default for Retries {
+    /// [`Retries::DEFAULT`].
     fn default() -> Self {
-        Self { resend: Duration::from_millis(100), attempts: 20 }
+        Self::DEFAULT
     }
 }
 

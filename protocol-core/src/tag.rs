@@ -4,56 +4,61 @@ use core::fmt;
 
 /// The name of a frame: four upper-case ASCII letters (`docs/protocol.md`, Frames).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag([u8; 4]);
+pub struct Tag(
+    // As one number, big-endian: compared at once, where four bytes are compared one by one.
+    u32,
+);
 
 impl Tag {
     /// Asks the peer to show that it lives. A whole frame, without length and body.
-    pub const PING: Self = Self(*b"PING");
+    pub const PING: Self = Self::of(b"PING");
     /// The answer to [`Tag::PING`]. A whole frame, without length and body.
-    pub const PONG: Self = Self(*b"PONG");
+    pub const PONG: Self = Self::of(b"PONG");
     /// [`Hello`](crate::message::Hello): a client opens its session.
-    pub const HELLO: Self = Self(*b"HELO");
+    pub const HELLO: Self = Self::of(b"HELO");
     /// [`Welcome`](crate::message::Welcome): a server accepts the session.
-    pub const WELCOME: Self = Self(*b"WELC");
+    pub const WELCOME: Self = Self::of(b"WELC");
     /// [`Message`](crate::message::Message): a message, either way.
-    pub const MESSAGE: Self = Self(*b"MESG");
+    pub const MESSAGE: Self = Self::of(b"MESG");
     /// [`Echo`](crate::message::Echo): messages are on the peer's disk.
-    pub const ECHO: Self = Self(*b"ECHO");
+    pub const ECHO: Self = Self::of(b"ECHO");
     /// [`Close`](crate::message::Close): the sender ends the connection, and says why.
-    pub const CLOSE: Self = Self(*b"CLOS");
+    pub const CLOSE: Self = Self::of(b"CLOS");
     /// [`Facts`](crate::message::Facts): what a device says of itself.
-    pub const FACTS: Self = Self(*b"FACT");
+    pub const FACTS: Self = Self::of(b"FACT");
     /// [`Status`](crate::message::Status): how a device is doing.
-    pub const STATUS: Self = Self(*b"STAT");
+    pub const STATUS: Self = Self::of(b"STAT");
     /// [`Endpoints`](crate::message::Endpoints): where and by which keys the server is found.
-    pub const ENDPOINTS: Self = Self(*b"ENDP");
+    pub const ENDPOINTS: Self = Self::of(b"ENDP");
     /// [`Enrol`](crate::message::Enrol): a device asks to be registered.
-    pub const ENROL: Self = Self(*b"ENRL");
+    pub const ENROL: Self = Self::of(b"ENRL");
     /// [`Enrolled`](crate::message::Enrolled): the device is registered.
-    pub const ENROLLED: Self = Self(*b"ENOK");
+    pub const ENROLLED: Self = Self::of(b"ENOK");
     /// [`Gateway`](crate::message::Gateway): for which wired device a gateway's connection is.
-    pub const GATEWAY: Self = Self(*b"GATE");
+    pub const GATEWAY: Self = Self::of(b"GATE");
 
     /// [`Information`](crate::message::Information): how the agent is, between a local program and its agent.
-    pub const INFORMATION: Self = Self(*b"INFO");
+    pub const INFORMATION: Self = Self::of(b"INFO");
+
+    const fn of(bytes: &[u8; 4]) -> Self {
+        Self(u32::from_be_bytes(*bytes))
+    }
 
     /// Reads a tag, or gives back nothing if a byte is not an upper-case ASCII letter.
     pub const fn new(bytes: [u8; 4]) -> Option<Self> {
-        let [a, b, c, d] = bytes;
-        if a.is_ascii_uppercase()
-            && b.is_ascii_uppercase()
-            && c.is_ascii_uppercase()
-            && d.is_ascii_uppercase()
-        {
-            Some(Self(bytes))
-        } else {
-            None
+        let mut rest: &[u8] = &bytes;
+        while let [byte, tail @ ..] = rest {
+            if !byte.is_ascii_uppercase() {
+                return None;
+            }
+            rest = tail;
         }
+        Some(Self::of(&bytes))
     }
 
     /// The tag's four bytes, as they stand on the wire.
     pub const fn bytes(self) -> [u8; 4] {
-        self.0
+        self.0.to_be_bytes()
     }
 
     /// Whether the tag alone is a whole frame. `PING` and `PONG` are; no others ever will be.
@@ -64,7 +69,7 @@ impl Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| fmt::Write::write_char(formatter, char::from(*byte)))
+        self.bytes().iter().try_for_each(|byte| fmt::Write::write_char(formatter, char::from(*byte)))
     }
 }
 

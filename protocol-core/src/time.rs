@@ -58,13 +58,13 @@ impl Duration {
 
     /// `millis` milliseconds.
     pub const fn from_millis(millis: u32) -> Self {
-        // A u32 times 1,000 always fits a u64: saturating only keeps the arithmetic checked.
-        Self((millis as u64).saturating_mul(1_000))
+        // A u32 times 1,000 always fits a u64, as it does times 1,000,000.
+        Self((millis as u64).wrapping_mul(1_000))
     }
 
     /// `seconds` seconds.
     pub const fn from_secs(seconds: u32) -> Self {
-        Self((seconds as u64).saturating_mul(1_000_000))
+        Self((seconds as u64).wrapping_mul(1_000_000))
     }
 
     /// The span in microseconds.

@@ -84,9 +84,9 @@ impl InFlight {
     }
 
     /// Notes a message that [`InFlight::admits`] has let pass.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn push(&mut self, stream: StreamId, number: u64, size: u16) {
-        let last = self.first.wrapping_add(self.count) % LENGTH;
+        let last = wrapped(self.first.wrapping_add(self.count));
         if let Some(slot) = self.sizes.get_mut(usize::from(last)) {
             *slot = size;
         }
@@ -108,9 +108,14 @@ impl InFlight {
         for _ in 0..done {
             let size = self.sizes.get(usize::from(self.first)).copied().unwrap_or(0);
             self.bytes = self.bytes.saturating_sub(u32::from(size));
-            self.first = self.first.wrapping_add(1) % LENGTH;
+            self.first = wrapped(self.first.wrapping_add(1));
             self.count = self.count.saturating_sub(1);
         }
         Some(done)
     }
+}
+
+/// A place in the ring, of one that is at most once around it further.
+const fn wrapped(place: u8) -> u8 {
+    if place < LENGTH { place } else { place.wrapping_sub(LENGTH) }
 }

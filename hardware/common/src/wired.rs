@@ -21,8 +21,8 @@ pub struct Wired<C, P, const SIZE: usize> {
 
 impl<C, P, const SIZE: usize> Wired<C, P, SIZE> {
     /// Joins a chip to its line to the gateway.
-    pub fn new(chip: C, uart: Uart<P, SIZE>) -> Self {
-        Self { chip, uart, room: RefCell::new(Room::new(Retries::default())) }
+    pub const fn new(chip: C, uart: Uart<P, SIZE>) -> Self {
+        Self { chip, uart, room: RefCell::new(Room::new(Retries::DEFAULT)) }
     }
 }
 

@@ -64,34 +64,34 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Text<'a, MAX> {
     }
 }
 
-/// Whether bytes are UTF-8 (RFC 3629, section 4) without control characters: U+0000 to U+001F, U+007F to U+009F.
+/// Whether bytes are UTF-8 (RFC 3629, section 3) without control characters: U+0000 to U+001F, U+007F to U+009F.
 const fn is_text(bytes: &[u8]) -> bool {
-    // How many bytes the character has left, and what its next one must be at least and at most.
-    let (mut left, mut least, mut most) = (0_u8, 0x80, 0xbf);
     let mut rest = bytes;
-    while let [byte, tail @ ..] = rest {
+    while let [first, tail @ ..] = rest {
         rest = tail;
-        if let Some(fewer) = left.checked_sub(1) {
-            if *byte < least || *byte > most {
-                return false;
-            }
-            (left, least, most) = (fewer, 0x80, 0xbf);
-            continue;
-        }
-        (left, least, most) = match *byte {
-            0x20..=0x7e => (0, 0x80, 0xbf),
-            0xc2 => (1, 0xa0, 0xbf),
-            0xc3..=0xdf => (1, 0x80, 0xbf),
-            0xe0 => (2, 0xa0, 0xbf),
-            0xed => (2, 0x80, 0x9f),
-            0xe1..=0xef => (2, 0x80, 0xbf),
-            0xf0 => (3, 0x90, 0xbf),
-            0xf1..=0xf3 => (3, 0x80, 0xbf),
-            0xf4 => (3, 0x80, 0x8f),
+        let ones = first.leading_ones();
+        // How many bytes follow, and the first character that takes so many, or is none of control.
+        let (mut left, least) = match ones {
+            0 => (0_u8, 0x20),
+            2 => (1, 0xa0),
+            3 => (2, 0x800),
+            4 => (3, 0x1_0000),
             _ => return false,
         };
+        let mut character = *first as u32 & (0x7f >> ones);
+        while let Some(fewer) = left.checked_sub(1) {
+            let [next, tail @ ..] = rest else { return false };
+            if *next & 0xc0 != 0x80 {
+                return false;
+            }
+            character = character << 6 | (*next & 0x3f) as u32;
+            (rest, left) = (tail, fewer);
+        }
+        if character < least || character == 0x7f || char::from_u32(character).is_none() {
+            return false;
+        }
     }
-    left == 0
+    true
 }
 
 /// The kind of a message, or the name of a reading: 1 to 32 bytes of `a-z`, `0-9`, `.`, `_` and `-`.

@@ -62,6 +62,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    #[inline(never)]
     fn put(&mut self, byte: u8) {
         match self.buffer.get_mut(self.at) {
             Some(slot) => *slot = byte,
@@ -132,6 +133,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         self.is_spoilt = false;
     }
 
+    #[inline(never)]
     fn put(&mut self, byte: u8) {
         match self.buffer.as_mut().get_mut(self.filled) {
             Some(slot) => {

@@ -42,6 +42,7 @@ impl Session<Client> {
 }
 
 impl<R: super::Role> Session<R> {
+    #[inline(never)]
     pub(super) fn take_welcome<'a>(
         &mut self,
         now: Instant,

@@ -211,6 +211,7 @@ impl<R: Role> Session<R> {
     ///
     /// # Errors
     /// [`Lost`] if the peer has not answered in time. The session has then ended.
+    #[inline(never)]
     pub fn output(&mut self, now: Instant, buffer: &mut [u8]) -> Result<usize, Lost> {
         if self.state == State::Ended {
             return Ok(0);
@@ -280,6 +281,7 @@ impl<R: Role> Session<R> {
     /// Notes that all messages of `stream` up to `number` are on disk: the next output tells the peer.
     ///
     /// Gives whether that message was waiting for its echo.
+    #[inline(never)]
     pub fn echo(&mut self, stream: StreamId, number: u64) -> bool {
         let waited = self.received.echoed(stream, number).is_some();
         if waited {
@@ -349,6 +351,7 @@ impl<R: Role> Session<R> {
 
     /// A frame before the session is open. Only what opens or ends it is allowed: a stranger is not
     /// given the benefit of the doubt.
+    #[inline(never)]
     fn opening_frame<'a>(
         &'a mut self,
         now: Instant,
