@@ -25,7 +25,8 @@ const PROVISIONING: &str = "0x3fc00";
 /// How often the two ends of a wire look whether the other is still there.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A microcontroller: it may run or not, and keeps what it has in its flash until it is dropped.
+/// A microcontroller: it may run or not, and keeps what it has in its flash until it is dropped: if a test has failed,
+/// that shows its console.
 #[derive(Debug)]
 pub struct Machine {
     directory: TempDir,
@@ -59,20 +60,24 @@ impl Machine {
     /// It can't be provisioned.
     #[track_caller]
     pub fn provisioned(server: &Server, name: &str) -> io::Result<Self> {
-        let machine = Self::blank()?;
+        Self::provisioned_with("ethernet", server, name)
+    }
+
+    /// The same with another firmware, of those that have TLS.
+    ///
+    /// # Errors
+    /// Its directory can't be made, or there is no QEMU.
+    ///
+    /// # Panics
+    /// It can't be provisioned.
+    #[track_caller]
+    pub fn provisioned_with(firmware: &str, server: &Server, name: &str) -> io::Result<Self> {
+        let machine = Self::new(firmware, Connects::Network)?;
         let blocks = machine.directory.path().join("blocks");
         let out = blocks.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         server.tell(&["enroll", "--firmware", "--name", name, "--out", out]);
         machine.flash(&fs::read(blocks.join(format!("{name}.bin")))?)?;
         Ok(machine)
-    }
-
-    /// A machine with Ethernet and the firmware `ethernet`, without a provisioning block; it does not run.
-    ///
-    /// # Errors
-    /// Its directory can't be made, or there is no QEMU.
-    pub fn blank() -> io::Result<Self> {
-        Self::new("ethernet", Connects::Network)
     }
 
     /// A machine at the end of this line, with the firmware `uart`; it does not run.
@@ -100,6 +105,14 @@ impl Machine {
         fs::write(self.block(), block)
     }
 
+    /// Its provisioning block.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn flashed(&self) -> io::Result<Vec<u8>> {
+        fs::read(self.block())
+    }
+
     /// Switches it on.
     ///
     /// # Errors
@@ -114,9 +127,7 @@ impl Machine {
         match &self.connects {
             Connects::Network => {
                 add("file,id=uart,path=console,append=on -nic user");
-                if self.block().exists() {
-                    add(&format!("-device loader,file=block,addr={PROVISIONING},force-raw=on"));
-                }
+                add(&format!("-device loader,file=block,addr={PROVISIONING},force-raw=on"));
             }
             Connects::Wire(line) => {
                 let socket = directory.join("uart");
@@ -169,6 +180,14 @@ impl Machine {
 
     fn block(&self) -> PathBuf {
         self.directory.path().join("block")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the machine with {} said:\n{}", self.image.display(), self.console());
+        }
     }
 }
 
