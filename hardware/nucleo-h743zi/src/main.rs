@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+mod flash;
+
 use core::cell::RefCell;
 use core::pin::pin;
 
@@ -12,7 +14,7 @@ use agent_embedded::board::{Clock, ResetReason};
 use cortex_m_rt::entry;
 use embassy_net::{Config, StackResources};
 use embassy_stm32::eth::{self, Ethernet, PacketQueue};
-use embassy_stm32::flash::{self, Flash};
+use embassy_stm32::flash::Flash;
 use embassy_stm32::mode::Blocking;
 use embassy_stm32::peripherals::{IWDG1, RNG};
 use embassy_stm32::rng::{self, Rng};
@@ -28,6 +30,8 @@ use firmware::flash::Sectors;
 use firmware::networked::{Buffers, Networked, SOCKETS};
 use firmware::{executor, retained};
 use protocol_core::time;
+
+use crate::flash::SafeFlash;
 
 bind_interrupts!(struct Interrupts {
     ETH => eth::InterruptHandler;
@@ -47,7 +51,7 @@ const PERIOD: time::Duration = time::Duration::from_secs(60);
 struct Stm32 {
     watchdog: RefCell<IndependentWatchdog<'static, IWDG1>>,
     random: RefCell<Rng<'static, RNG>>,
-    sectors: Sectors<Flash<'static, flash::Blocking>>,
+    sectors: Sectors<SafeFlash>,
     reset_reason: ResetReason,
 }
 
@@ -123,10 +127,13 @@ fn main() -> ! {
     let reset_reason = reset_reason();
     let mut watchdog = IndependentWatchdog::new(pins.IWDG1, WATCHDOG);
     watchdog.unleash();
+    // It is there: nobody else takes it.
+    let Some(mut core) = cortex_m::Peripherals::take() else { cortex_m::peripheral::SCB::sys_reset() };
+    let flash = SafeFlash::new(Flash::new_blocking(pins.FLASH), &mut core.SCB);
     let stm32 = Stm32 {
         watchdog: RefCell::new(watchdog),
         random: RefCell::new(Rng::new(pins.RNG, Interrupts)),
-        sectors: Sectors::new(Flash::new_blocking(pins.FLASH), PROVISIONING),
+        sectors: Sectors::new(flash, PROVISIONING),
         reset_reason,
     };
     let chip = &stm32;
