@@ -9,7 +9,7 @@ use agent_embedded::board::Clock;
 use agent_embedded::outbox::Outbox;
 #[cfg(feature = "tls")]
 use agent_embedded::{board::Board, run::run, tls::Tls};
-use heapless::{Deque, Vec};
+use heapless::Vec;
 use protocol_core::message::{BootId, Facts, Kind, Message, Reading, StreamId, Text};
 use protocol_core::time::{Duration, Instant};
 
@@ -42,8 +42,8 @@ pub struct Example<C, S> {
     period: Duration,
     next_at: Instant,
     count: u32,
-    /// What waits for room in the queue. If more comes, the oldest is dropped: an answer is a courtesy.
-    answers: Deque<Vec<u8, ANSWER_LENGTH>, 2>,
+    /// What waits for room in the queue. If more comes, only the newest is answered: it is a courtesy.
+    answer: Option<Vec<u8, ANSWER_LENGTH>>,
     /// Shows where the agent stands.
     show: S,
 }
@@ -52,21 +52,18 @@ impl<C: Clock, S: FnMut(State<'_>)> Example<C, S> {
     /// Begins at once, and sends a number each `period`. `show` is told where the agent stands.
     pub fn new(clock: C, period: Duration, show: S) -> Self {
         let next_at = clock.now();
-        Self { clock, period, next_at, count: 0, answers: Deque::new(), show }
+        Self { clock, period, next_at, count: 0, answer: None, show }
     }
 }
 
 impl<C: Clock, S: FnMut(State<'_>)> Application for Example<C, S> {
     async fn message(&mut self, message: &Message<'_>) {
-        if self.answers.is_full() {
-            self.answers.pop_front();
-        }
-        let body = message.body.iter().copied().take(ANSWER_LENGTH).collect();
-        _ = self.answers.push_back(body);
+        let body = message.body.get(..ANSWER_LENGTH).unwrap_or(message.body);
+        self.answer = Vec::from_slice(body).ok();
     }
 
     async fn next(&mut self) {
-        if self.answers.is_empty() {
+        if self.answer.is_none() {
             self.clock.sleep_until(self.next_at).await;
         }
     }
@@ -76,14 +73,16 @@ impl<C: Clock, S: FnMut(State<'_>)> Application for Example<C, S> {
         time: u64,
         outbox: &mut Outbox<MESSAGES, BODY>,
     ) {
+        let (kind, body) = match self.answer.take() {
+            Some(body) => (ANSWER, body),
+            None => {
+                self.next_at = self.clock.now().after(self.period);
+                self.count = self.count.wrapping_add(1);
+                (COUNT, decimal(self.count))
+            }
+        };
         // It is only called if there is room.
-        if let Some(body) = self.answers.pop_front() {
-            _ = outbox.push(time, ANSWER, &body);
-            return;
-        }
-        self.next_at = self.clock.now().after(self.period);
-        self.count = self.count.wrapping_add(1);
-        _ = outbox.push(time, COUNT, &decimal(self.count));
+        _ = outbox.push(time, kind, &body);
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -129,7 +128,7 @@ pub async fn serve_by_tls(
 }
 
 /// A number in decimal digits. The standard library's formatting would take some kilobytes of flash.
-fn decimal(mut number: u32) -> Vec<u8, 10> {
+fn decimal(mut number: u32) -> Vec<u8, ANSWER_LENGTH> {
     let mut digits = Vec::new();
     loop {
         _ = digits.push(b'0' + (number % 10) as u8);
