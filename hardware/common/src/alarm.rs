@@ -61,3 +61,54 @@ pub fn rang<T: Timer>() {
     critical_section::with(|section| T::alarm().borrow(section).set(Instant::NEVER));
     executor::wake();
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use core::task::{Context, Waker};
+    use std::pin::pin;
+
+    use super::*;
+
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    static SET: AtomicU64 = AtomicU64::new(0);
+    static ALARM: Alarm = unset();
+
+    struct Fake;
+
+    impl Timer for Fake {
+        fn alarm() -> &'static Alarm {
+            &ALARM
+        }
+
+        fn now() -> Instant {
+            Instant::from_micros(NOW.load(Ordering::Relaxed))
+        }
+
+        fn set(wait: Duration) {
+            SET.store(wait.as_micros(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_timer_is_set_for_the_earliest_and_then_for_the_next() {
+        let [mut late, mut early] = [pin!(until(900)), pin!(until(300))];
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        assert_eq!(SET.load(Ordering::Relaxed), 900);
+        assert!(early.as_mut().poll(&mut context).is_pending());
+        assert_eq!(SET.load(Ordering::Relaxed), 300);
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        assert_eq!(SET.load(Ordering::Relaxed), 300, "one who waits for longer does not put it off");
+
+        NOW.store(300, Ordering::Relaxed);
+        rang::<Fake>();
+        assert!(early.as_mut().poll(&mut context).is_ready());
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        assert_eq!(SET.load(Ordering::Relaxed), 600);
+    }
+
+    fn until(micros: u64) -> impl Future<Output = ()> {
+        sleep_until::<Fake>(Instant::from_micros(micros))
+    }
+}

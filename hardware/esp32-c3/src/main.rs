@@ -218,7 +218,10 @@ impl Port for Terminal {
 
 #[handler]
 fn alarm_rang() {
-    with(|devices| devices.timer.clear_interrupt());
+    with(|Devices { timer, .. }| {
+        timer.stop();
+        timer.clear_interrupt();
+    });
     alarm::rang::<SystemClock>();
 }
 
