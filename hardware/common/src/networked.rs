@@ -5,8 +5,9 @@ use core::net::SocketAddr;
 use agent_embedded::board::{Board, Clock, ResetReason};
 use embassy_net::Stack;
 use embassy_net::dns::DnsQueryType;
+use embassy_net::tcp::Error;
 use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
-use embedded_io_async::{Error as _, ErrorKind};
+use embedded_io_async::{Error as _, ErrorKind, ErrorType, Read, Write};
 use embedded_nal_async::TcpConnect as _;
 use protocol_core::time::Instant;
 
@@ -50,7 +51,7 @@ impl<C: Clock> Clock for Networked<'_, C> {
 
 impl<C: Chip> Board for Networked<'_, C> {
     type Transport<'a>
-        = TcpConnection<'a, 1, SEND_ROOM, RECEIVE_ROOM>
+        = Connection<'a>
     where
         Self: 'a;
 
@@ -61,8 +62,33 @@ impl<C: Chip> Board for Networked<'_, C> {
         let found = self.stack.dns_query(host, DnsQueryType::A).await;
         let address = *found.map_err(|_| ErrorKind::NotFound)?.first().ok_or(ErrorKind::NotFound)?;
         let connected = self.client.connect(SocketAddr::new(address.into(), port)).await;
-        connected.map_err(|error| error.kind())
+        connected.map(Connection).map_err(|error| error.kind())
     }
 
     from_chip!();
+}
+
+/// A TCP connection.
+pub struct Connection<'a>(TcpConnection<'a, 1, SEND_ROOM, RECEIVE_ROOM>);
+
+impl ErrorType for Connection<'_> {
+    type Error = Error;
+}
+
+impl Read for Connection<'_> {
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.0.read(buffer).await
+    }
+}
+
+impl Write for Connection<'_> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        self.0.write(bytes).await
+    }
+
+    /// The stack sends what was written by itself. Its own flush waits until the peer has acknowledged all of it, which
+    /// would be a round trip for each frame.
+    async fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
