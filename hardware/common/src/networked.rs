@@ -1,5 +1,6 @@
 //! A board on a network: TCP by embassy-net, its address by DHCP, its server's by DNS.
 
+use core::future::ready;
 use core::net::SocketAddr;
 
 use agent_embedded::board::{Board, Clock, ResetReason};
@@ -76,19 +77,19 @@ impl ErrorType for Connection<'_> {
 }
 
 impl Read for Connection<'_> {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        self.0.read(buffer).await
+    fn read(&mut self, buffer: &mut [u8]) -> impl Future<Output = Result<usize, Error>> {
+        self.0.read(buffer)
     }
 }
 
 impl Write for Connection<'_> {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        self.0.write(bytes).await
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<usize, Error>> {
+        self.0.write(bytes)
     }
 
     /// The stack sends what was written by itself. Its own flush waits until the peer has acknowledged all of it, which
     /// would be a round trip for each frame.
-    async fn flush(&mut self) -> Result<(), Error> {
-        Ok(())
+    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
+        ready(Ok(()))
     }
 }
