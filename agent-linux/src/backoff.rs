@@ -1,47 +1,45 @@
-//! How long to wait before the next attempt.
+//! How long to wait before the next attempt: the waits of every client, by the system's random numbers and durations.
 
 use std::time::Duration;
 
-/// Waits that grow, each drawn at random from zero to a ceiling that doubles: so that a thousand
-/// devices which lost their server together do not come back together.
+use protocol_core::{backoff, time};
+
+/// [`Backoff`](backoff::Backoff) as this agent uses it.
 #[derive(Clone, Debug)]
-pub struct Backoff {
-    least: Duration,
-    most: Duration,
-    failures: u32,
-}
+pub struct Backoff(backoff::Backoff);
 
 impl Backoff {
-    /// Waits below `least` at first, and never above `most`.
-    pub const fn new(least: Duration, most: Duration) -> Self {
-        Self { least, most, failures: 0 }
+    /// Waits below `least` at first, and never above `most` unless more is asked for.
+    pub fn new(least: Duration, most: Duration) -> Self {
+        Self(backoff::Backoff::new(to_core(least), to_core(most)))
     }
 
-    /// The ceiling of the next wait.
-    pub fn ceiling(&self) -> Duration {
-        self.least.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.most)
+    /// Draws the next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        self.0.next(random()).into()
     }
 
-    /// Draws the next wait; `asked` is what the server asked for, which is kept, and lengthened by up
-    /// to a fifth.
-    pub fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let ceiling = self.ceiling();
-        self.failures = self.failures.saturating_add(1).min(31);
-        match asked.filter(|asked| !asked.is_zero()) {
-            Some(asked) => asked + (asked / 5).max(self.least).mul_f64(fraction()),
-            None => ceiling.mul_f64(fraction()),
+    /// Draws the next wait where `asked` is the least, if it is not zero: up to a fifth more.
+    pub fn at_least(&mut self, asked: Duration) -> Duration {
+        let millis = u32::try_from(asked.as_millis()).unwrap_or(u32::MAX);
+        self.0.at_least(millis, random()).into()
+    }
+
+    /// Notes for how long a connection was open: after one that was stable the waits begin anew.
+    pub fn was_open_for(&mut self, time: Duration) {
+        if to_core(time) >= backoff::STABLE {
+            self.0.reset();
         }
-    }
-
-    /// Begins anew: a connection was stable.
-    pub fn reset(&mut self) {
-        self.failures = 0;
     }
 }
 
-/// A random number from 0 to 1.
-fn fraction() -> f64 {
-    f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+fn to_core(duration: Duration) -> time::Duration {
+    time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Without random numbers the longest wait: those who have none do not come back together for it.
+fn random() -> u16 {
+    getrandom::u32().unwrap_or(u32::MAX) as u16
 }
 
 #[cfg(test)]
@@ -51,32 +49,24 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_ceiling_doubles_up_to_the_most() {
-        let mut backoff = Backoff::new(SECOND / 2, SECOND * 60);
-        let mut ceilings = vec![];
-        for _ in 0..40 {
-            let ceiling = backoff.ceiling();
-            assert!(backoff.next(None) <= ceiling);
-            ceilings.push(ceiling);
-        }
-        assert_eq!(ceilings[..3], [SECOND / 2, SECOND, SECOND * 2]);
-        assert_eq!(ceilings[39], SECOND * 60);
-        backoff.reset();
-        assert_eq!(backoff.ceiling(), SECOND / 2);
-    }
-
-    #[test]
-    fn what_the_server_asks_for_is_kept_and_spread() {
-        let mut backoff = Backoff::new(SECOND / 2, SECOND * 60);
-        let waits: Vec<_> = (0..50).map(|_| backoff.next(Some(SECOND * 300))).collect();
-        assert!(waits.iter().all(|wait| (SECOND * 300..=SECOND * 360).contains(wait)), "{waits:?}");
-        assert!(waits.iter().any(|wait| *wait != waits[0]));
-    }
-
-    #[test]
-    fn waits_differ() {
+    fn waits_differ_and_what_is_asked_for_is_kept() {
         let mut backoff = Backoff::new(SECOND, SECOND);
-        let first = backoff.next(None);
-        assert!((0..50).any(|_| backoff.next(None) != first));
+        let first = backoff.next_wait();
+        assert!((0..50).any(|_| backoff.next_wait() != first));
+        assert!((0..50).all(|_| backoff.next_wait() < SECOND));
+        assert!((0..50).all(|_| (SECOND * 300..=SECOND * 360).contains(&backoff.at_least(SECOND * 300))));
+        assert!(backoff.at_least(Duration::ZERO) < SECOND);
+    }
+
+    #[test]
+    fn waits_begin_anew_after_a_stable_connection_only() {
+        let mut backoff = Backoff::new(SECOND, SECOND * 1_000);
+        for _ in 0..10 {
+            backoff.next_wait();
+        }
+        backoff.was_open_for(SECOND * 4);
+        assert!((0..20).any(|_| backoff.clone().next_wait() > SECOND));
+        backoff.was_open_for(SECOND * 5);
+        assert!((0..20).all(|_| backoff.clone().next_wait() < SECOND));
     }
 }

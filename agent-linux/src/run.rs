@@ -25,9 +25,6 @@ use crate::{
     tls::{Connector, Protocol, SetupError},
 };
 
-/// A session that was open for this long was stable: the next attempt after it comes soon.
-const STABLE: Duration = Duration::from_secs(5);
-
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -258,10 +255,8 @@ impl Attempt {
     /// How long to wait now; nothing for until something changes on this device.
     fn wait(&self, backoff: &mut Backoff, agent: &Agent) -> Option<Duration> {
         let refused_wait = agent.config.connection.refused_wait;
-        if let Self::Ended(_, Some(open_for)) = self
-            && *open_for >= STABLE
-        {
-            backoff.reset();
+        if let Self::Ended(_, Some(open_for)) = self {
+            backoff.was_open_for(*open_for);
         }
         match self {
             Self::NotEnrolled => None,
@@ -272,9 +267,9 @@ impl Attempt {
                 let is_refused =
                     matches!(reason, CloseReason::Clone | CloseReason::Revoked | CloseReason::UnknownKey);
                 let asked = if is_refused && asked.is_zero() { refused_wait } else { asked };
-                Some(backoff.next(Some(asked)))
+                Some(backoff.at_least(asked))
             }
-            Self::Unreachable(_) | Self::Ended(..) => Some(backoff.next(None)),
+            Self::Unreachable(_) | Self::Ended(..) => Some(backoff.next_wait()),
         }
     }
 

@@ -48,12 +48,18 @@ impl Backoff {
         let is_refused =
             matches!(reason, CloseReason::Clone | CloseReason::UnknownKey | CloseReason::Revoked);
         let asked = if is_refused && retry_after == 0 { REFUSED } else { retry_after };
+        self.at_least(asked.saturating_mul(1_000), random)
+    }
+
+    /// Draws the next wait where at least so many milliseconds are asked for: up to a fifth more. If none are, it is the
+    /// next.
+    pub fn at_least(&mut self, millis: u32, random: u16) -> Duration {
         let wait = self.next(random);
-        if asked == 0 {
+        if millis == 0 {
             return wait;
         }
-        let fifth = Duration::from_secs(asked / 5).max(self.least);
-        Duration::from_secs(asked).plus(part(fifth, random))
+        let fifth = Duration::from_millis(millis / 5).max(self.least);
+        Duration::from_millis(millis).plus(part(fifth, random))
     }
 
     /// Begins anew: a connection was [stable](STABLE).
@@ -98,6 +104,9 @@ mod tests {
         assert_eq!(wait(CloseReason::Draining, 0, u16::MAX), 499);
         assert_eq!(wait(CloseReason::Revoked, 0, 0), 300_000);
         assert_eq!(wait(CloseReason::Revoked, 60, 0), 60_000);
-        assert!(wait(CloseReason::Other(99), u32::MAX, u16::MAX) >= u64::from(u32::MAX) * 1_000);
+        assert!(
+            wait(CloseReason::Other(99), u32::MAX, u16::MAX) >= u64::from(u32::MAX),
+            "as many milliseconds as there can be"
+        );
     }
 }

@@ -37,9 +37,6 @@ const LONGEST_DIAL_WAIT: Duration = Duration::from_secs(5);
 /// How long a device may say nothing after its connection has ended: as long as one that was refused waits.
 const LONGEST_DEVICE_WAIT: Duration = Duration::from_secs(400);
 
-/// What was open for this long was stable: the next attempt after it comes soon.
-const STABLE: Duration = Duration::from_secs(5);
-
 /// What the two ends of a line, and the systems behind them, take beside the bytes' own time.
 const SLACK: Duration = Duration::from_millis(50);
 
@@ -108,11 +105,9 @@ impl Line {
             }
             self.welcomed = None;
             self.tell(LineState::NoPort, Some(end.to_string()));
-            if clock::now().since(begun) >= to_core(STABLE) {
-                backoff.reset();
-            }
+            backoff.was_open_for(since(begun));
             tokio::select! {
-                () = tokio::time::sleep(backoff.next(None)) => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
@@ -243,7 +238,7 @@ impl Line {
         if carrier.part() {
             self.hold_back();
         }
-        let waits = self.ended.is_some_and(|ended| clock::now().since(ended) < to_core(LONGEST_DEVICE_WAIT));
+        let waits = self.ended.is_some_and(|ended| since(ended) < LONGEST_DEVICE_WAIT);
         if waits {
             // It waits before it comes back. Why it does is known.
             return;
@@ -262,11 +257,10 @@ impl Line {
 
     /// Draws when the next connection may be made.
     fn hold_back(&mut self) {
-        let welcomed = self.welcomed.take();
-        if welcomed.is_some_and(|welcomed| clock::now().since(welcomed) >= to_core(STABLE)) {
-            self.backoff.reset();
+        if let Some(welcomed) = self.welcomed.take() {
+            self.backoff.was_open_for(since(welcomed));
         }
-        self.not_before = clock::after(self.backoff.next(None));
+        self.not_before = clock::after(self.backoff.next_wait());
     }
 
     fn gone(&self, error: io::Error) -> LineError {
@@ -312,6 +306,6 @@ fn is_told(link: &Link<[u8; PACKET]>, carrier: &Carrier) -> bool {
     })
 }
 
-fn to_core(duration: Duration) -> time::Duration {
-    time::Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+fn since(moment: Instant) -> Duration {
+    clock::now().since(moment).into()
 }

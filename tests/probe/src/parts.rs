@@ -246,6 +246,7 @@ fn backoff(number: u64) {
     let mut backoff = black_box(Backoff::default());
     show(backoff.next(number as u16));
     show(backoff.closed(CloseReason::from(number as u16), number as u32, number as u16));
+    show(backoff.at_least(number as u32, number as u16));
     backoff.reset();
     show(backoff.ceiling());
 }
