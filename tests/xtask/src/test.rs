@@ -104,7 +104,7 @@ const STEPS: &[&Step] = &[
     },
     &Step {
         name: "firmware",
-        about: "the firmware of all boards builds, and clippy has nothing to say of it",
+        about: "the firmware of all boards builds, fits its budget of flash, and clippy has nothing to say of it",
         run: firmware::step,
     },
     &Step { name: "codec", about: "the codec takes few instructions", run: codec::step },
