@@ -33,6 +33,9 @@ pub const WRITE_LIMIT: Duration = Duration::from_secs(20);
 /// How often the device says how it is doing.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a device goes on that was told to reset: its echo must have left it, or it is told again, and resets again.
+pub const RESET_DELAY: Duration = Duration::from_secs(1);
+
 /// Runs the agent until the device is reset.
 ///
 /// The watchdog is fed while each step ends within its time, and the server was [heard](Board::OFFLINE_LIMIT) of.
@@ -179,7 +182,8 @@ async fn drive<
     backoff: &mut Backoff,
 ) -> Result<Infallible, End> {
     let board = watch.board;
-    let mut stable_at = Instant::NEVER;
+    // When the connection counts as stable; of a device that is to reset, when it does.
+    let mut settled_at = Instant::NEVER;
     let mut notices = Notices::NONE;
     let mut is_to_reset = false;
     loop {
@@ -189,14 +193,17 @@ async fn drive<
             Step::Write(bytes) => bytes,
             Step::Event(event) => {
                 match event {
-                    Event::Message(message) if message.kind == RESET => is_to_reset = true,
+                    Event::Message(message) if message.kind == RESET => {
+                        is_to_reset = true;
+                        settled_at = now.after(RESET_DELAY);
+                    }
                     Event::Message(message) => application.message(&message).await,
                     Event::Notice(frame) => security.notice(board, frame),
                     Event::TooLarge(message) => application.too_large(&message),
                     Event::Welcome(welcome) => {
                         security.welcomed(board);
                         application.state(State::Online(welcome.name));
-                        stable_at = now.after(backoff::STABLE);
+                        settled_at = now.after(backoff::STABLE);
                         notices = Notices { facts_due: true, status_at: now };
                     }
                 }
@@ -207,17 +214,17 @@ async fn drive<
             Step::Idle => match notices.next(now, board, application, connection) {
                 Some(bytes) => bytes,
                 None => {
-                    if is_to_reset {
-                        application.state(State::Resetting);
-                        board.reset();
-                        pending::<()>().await;
-                    }
-                    if stable_at <= now {
+                    if settled_at <= now {
+                        if is_to_reset {
+                            application.state(State::Resetting);
+                            board.reset();
+                            pending::<()>().await;
+                        }
                         backoff.reset();
-                        stable_at = Instant::NEVER;
+                        settled_at = Instant::NEVER;
                     }
                     let until =
-                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
+                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(settled_at);
                     let has_room = connection.agent().outbox.has_room();
                     let came = stream.read(connection.room());
                     match select3(came, board.sleep_until(until), next(application, has_room)).await {
