@@ -1,7 +1,7 @@
 //! One connection to the server, from its first byte to its last: what is said and heard, without a transport.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use embedded_io_async::ErrorKind;
 use heapless::Vec;

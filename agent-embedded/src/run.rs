@@ -1,5 +1,8 @@
 //! The agent's loop: connects, drives the connection, waits, and begins again.
 
+#[cfg(test)]
+mod tests;
+
 use core::{convert::Infallible, future::pending, pin::pin};
 
 use embassy_futures::select::{Either, Either3, select, select3};
