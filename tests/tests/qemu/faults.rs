@@ -3,9 +3,13 @@
 use std::{io, time::Instant};
 
 use agent_embedded::board::ResetReason;
-use holdfast_tests::{machine::Machine, wait};
+use holdfast_tests::{
+    machine::Machine,
+    scene::{BOARD, OnNetwork, counts, network, wait_counts},
+    wait,
+};
 
-use crate::{BOARD, counts, networked::Scene, networked::network, wait_counts, wait_told};
+use crate::wait_told;
 
 /// What fails is reset by the watchdog, and says why.
 #[test]
@@ -33,7 +37,7 @@ fn firmware_that_hangs_or_panics_is_reset() -> io::Result<()> {
 /// A processor that sleeps takes nothing of the host's; one that waits busily would take all of a core.
 #[test]
 fn idle_firmware_sleeps() -> io::Result<()> {
-    let Scene { proxy: _proxy, server, mut machine } = Scene::new()?;
+    let OnNetwork { proxy: _proxy, server, mut machine } = OnNetwork::start()?;
     wait_counts(&server, BOARD, 1);
     let (begun, before) = (Instant::now(), machine.process().processor_time());
     wait_counts(&server, BOARD, 5);

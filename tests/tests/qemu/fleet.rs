@@ -3,9 +3,12 @@
 use std::{env, io};
 
 use agent_embedded::board::ResetReason;
-use holdfast_tests::machine::Machine;
+use holdfast_tests::{
+    machine::Machine,
+    scene::{assert_answers, counts, network, wait_counts},
+};
 
-use crate::{assert_answers, assert_one_session, counts, networked::network, texts, wait_counts, wait_told};
+use crate::{assert_one_session, texts, wait_told};
 
 #[test]
 fn microcontrollers_run_beside_each_other() -> io::Result<()> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use agent_embedded::board::ResetReason;
 use holdfast_tests::{
+    scene::reading,
     server::{BOUND, Server},
     wait,
 };
@@ -17,45 +18,6 @@ use serde_json::Value;
 
 /// What a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(4);
-
-const BOARD: &str = "barometer";
-
-/// The bodies of the messages of one kind that were archived from a device, in their order.
-#[track_caller]
-fn archived(server: &Server, device: &str, kind: &str) -> Vec<String> {
-    let messages = server.api().list(&format!("/messages?device={device}")).expect("the server tells");
-    let of_kind = messages.iter().filter(|message| message["direction"] == "in" && message["kind"] == kind);
-    of_kind.map(|message| message["body"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-/// The numbers that a device has sent since each of its starts: they begin with 1, and none is left out or comes twice.
-#[track_caller]
-fn counts(server: &Server, device: &str) -> Vec<Vec<u64>> {
-    let all = archived(server, device, "count");
-    let mut starts: Vec<Vec<u64>> = Vec::new();
-    for body in &all {
-        let number: u64 = body.parse().unwrap_or_else(|_| panic!("expected a number, found {body:?}"));
-        match starts.last_mut() {
-            Some(start) if number == start.len() as u64 + 1 => start.push(number),
-            _ if number == 1 => starts.push(vec![1]),
-            _ => panic!("{number} does not follow what is before it: {all:?}"),
-        }
-    }
-    starts
-}
-
-/// Waits until `more` numbers more than now are archived.
-#[track_caller]
-fn wait_counts(server: &Server, device: &str, more: usize) {
-    let count = || archived(server, device, "count").len();
-    let enough = count() + more;
-    wait::until(&format!("{device} has sent {more} numbers more"), count, |now| *now >= enough);
-}
-
-fn reading(server: &Server, device: &str, name: &str) -> Option<f64> {
-    let device = server.device(device)?;
-    device["status"][name].as_f64()
-}
 
 /// Waits until a device has said who it is and how it is doing.
 #[track_caller]
@@ -72,18 +34,6 @@ fn wait_told(server: &Server, device: &str, reset_reason: ResetReason) {
     );
     assert!(reading(server, device, "queue-free").is_some_and(|free| free > 0.0));
     assert!(reading(server, device, "uptime-seconds").is_some_and(|seconds| seconds < 600.0));
-}
-
-/// Sends texts to a device one by one, each when the one before was answered.
-#[track_caller]
-fn assert_answers(server: &Server, device: &str, texts: &[String]) {
-    let before = archived(server, device, "answer");
-    for number in 1..=texts.len() {
-        server.tell(&["send", device, &texts[number - 1]]);
-        let answers = || archived(server, device, "answer");
-        wait::until("it is answered", answers, |all| all.len() == before.len() + number);
-    }
-    assert_eq!(archived(server, device, "answer"), [before.as_slice(), texts].concat());
 }
 
 /// Waits until a device is shown offline, which the bound allows it to take so long for.

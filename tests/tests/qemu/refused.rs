@@ -2,9 +2,10 @@
 
 use std::io;
 
-use holdfast_tests::machine::Machine;
-
-use crate::{BOARD, counts, networked::Scene, networked::network, wait_counts};
+use holdfast_tests::{
+    machine::Machine,
+    scene::{BOARD, OnNetwork, counts, network, wait_counts},
+};
 
 #[test]
 fn a_server_with_another_key_is_refused() -> io::Result<()> {
@@ -27,7 +28,7 @@ fn a_server_with_another_key_is_refused() -> io::Result<()> {
 
 #[test]
 fn a_revoked_microcontroller_is_told_so() -> io::Result<()> {
-    let Scene { proxy: _proxy, server, mut machine } = Scene::new()?;
+    let OnNetwork { proxy: _proxy, server, mut machine } = OnNetwork::start()?;
     wait_counts(&server, BOARD, 1);
     server.tell(&["revoke", BOARD]);
     let refusal = "the server ended the connection: revoked";

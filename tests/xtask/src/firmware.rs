@@ -8,29 +8,27 @@ use crate::{
 /// The workspace of all boards.
 pub(crate) const MANIFEST: &str = "hardware/Cargo.toml";
 
-/// A board: its package, what rustc calls its processor, and its images.
+/// A board: its package, and what rustc calls its processor.
 struct Board {
     /// The name of its package, and of its folder in `hardware/`.
     name: &'static str,
     /// As rustup names it.
     triple: &'static str,
-    /// Each image that is flashed, and how much flash it may take, in KB.
-    images: &'static [(&'static str, u64)],
 }
 
 /// All boards that there is firmware for.
 const BOARDS: &[Board] = &[
-    Board { name: "esp32-c3", triple: "riscv32imc-unknown-none-elf", images: &[("esp32-c3", 58)] },
-    Board { name: "nucleo-h743zi", triple: "thumbv7em-none-eabihf", images: &[("nucleo-h743zi", 128)] },
-    Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi", images: &[("uart", 16), ("ethernet", 124)] },
-    Board { name: "w5500-evb-pico", triple: "thumbv6m-none-eabi", images: &[("w5500-evb-pico", 142)] },
+    Board { name: "esp32-c3", triple: "riscv32imc-unknown-none-elf" },
+    Board { name: "nucleo-h743zi", triple: "thumbv7em-none-eabihf" },
+    Board { name: "qemu-lm3s6965", triple: "thumbv7m-none-eabi" },
+    Board { name: "w5500-evb-pico", triple: "thumbv6m-none-eabi" },
 ];
 
 /// Builds the firmware of all boards as it is flashed.
 ///
 /// # Errors
 /// A build failed.
-fn build() -> Result {
+pub(crate) fn build() -> Result {
     BOARDS.iter().try_for_each(|board| cargo("build --release", board).run())
 }
 
@@ -46,27 +44,18 @@ pub(crate) fn step() -> Result<String> {
     for board in BOARDS {
         cargo("clippy --release", board).arguments("-- -D warnings").run()?;
     }
-    let sizes = BOARDS.iter().map(sizes).collect::<Result<Vec<_>>>()?;
-    Ok(sizes.join(", "))
+    let names: Vec<_> = BOARDS.iter().map(|board| board.name).collect();
+    Ok(names.join(", "))
 }
 
-/// Tells how much flash a board's images take.
+/// The linked image of one of a board's binaries.
 ///
 /// # Errors
-/// One takes more than it may.
-fn sizes(board: &Board) -> Result<String> {
-    let folder = target().join("hardware").join(board.triple).join("release");
-    let mut text = board.name.to_owned();
-    for (name, budget) in board.images {
-        let flash = Image::read(&folder.join(name))?.size()?.flash;
-        if flash > budget * 1024 {
-            let told =
-                format!("{name} of {} takes {flash} bytes of flash, more than {budget} KB", board.name);
-            return Err(Error::Told(told));
-        }
-        text += &format!(" {:.1} KB", flash as f64 / 1024.0);
-    }
-    Ok(text)
+/// There is no such board, or the image was not built.
+pub(crate) fn image(board: &str, binary: &str) -> Result<Image> {
+    let found = BOARDS.iter().find(|known| known.name == board);
+    let board = found.ok_or_else(|| Error::Told(format!("there is no firmware for a board {board}")))?;
+    Image::read(&target().join("hardware").join(board.triple).join("release").join(binary))
 }
 
 fn cargo(command: &str, board: &Board) -> Shell {

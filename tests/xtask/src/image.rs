@@ -49,6 +49,10 @@ impl Image {
         let mut size = Size::default();
         for section in self.elf()?.sections() {
             let SectionFlags::Elf { sh_flags, sh_type, .. } = section.flags() else { continue };
+            // What some linker scripts leave to the stack.
+            if section.name() == Ok(".stack") {
+                continue;
+            }
             let is_loaded = sh_flags.contains(SHF_ALLOC);
             if is_loaded && sh_type != SHT_NOBITS {
                 size.flash += section.size();

@@ -13,6 +13,7 @@ mod image;
 mod probe;
 mod setup;
 mod shell;
+mod sizes;
 mod steps;
 mod test;
 
@@ -38,6 +39,7 @@ enum Command {
     Dist(dist::Arguments),
     Probe(probe::Arguments),
     Codec(codec::Arguments),
+    Sizes(sizes::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Codec(arguments) => codec::run(&arguments),
+        Command::Sizes(arguments) => sizes::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {

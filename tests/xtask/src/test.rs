@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 use crate::steps::{self, Step};
-use crate::{chaos, codec, demo, dist, firmware, probe, setup};
+use crate::{chaos, codec, demo, dist, firmware, probe, setup, sizes};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -117,6 +117,11 @@ const STEPS: &[&Step] = &[
         name: "tests",
         about: "all tests on this machine, those in the documentation too",
         run: || cargo_test(Shell::cargo("test --workspace")),
+    },
+    &Step {
+        name: "sizes",
+        about: "firmware takes what it may of flash and RAM, and hardware/README.md says what that is",
+        run: sizes::step,
     },
     &Step { name: "demo", about: "the demonstration shows what it says", run: demo::step },
     &Step {
