@@ -21,6 +21,7 @@ use firmware::executor;
 use firmware::networked::{Buffers, Networked, SOCKETS};
 use firmware::uart::Port;
 use protocol_core::message::{Facts, Message};
+use protocol_core::time::{Duration, Instant};
 use qemu_lm3s6965::PERIOD;
 
 #[entry]
@@ -38,37 +39,45 @@ async fn serve(chip: impl Chip, board: &impl Board, mut console: Console<impl Po
     let mut agent: Agent = example::agent(&chip);
     console.started(board.reset_reason());
     let example = Example::new(chip, PERIOD, |state| console.state(state));
-    run(board, &Tls::new(), &mut Faulty { example, fault: None }, &mut agent).await
+    run(board, &Tls::new(), &mut Faulty { chip, example, fault: None }, &mut agent).await
 }
 
-/// A message of kind `fault` has it fail, once its echo was sent: else it would come again after each reset.
-struct Faulty<A> {
+/// A message of kind `fault` has it fail, a while after it came: by then its echo was sent, or it would come again after
+/// each reset.
+struct Faulty<C, A> {
+    chip: C,
     example: A,
-    fault: Option<Fault>,
+    fault: Option<(Fault, Instant)>,
 }
 
 /// How it fails: the message's body.
+#[derive(Clone, Copy)]
 enum Fault {
     Hang,
     Panic,
 }
 
-impl<A: Application> Application for Faulty<A> {
+/// How long it waits until it fails.
+const DELAY: Duration = Duration::from_secs(1);
+
+impl<C: Chip, A: Application> Application for Faulty<C, A> {
     async fn message(&mut self, message: &Message<'_>) {
-        match (message.kind.as_bytes(), message.body) {
-            (b"fault", b"hang") => self.fault = Some(Fault::Hang),
-            (b"fault", b"panic") => self.fault = Some(Fault::Panic),
-            _ => self.example.message(message).await,
-        }
+        let fault = match (message.kind.as_bytes(), message.body) {
+            (b"fault", b"hang") => Fault::Hang,
+            (b"fault", b"panic") => Fault::Panic,
+            _ => return self.example.message(message).await,
+        };
+        self.fault = Some((fault, self.chip.now().after(DELAY)));
     }
 
     async fn next(&mut self) {
-        match self.fault {
-            Some(Fault::Hang) => loop {
+        let Some((fault, at)) = self.fault else { return self.example.next().await };
+        self.chip.sleep_until(at).await;
+        match fault {
+            Fault::Hang => loop {
                 core::hint::spin_loop();
             },
-            Some(Fault::Panic) => panic!("told to"),
-            None => self.example.next().await,
+            Fault::Panic => panic!("told to"),
         }
     }
 
