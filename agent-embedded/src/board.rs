@@ -76,6 +76,8 @@ pub enum ResetReason {
     BrownOut = 3,
     /// The watchdog was not fed: the firmware hung, or [had no server](Board::OFFLINE_LIMIT).
     Watchdog = 4,
-    /// The firmware itself: told to by a message, or after a panic.
+    /// The firmware itself, told to by a message.
     Software = 5,
+    /// The firmware has panicked: a fault in it, or in a library of it.
+    Panic = 6,
 }

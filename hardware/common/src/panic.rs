@@ -10,7 +10,7 @@ use crate::{executor, retained};
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    retained::note(ResetReason::Software);
+    retained::note(ResetReason::Panic);
     loop {
         executor::wait_for_interrupt();
     }

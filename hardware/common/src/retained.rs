@@ -22,6 +22,6 @@ pub fn note(reason: ResetReason) {
 pub fn take() -> Option<ResetReason> {
     let [value, complement] = RETAINED.each_ref().map(|word| word.load(Ordering::Relaxed));
     RETAINED[1].store(value, Ordering::Relaxed);
-    const NOTED: [ResetReason; 2] = [ResetReason::Watchdog, ResetReason::Software];
+    const NOTED: [ResetReason; 3] = [ResetReason::Watchdog, ResetReason::Software, ResetReason::Panic];
     NOTED.into_iter().find(|reason| value == MARK | *reason as u32 && complement == !value)
 }

@@ -19,7 +19,7 @@ fn firmware_that_hangs_or_panics_is_reset() -> io::Result<()> {
     machine.run()?;
     wait_told(&server, BOARD, ResetReason::PowerOn);
     wait_counts(&server, BOARD, 1);
-    let faults = [("hang", ResetReason::Watchdog), ("panic", ResetReason::Software)];
+    let faults = [("hang", ResetReason::Watchdog), ("panic", ResetReason::Panic)];
     for (starts, (fault, reason)) in (2..).zip(faults) {
         server.tell(&["send", BOARD, "--kind", "fault", fault]);
         wait::until("it counts anew", || counts(&server, BOARD).len(), |count| *count == starts);
