@@ -184,3 +184,35 @@ fn a_certificate_that_is_too_long_is_not_written() {
     fits.encode(&mut block).unwrap();
     assert_eq!(Provisioning::decode(&block), Ok(fits));
 }
+
+/// Version 1 as it was when microcontrollers had shown that it serves them: the CRC-32 of each golden file's bytes.
+const FROZEN: &[(&str, u32)] = &[
+    ("close", 0x8f88_d3a6),
+    ("echo", 0xdb58_e98f),
+    ("endpoints", 0xe5b6_b92c),
+    ("enrol", 0x315f_c3c8),
+    ("enrolled", 0xc99b_e4a1),
+    ("facts", 0x233d_8bd3),
+    ("gateway", 0x6954_a79c),
+    ("hello", 0x2e3f_73b7),
+    ("information", 0x6c83_36f4),
+    ("invitation", 0x1a7e_0ebc),
+    ("message", 0x9a00_56c3),
+    ("ping", 0x1340_d049),
+    ("pong", 0x17cd_acfb),
+    ("provisioning", 0x4482_a3e6),
+    ("status", 0x33de_bb74),
+    ("welcome", 0xa8e4_218c),
+];
+
+#[test]
+fn version_1_is_frozen() {
+    let now: Vec<_> = common::GOLDEN
+        .iter()
+        .map(|(name, _)| (*name, crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&golden(name))))
+        .collect();
+    assert_eq!(
+        now, FROZEN,
+        "golden bytes are never edited: what must change becomes a message of a later version"
+    );
+}
