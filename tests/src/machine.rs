@@ -29,10 +29,28 @@ const LOOK: Duration = Duration::from_millis(50);
 /// that shows its console.
 #[derive(Debug)]
 pub struct Machine {
-    directory: TempDir,
+    directory: Directory,
     image: PathBuf,
     connects: Connects,
     process: Option<Process>,
+}
+
+/// Where a machine keeps what it has.
+#[derive(Debug)]
+enum Directory {
+    /// It goes with the machine.
+    Own(TempDir),
+    /// It stays.
+    Given(PathBuf),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Given(path) => path,
+        }
+    }
 }
 
 /// What the machine is connected by.
@@ -88,12 +106,23 @@ impl Machine {
         Self::new("uart", Connects::Wire(Arc::clone(line)))
     }
 
+    /// A machine with Ethernet, and with this image of its firmware and this provisioning block; it keeps what it has
+    /// in a directory that is there, and does not run.
+    ///
+    /// # Errors
+    /// There is no QEMU, or something can't be written.
+    pub fn at(directory: &Path, image: &Path, block: &[u8]) -> io::Result<Self> {
+        require_qemu()?;
+        let (directory, image) = (directory.canonicalize()?, image.canonicalize()?);
+        let directory = Directory::Given(directory);
+        let machine = Self { directory, image, connects: Connects::Network, process: None };
+        machine.flash(block)?;
+        Ok(machine)
+    }
+
     fn new(binary: &str, connects: Connects) -> io::Result<Self> {
-        let found = Command::new(QEMU).arg("--version").stdout(Stdio::null()).status();
-        found.map_err(|error| {
-            io::Error::new(error.kind(), format!("{QEMU}: {error}; `cargo xtask setup` installs it"))
-        })?;
-        let (directory, image) = (tempfile::tempdir()?, binaries::firmware(binary));
+        require_qemu()?;
+        let (directory, image) = (Directory::Own(tempfile::tempdir()?), binaries::firmware(binary));
         Ok(Self { directory, image, connects, process: None })
     }
 
@@ -181,6 +210,13 @@ impl Machine {
     fn block(&self) -> PathBuf {
         self.directory.path().join("block")
     }
+}
+
+fn require_qemu() -> io::Result<()> {
+    let found = Command::new(QEMU).arg("--version").stdout(Stdio::null()).status();
+    found.map(drop).map_err(|error| {
+        io::Error::new(error.kind(), format!("{QEMU}: {error}; `cargo xtask setup` installs it"))
+    })
 }
 
 impl Drop for Machine {

@@ -13,11 +13,14 @@ fn program() -> PathBuf {
 
 fn start(directory: &Path) -> io::Result<(Terminal, Vec<u32>)> {
     let directory = directory.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut terminal = Terminal::start(&program(), &[directory])?;
+    let firmware = binaries::firmware("ethernet");
+    let firmware = firmware.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut terminal = Terminal::start(&program(), &["--firmware", firmware, directory])?;
     let shown = terminal.expect("(Ctrl-C ends everything):");
     // Once with what has happened, and then live.
-    terminal.expect("garden");
-    terminal.expect("garden");
+    for device in ["barometer", "garden", "barometer", "garden"] {
+        terminal.expect(device);
+    }
     let server = Api::of(&Path::new(directory).join("server")).get("/status")?["pid"].as_u64();
     let agent =
         shown.split("kill -STOP ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());

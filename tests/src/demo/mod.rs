@@ -1,4 +1,4 @@
-//! The demo: a server and two agents on this machine, messages both ways, and what to try next.
+//! The demo: a server, two agents and a microcontroller on this machine, messages both ways, and what to try next.
 
 mod parts;
 mod screen;
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parts::{Agent, Parts, Server};
+use parts::{Agent, Microcontroller, Parts, Server};
 use screen::{Live, bold, dim};
 
 /// The devices of the demo.
@@ -20,11 +20,17 @@ const SAID: [(&str, &str); 3] =
     [("garden", "the gate is open"), ("garage", "temperature 21.5"), ("garden", "the gate is closed again")];
 const TOLD: [(&str, &str); 2] = [("garden", "water the roses"), ("garage", "switch off the light")];
 
+/// The microcontroller, and what it is asked: it answers with the same.
+const BOARD: &str = "barometer";
+const ASKED: &str = "how is the weather?";
+
 /// Where the demo finds and keeps what.
 #[derive(Debug)]
 pub struct Places {
     /// The directory of `holdfast` and `holdfast-agent`.
     pub programs: PathBuf,
+    /// The image of the microcontroller's firmware, if there is to be one.
+    pub firmware: Option<PathBuf>,
     /// The directory of all that the demo writes; what an earlier one left there is removed.
     pub demo: PathBuf,
 }
@@ -36,7 +42,7 @@ pub struct Places {
 pub fn run(places: &Places, once: bool) -> io::Result<()> {
     let _lock = take_place(&places.demo)?;
     let signals = parts::Signals::watch()?;
-    writeln!(io::stdout(), "{}\n", bold("Holdfast: one server, two devices, on this machine"))?;
+    writeln!(io::stdout(), "{}\n", bold("Holdfast: one server and its devices, on this machine"))?;
 
     let parts = Parts { places };
     let server = parts.start_server()?;
@@ -49,7 +55,8 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
         "  devices   {} enrolled, each by one line; running, and online",
         DEVICES.join(" and ")
     )?;
-    talk(&server, &agents)?;
+    let board = places.firmware.as_ref().map(|image| parts.provision(&server, image)).transpose()?;
+    talk(&server, &agents, board.as_ref())?;
 
     let data = shown(&server.data);
     writeln!(io::stdout(), "\n{}", dim(&format!("$ holdfast devices --data {data}")))?;
@@ -58,12 +65,12 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     write!(io::stdout(), "{}", server.tell(&["messages"])?)?;
     writeln!(io::stdout())?;
     if once {
-        check(&server, &agents)?;
+        check(&server, &agents, board.as_ref())?;
         end(server, agents)?;
         writeln!(io::stdout(), "the demo works")?;
         return Ok(());
     }
-    invite_to_try(places, &server, &agents)?;
+    invite_to_try(places, &server, &agents, board.as_ref())?;
     let mut live = Live::default();
     while !signals.came_within(std::time::Duration::from_secs(1)) {
         // Whoever tries `holdfast stop` sees what then comes of it.
@@ -97,7 +104,7 @@ fn take_place(demo: &Path) -> io::Result<fs::File> {
 }
 
 /// Sends messages both ways, and waits until each is where it belongs.
-fn talk(server: &Server, agents: &[Agent]) -> io::Result<()> {
+fn talk(server: &Server, agents: &[Agent], board: Option<&Microcontroller>) -> io::Result<()> {
     let agent = |name: &str| agents.iter().find(|agent| agent.name == name);
     for (name, text) in SAID {
         if let Some(agent) = agent(name) {
@@ -109,18 +116,25 @@ fn talk(server: &Server, agents: &[Agent]) -> io::Result<()> {
         server.tell(&["send", name, text])?;
         writeln!(io::stdout(), "  message   server {} {name}   {text:?}", dim("→"))?;
     }
-    server.wait_all_through(SAID.len() + TOLD.len())
+    if board.is_some() {
+        server.tell(&["send", BOARD, ASKED])?;
+        writeln!(io::stdout(), "  message   server {} {BOARD}   {ASKED:?}, which it answers", dim("→"))?;
+    }
+    let texts = SAID.iter().chain(&TOLD).map(|(_, text)| (*text, 1));
+    let asked = board.map(|_| (ASKED, 2));
+    server.wait_all_through(&texts.chain(asked).collect::<Vec<_>>())
 }
 
 /// Checks what was shown.
-fn check(server: &Server, agents: &[Agent]) -> io::Result<()> {
+fn check(server: &Server, agents: &[Agent], board: Option<&Microcontroller>) -> io::Result<()> {
     let expect = |what: &str, holds: bool| match holds {
         true => Ok(()),
         false => Err(io::Error::other(format!("expected {what}"))),
     };
     let devices = server.tell(&["devices", "--json"])?;
     let online = devices.lines().filter(|line| line.contains("\"online\":true")).count();
-    expect(&format!("two devices online, found {devices}"), online == DEVICES.len())?;
+    let count = DEVICES.len() + board.iter().count();
+    expect(&format!("{count} devices online, found {devices}"), online == count)?;
     let messages = server.tell(&["messages"])?;
     for (_, text) in SAID.iter().chain(&TOLD) {
         let times = messages.matches(text).count();
@@ -140,7 +154,12 @@ fn end(server: Server, agents: Vec<Agent>) -> io::Result<()> {
     server.end()
 }
 
-fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) -> io::Result<()> {
+fn invite_to_try(
+    places: &Places,
+    server: &Server,
+    agents: &[Agent],
+    board: Option<&Microcontroller>,
+) -> io::Result<()> {
     let program = |name: &str| shown(&places.programs.join(name));
     let (holdfast, holdfast_agent) = (program("holdfast"), program("holdfast-agent"));
     let garden = agents.iter().find(|agent| agent.name == DEVICES[0]);
@@ -158,6 +177,12 @@ fn invite_to_try(places: &Places, server: &Server, agents: &[Agent]) -> io::Resu
             "  kill -STOP {}   {}",
             garden.id(),
             dim("# garden hangs: offline within 40 s; -CONT: online again")
+        );
+    }
+    if let Some(board) = board {
+        println!(
+            "  {holdfast} send {BOARD} --kind reset ''   {}",
+            dim(&format!("# it starts anew; its console is {}", shown(&board.console)))
         );
     }
     if let Some(classic) = server.classic {

@@ -14,8 +14,9 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Places, shown};
+use super::{BOARD, Places, shown};
 use crate::{
+    machine::{Machine, from_within},
     process::Process,
     server::listening,
     wait::{self, LONGEST_WAIT},
@@ -66,6 +67,8 @@ pub(super) struct Parts<'a> {
 pub(super) struct Server {
     program: PathBuf,
     pub(super) data: PathBuf,
+    /// Where it listens for devices.
+    address: SocketAddr,
     /// Where it speaks the original protocol.
     pub(super) classic: Option<SocketAddr>,
     process: Process,
@@ -79,10 +82,17 @@ pub(super) struct Agent {
     process: Process,
 }
 
+/// The demo's microcontroller. It ends when this is dropped.
+pub(super) struct Microcontroller {
+    /// The file that shows its console.
+    pub(super) console: PathBuf,
+    _machine: Machine,
+}
+
 impl Parts<'_> {
     /// Starts the server, on its defaults as far as they are free, and for this machine only.
     pub(super) fn start_server(&self) -> io::Result<Server> {
-        let Places { programs, demo } = self.places;
+        let Places { programs, demo, .. } = self.places;
         let (program, data, log) = (programs.join("holdfast"), demo.join("server"), demo.join("server.log"));
         // What is configured on this machine is not meant for a demo.
         let config = demo.join("server.toml");
@@ -108,12 +118,12 @@ impl Parts<'_> {
         };
         writeln!(io::stdout(), "  server    runs on {address}, with its data in {}", shown(&data))?;
         let classic = process.printed().lines().find_map(|line| listening(line, "classic"));
-        Ok(Server { program, data, classic, process })
+        Ok(Server { program, data, address, classic, process })
     }
 
     /// Makes a device known, and starts it.
     pub(super) fn enrol(&self, server: &Server, name: &'static str) -> io::Result<Agent> {
-        let Places { programs, demo } = self.places;
+        let Places { programs, demo, .. } = self.places;
         let (program, state) = (programs.join("holdfast-agent"), demo.join(name));
         let printed = server.tell(&["enroll", "--name", name])?;
         let line = printed.split_whitespace().last().unwrap_or_default().to_owned();
@@ -125,21 +135,34 @@ impl Parts<'_> {
         tell(&program, &with(&["enroll", &line]))?;
         let log = demo.join(format!("{name}.log"));
         let process = Process::start(&program, with(&["run"]), &log)?;
-        let online = format!("\"name\":\"{name}\",");
-        let is_online = || {
-            let devices = server.tell(&["devices", "--json"]).unwrap_or_default();
-            devices
-                .lines()
-                .any(|line| line.contains(&online) && line.contains("\"online\":true"))
-                .then_some(())
-        };
-        if wait::find(LONGEST_WAIT, is_online).is_none() {
+        if !server.shows_online(name) {
             return Err(io::Error::other(format!(
                 "{name} does not come online; it said:\n{}",
                 process.printed()
             )));
         }
         Ok(Agent { program, name, state, process })
+    }
+
+    /// Makes the microcontroller known, and switches it on with its block and this image.
+    pub(super) fn provision(&self, server: &Server, image: &Path) -> io::Result<Microcontroller> {
+        let directory = self.places.demo.join(BOARD);
+        // From within QEMU this machine has another address.
+        let address = from_within(server.address).to_string();
+        let out = shown(&directory);
+        server.tell(&["enroll", "--firmware", "--name", BOARD, "--address", &address, "--out", &out])?;
+        let block = fs::read(directory.join(format!("{BOARD}.bin")))?;
+        let mut machine = Machine::at(&directory, image, &block)?;
+        machine.run()?;
+        if !server.shows_online(BOARD) {
+            let said = machine.console();
+            return Err(io::Error::other(format!("{BOARD} does not come online; it said:\n{said}")));
+        }
+        writeln!(
+            io::stdout(),
+            "  device    {BOARD} provisioned, a microcontroller in QEMU; running, and online"
+        )?;
+        Ok(Microcontroller { console: directory.join("console"), _machine: machine })
     }
 }
 
@@ -149,12 +172,24 @@ impl Server {
         tell(&self.program, &[arguments, &["--data", &shown(&self.data)]].concat())
     }
 
-    /// Waits until so many messages are where they belong.
-    pub(super) fn wait_all_through(&self, count: usize) -> io::Result<()> {
+    /// Whether it shows this device online, now or soon.
+    fn shows_online(&self, name: &str) -> bool {
+        let name = format!("\"name\":\"{name}\",");
+        let is_online = || {
+            let devices = self.tell(&["devices", "--json"]).unwrap_or_default();
+            let mut lines = devices.lines();
+            lines.any(|line| line.contains(&name) && line.contains("\"online\":true")).then_some(())
+        };
+        wait::find(LONGEST_WAIT, is_online).is_some()
+    }
+
+    /// Waits until these texts were archived so often each, and are where they belong.
+    pub(super) fn wait_all_through(&self, texts: &[(&str, usize)]) -> io::Result<()> {
         let through = || {
             let messages = self.tell(&["messages", "--json"]).ok()?;
             let waits = messages.contains("\"state\":\"waiting\"");
-            (messages.lines().count() >= count && !waits).then_some(())
+            let all = texts.iter().all(|(text, times)| messages.matches(text).count() >= *times);
+            (all && !waits).then_some(())
         };
         wait::find(LONGEST_WAIT, through).ok_or_else(|| io::Error::other("the messages did not get through"))
     }

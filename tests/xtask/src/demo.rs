@@ -1,11 +1,14 @@
 //! `cargo xtask demo`: the main job at work, for someone who sees it for the first time.
 
-use crate::shell::{Result, Shell, target};
+use std::path::{Path, PathBuf};
 
-/// A server and two agents, exchanging messages; stays until Ctrl-C
+use crate::shell::{Result, Shell, target};
+use crate::{firmware, setup};
+
+/// A server, two agents and a microcontroller, exchanging messages; stays until Ctrl-C
 ///
-/// Builds, starts a server on its defaults, enrols and runs two agents, sends messages both ways, and shows the
-/// devices live. Nothing is written outside of target/, and nothing is left running.
+/// Builds, starts a server on its defaults, enrols and runs two agents and, in QEMU, a microcontroller, sends messages
+/// both ways, and shows the devices live. Nothing is written outside of target/, and nothing is left running.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask demo
@@ -21,28 +24,46 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Something could not be built or started, or was not as it should be.
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    println!("Building the server and the agent (the first time takes a minute or two) ...");
+    println!("Building the server, the agent and a firmware (the first time takes some minutes) ...");
     Shell::cargo(BUILD).run_alone()?;
-    if arguments.once { once().run_alone() } else { demo().become_it() }
+    let image = match firmware_image() {
+        Ok(image) => Some(image),
+        Err(error) => {
+            println!("  note      the demo goes on without a microcontroller: {error}");
+            None
+        }
+    };
+    let image = image.as_deref();
+    if arguments.once { once(image).run_alone() } else { demo(image).become_it() }
 }
 
 /// The step of `cargo xtask test`.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`], and if there is no microcontroller.
 pub(crate) fn step() -> Result<String> {
     Shell::cargo(BUILD).run()?;
-    once().run()?;
+    once(Some(&firmware_image()?)).run()?;
     Ok(String::new())
+}
+
+/// What the microcontroller runs, with all that it takes to run it.
+fn firmware_image() -> Result<PathBuf> {
+    setup::ensure_only(&["qemu-system-arm", "bare-metal targets"])?;
+    firmware::build_one("qemu-lm3s6965", "ethernet")
 }
 
 const BUILD: &str =
     "build --package holdfast --package holdfast-agent --package holdfast-tests --bins --locked";
 
-fn demo() -> Shell {
-    Shell::new(target().join("debug/demo"), "").argument(target().join("demo"))
+fn demo(image: Option<&Path>) -> Shell {
+    let demo = Shell::new(target().join("debug/demo"), "").argument(target().join("demo"));
+    match image {
+        Some(image) => demo.argument("--firmware").argument(image),
+        None => demo,
+    }
 }
 
-fn once() -> Shell {
-    demo().argument("--once")
+fn once(image: Option<&Path>) -> Shell {
+    demo(image).argument("--once")
 }

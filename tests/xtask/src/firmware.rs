@@ -1,5 +1,7 @@
 //! The firmware of the boards in `hardware/`, a workspace of its own.
 
+use std::path::PathBuf;
+
 use crate::{
     image::Image,
     shell::{Error, Result, Shell, target},
@@ -32,6 +34,16 @@ pub(crate) fn build() -> Result {
     BOARDS.iter().try_for_each(|board| cargo("build --release", board).run())
 }
 
+/// Builds one binary of a board's firmware, and gives the path of its image.
+///
+/// # Errors
+/// There is no such board, or the build failed.
+pub(crate) fn build_one(board: &str, binary: &str) -> Result<PathBuf> {
+    let board = board_named(board)?;
+    cargo("build --quiet --release", board).argument("--bin").argument(binary).run_alone()?;
+    Ok(path(board, binary))
+}
+
 /// The step of `cargo xtask test`.
 ///
 /// # Errors
@@ -53,9 +65,16 @@ pub(crate) fn step() -> Result<String> {
 /// # Errors
 /// There is no such board, or the image was not built.
 pub(crate) fn image(board: &str, binary: &str) -> Result<Image> {
-    let found = BOARDS.iter().find(|known| known.name == board);
-    let board = found.ok_or_else(|| Error::Told(format!("there is no firmware for a board {board}")))?;
-    Image::read(&target().join("hardware").join(board.triple).join("release").join(binary))
+    Image::read(&path(board_named(board)?, binary))
+}
+
+fn board_named(name: &str) -> Result<&'static Board> {
+    let found = BOARDS.iter().find(|board| board.name == name);
+    found.ok_or_else(|| Error::Told(format!("there is no firmware for a board {name}")))
+}
+
+fn path(board: &Board, binary: &str) -> PathBuf {
+    target().join("hardware").join(board.triple).join("release").join(binary)
 }
 
 fn cargo(command: &str, board: &Board) -> Shell {

@@ -131,6 +131,15 @@ pub(crate) fn ensure() -> Result {
     install(&missing())
 }
 
+/// Installs those of these tools that are missing, by their names.
+///
+/// # Errors
+/// Something could not be installed.
+pub(crate) fn ensure_only(names: &[&str]) -> Result {
+    let named = TOOLS.iter().filter(|tool| names.contains(&tool.name));
+    install(&named.filter(|tool| !(tool.present)()).collect::<Vec<_>>())
+}
+
 /// The name of qemu's user emulator for `architecture`, if it is installed.
 pub(crate) fn qemu(architecture: &str) -> Option<String> {
     [format!("qemu-{architecture}"), format!("qemu-{architecture}-static")]
