@@ -1,7 +1,7 @@
 //! A microcontroller that is wired to an agent by a serial line: over a line as bad as they come, and whatever happens
 //! to either end, nothing wrong is archived and nothing that was echoed is lost.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::TcpListener, sync::Arc, time::Duration};
 
 use holdfast_tests::{
     agent::Agent, microcontroller::Microcontroller, serial_line::SerialLine, server::Server, wait,
@@ -248,6 +248,39 @@ fn a_gateway_that_dies_takes_its_devices_with_it_and_brings_them_back() -> io::R
     scene.server.wait_online(BOARD, false);
     scene.agent.run()?;
     scene.server.wait_online(BOARD, true);
+    Ok(())
+}
+
+/// The gateway has found out which address serves; each session of the device is carried there at once, and does not wait
+/// for the first in vain.
+#[test]
+fn an_address_that_never_answers_does_not_keep_a_wired_device_offline() -> io::Result<()> {
+    let mut server = Server::start()?;
+    // The system accepts for it; nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    silent.set_nonblocking(true)?;
+    let (nowhere, somewhere) = (silent.local_addr()?, server.address());
+    server.terminate();
+    server.configure(&format!("advertise = ['{nowhere}', '{somewhere}']\n"))?;
+    server.run()?;
+    let line = Arc::new(SerialLine::new()?);
+    let mut agent = Agent::new("pi")?;
+    agent.configure(&serial(&line))?;
+    agent.tell(&["enroll", &server.invite(&["--name", "pi"])]);
+    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    agent.run()?;
+    server.wait_online("pi", true);
+    while silent.accept().is_ok() {}
+
+    let board = Microcontroller::start(&line, 11);
+    for round in 1..=3 {
+        board.send(&format!("after start {round}"));
+        board.wait("it is heard", |seen| seen.echoed.len() == round);
+        board.reset();
+    }
+    server.wait_online(BOARD, true);
+    let asked = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(asked, 0, "connections for the device to the address that does not answer");
     Ok(())
 }
 

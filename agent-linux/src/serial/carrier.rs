@@ -10,7 +10,7 @@ use protocol_core::{
 
 use super::overheard::{Heard, Overheard};
 use crate::{
-    agent::Agent,
+    agent::{Agent, Link as LinkToServer},
     clock,
     dial::{DialError, dial},
     identity::{Identity, IdentityError},
@@ -23,6 +23,10 @@ const MOST_HELD: usize = 4 * 1024;
 
 /// What may wait for a server that reads slowly, in bytes.
 const MOST_UNSENT: usize = 32 * 1024;
+
+/// How long a connection may take, from the device's first byte on. The device waits 10 s in all for its welcome, and the
+/// server's part of that has to be left.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long the device has to take what the server said last.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -41,6 +45,8 @@ pub(super) enum CarrierError {
     NoTls(#[from] SetupError),
     #[error(transparent)]
     Unreachable(#[from] DialError),
+    #[error("{address}: no connection in the time that a wired device waits for one")]
+    TooSlow { address: String },
     #[error("the connection to the server broke: {0}")]
     Broken(io::Error),
 }
@@ -207,21 +213,35 @@ fn append(pipe: &mut Pipe<Stream>, bytes: &[u8]) {
     });
 }
 
-/// Connects to the server, wherever it is found now, by this device's own key.
+/// Connects to the server, wherever it is found now, by this device's own key, while the wired device waits for it.
 async fn connect(agent: Arc<Agent>, not_before: Instant) -> Result<Stream, CarrierError> {
+    let deadline = clock::after(PATIENCE);
     tokio::time::sleep(not_before.since(clock::now()).into()).await;
     let identity = Identity::read(&agent.state)?.ok_or(CarrierError::NotEnrolled)?;
     let trusted = [identity.current, identity.next];
     let connector = Connector::new(&identity.key.pair()?, &trusted, Protocol::Gateway)?;
-    let mut last = DialError::Malformed { address: "no address is known".into() };
-    for address in identity.targets() {
-        match dial(&connector, &address, agent.config.connection.timeout).await {
-            Ok(connected) => return Ok(connected.stream),
-            Err(error) => {
-                tracing::debug!(%error, "no connection");
-                last = error;
-            }
+    let addresses = likeliest_first(identity.targets(), &agent.link.borrow());
+    let mut last = DialError::Malformed { address: "no address is known".into() }.into();
+    for (tried, address) in addresses.iter().enumerate() {
+        // Each gets its part, so that one that does not answer leaves time for those behind it.
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let part = Duration::from(deadline.since(clock::now())) / untried;
+        let dialled = dial(&connector, address, agent.config.connection.timeout);
+        match tokio::time::timeout(part, dialled).await {
+            Ok(Ok(connected)) => return Ok(connected.stream),
+            Ok(Err(error)) => last = error.into(),
+            Err(_) => last = CarrierError::TooSlow { address: address.clone() },
         }
+        tracing::debug!(error = %last, "no connection");
     }
-    Err(last.into())
+    Err(last)
+}
+
+/// The server's addresses, and before all others the one where it serves this device now.
+fn likeliest_first(mut addresses: Vec<String>, link: &LinkToServer) -> Vec<String> {
+    if let LinkToServer::Connected { server, .. } = link {
+        // What is equal stays in its order.
+        addresses.sort_by_key(|address| address != server);
+    }
+    addresses
 }
