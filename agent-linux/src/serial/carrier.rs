@@ -176,14 +176,15 @@ impl Carrier {
         }
     }
 
-    /// The same, without waiting for it. Gives whether there was a connection, or one was being made.
+    /// The same, without waiting for it. Gives whether there was a connection, or one was being made, that has not
+    /// [`Ended`] before.
     pub(super) fn part(&mut self) -> bool {
         match mem::replace(self, Self::Idle) {
-            Self::Idle => return false,
+            Self::Idle | Self::Ended { .. } => return false,
             Self::Open { mut pipe, .. } => {
                 tokio::spawn(async move { tokio::time::timeout(FAREWELL, pipe.finish()).await });
             }
-            Self::Dialling { .. } | Self::Ended { .. } => {}
+            Self::Dialling { .. } => {}
         }
         true
     }
