@@ -5,7 +5,7 @@
 
 use core::convert::Infallible;
 use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 /// The most tasks that there can be: the agent, the network stack, and the driver below it.
@@ -28,7 +28,7 @@ pub fn run<const TASKS: usize>(mut tasks: [Task<'_>; TASKS]) -> ! {
     loop {
         for (task, woken) in tasks.iter_mut().zip(&WOKEN) {
             if woken.load(Ordering::Acquire) {
-                woken.store(false, Ordering::Relaxed);
+                begin(woken);
                 _ = task.as_mut().poll(&mut Context::from_waker(&waker(woken)));
             }
         }
@@ -40,13 +40,21 @@ pub fn run<const TASKS: usize>(mut tasks: [Task<'_>; TASKS]) -> ! {
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let (mut future, [woken, ..]) = (pin!(future), &WOKEN);
     loop {
-        woken.store(false, Ordering::Relaxed);
+        begin(woken);
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker(woken))) {
             wake();
             return output;
         }
         sleep_unless(|| woken.load(Ordering::Acquire));
     }
+}
+
+/// Notes that a task is about to look: what wakes it from now on has it polled once more.
+fn begin(woken: &AtomicBool) {
+    woken.store(false, Ordering::Relaxed);
+    // No part of the look may move before this: an interrupt between the two would be lost. Against those of the one core
+    // the order of the instructions is enough.
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// Sleeps until an interrupt, unless there is something to do.
