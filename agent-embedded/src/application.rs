@@ -17,7 +17,8 @@ pub type Readings = Vec<Reading<'static>, MAX_READINGS>;
 
 /// The device's own code, as its agent calls it.
 pub trait Application {
-    /// A message came. It is echoed when this returns, which is to be soon: nothing is said to the server meanwhile.
+    /// A message came. It is echoed when this returns, which is to be soon: nothing is said to the server meanwhile. If it
+    /// takes longer than [`MESSAGE_LIMIT`](crate::run::MESSAGE_LIMIT) it is dropped, and the message comes again.
     /// After a reset it may come again. One of kind [`RESET`] is the agent's, not shown here.
     fn message(&mut self, message: &Message<'_>) -> impl Future<Output = ()>;
 
@@ -60,7 +61,7 @@ pub enum State<'a> {
     Online(Text<'a, 63>),
     /// It is not connected, and tries again after a wait.
     Offline(Failure, Duration),
-    /// It was told to reset, and does.
+    /// It was told to reset, and does so within three seconds.
     Resetting,
 }
 

@@ -21,9 +21,10 @@ pub trait Board: Clock {
     where
         Self: 'a;
 
-    /// For how long the device may go without a word from its server: then the watchdog is fed no longer, in case
-    /// that it is the device that hangs. Longer than servers are ever down: messages that wait in RAM are lost.
-    const OFFLINE_LIMIT: Duration = Duration::from_secs(60 * 60);
+    /// For how long the device may go without a word from its server, beside the time that the server itself asked
+    /// for: then the watchdog is fed no longer, in case that it is the device that hangs. Longer than servers are ever
+    /// down: messages that wait in RAM are lost.
+    const OFFLINE_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// Connects to `address`, a `host:port`; a line that is wired takes no notice of it. Dropped if it takes longer
     /// than [`CONNECT_LIMIT`](crate::run::CONNECT_LIMIT).

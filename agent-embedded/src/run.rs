@@ -33,11 +33,11 @@ pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the transport may take to send one frame.
 pub const WRITE_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long the application may take with a message.
+pub const MESSAGE_LIMIT: Duration = Duration::from_secs(20);
+
 /// How often the device says how it is doing.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long a device goes on that was told to reset: its echo must have left it, or it is told again, and resets again.
-pub const RESET_DELAY: Duration = Duration::from_secs(1);
 
 /// Runs the agent until the device is reset.
 ///
@@ -86,6 +86,9 @@ pub async fn run<
         };
         application.state(State::Offline(failure, wait));
         begin = board.now().after(wait);
+        if let Failure::End(End::Closed { .. }) = failure {
+            watch.heard(begin);
+        }
     }
 }
 
@@ -185,10 +188,8 @@ async fn drive<
     backoff: &mut Backoff,
 ) -> Result<Infallible, End> {
     let board = watch.board;
-    // When the connection counts as stable; of a device that is to reset, when it does.
-    let mut settled_at = Instant::NEVER;
+    let mut stable_at = Instant::NEVER;
     let mut notices = Notices::NONE;
-    let mut is_to_reset = false;
     loop {
         let now = board.now();
         let bytes = match connection.poll(now)? {
@@ -197,16 +198,20 @@ async fn drive<
             Step::Event(event) => {
                 match event {
                     Event::Message(message) if message.kind == RESET => {
-                        is_to_reset = true;
-                        settled_at = now.after(RESET_DELAY);
+                        application.state(State::Resetting);
+                        watch.reset();
                     }
-                    Event::Message(message) => application.message(&message).await,
+                    Event::Message(message) => {
+                        watch.ends_within(MESSAGE_LIMIT);
+                        application.message(&message).await;
+                        watch.may_wait();
+                    }
                     Event::Notice(frame) => security.notice(board, frame),
                     Event::TooLarge(message) => application.too_large(&message),
                     Event::Welcome(welcome) => {
                         security.welcomed(board);
                         application.state(State::Online(welcome.name));
-                        settled_at = now.after(backoff::STABLE);
+                        stable_at = now.after(backoff::STABLE);
                         notices = Notices { facts_due: true, status_at: now };
                     }
                 }
@@ -217,23 +222,21 @@ async fn drive<
             Step::Idle => match notices.next(now, board, application, connection) {
                 Some(bytes) => bytes,
                 None => {
-                    if settled_at <= now {
-                        if is_to_reset {
-                            application.state(State::Resetting);
-                            board.reset();
-                            pending::<()>().await;
-                        }
+                    if stable_at <= now {
                         backoff.reset();
-                        settled_at = Instant::NEVER;
+                        stable_at = Instant::NEVER;
                     }
                     let until =
-                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(settled_at);
+                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
                     let has_room = connection.agent().outbox.has_room();
                     let came = stream.read(connection.room());
                     match select3(came, board.sleep_until(until), next(application, has_room)).await {
                         Either3::First(count) => {
-                            connection.came(count.map_err(transport)?);
-                            watch.heard();
+                            let count = count.map_err(transport)?;
+                            connection.came(count);
+                            if count > 0 {
+                                watch.heard(board.now());
+                            }
                         }
                         Either3::Second(()) => {}
                         Either3::Third(()) => say(board, application, connection.agent()),

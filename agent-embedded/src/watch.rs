@@ -1,6 +1,6 @@
 //! The watchdog's side of the loop: it is fed only while the agent gets on.
 
-use core::{cell::Cell, pin::Pin};
+use core::{cell::Cell, future::pending, pin::Pin};
 
 use embassy_futures::select::{Either, select};
 use protocol_core::time::{Duration, Instant};
@@ -10,19 +10,25 @@ use crate::board::Board;
 /// How often the watchdog is fed, while all is well.
 pub const FEED_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long a device that is to reset goes on at least; at most [`FEED_INTERVAL`] more.
+const RESET_DELAY: Duration = Duration::from_secs(1);
+
 /// Watches that no step takes longer than it may, and that the server is heard of.
 #[derive(Debug)]
 pub(crate) struct Watch<'b, B> {
     pub(crate) board: &'b B,
     /// When the present step must have ended.
     limit: Cell<Instant>,
-    /// When the server was heard last; at first, when the device started.
+    /// When the server was heard last, or until when it wants to be left alone; at first, when the device started.
     heard: Cell<Instant>,
+    /// When the device is to reset. It outlives the connection that brought the wish: that was acknowledged.
+    resets_at: Cell<Instant>,
 }
 
 impl<'b, B: Board> Watch<'b, B> {
     pub(crate) fn new(board: &'b B) -> Self {
-        Self { board, limit: Cell::new(Instant::NEVER), heard: Cell::new(board.now()) }
+        let (never, now) = (Cell::new(Instant::NEVER), Cell::new(board.now()));
+        Self { board, limit: never.clone(), heard: now, resets_at: never }
     }
 
     /// The step that begins now ends within `limit`.
@@ -35,9 +41,14 @@ impl<'b, B: Board> Watch<'b, B> {
         self.limit.set(Instant::NEVER);
     }
 
-    /// The server was heard.
-    pub(crate) fn heard(&self) {
-        self.heard.set(self.board.now());
+    /// The server was heard, or is not to be heard until then.
+    pub(crate) fn heard(&self, at: Instant) {
+        self.heard.set(at);
+    }
+
+    /// The device is to reset soon: its echo and its last words reach the server first.
+    pub(crate) fn reset(&self) {
+        self.resets_at.set(self.board.now().after(RESET_DELAY));
     }
 
     /// Waits for `future`, and feeds the watchdog meanwhile. Gives nothing if a step of it does not end in time, give or
@@ -46,6 +57,10 @@ impl<'b, B: Board> Watch<'b, B> {
         self.may_wait();
         loop {
             let now = self.board.now();
+            if now >= self.resets_at.get() {
+                self.board.reset();
+                pending::<()>().await;
+            }
             if now >= self.limit.get() {
                 return None;
             }

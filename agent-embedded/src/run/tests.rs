@@ -43,6 +43,9 @@ enum Hang {
     Connect,
     Write,
     Read,
+    Message,
+    /// Not a part that hangs: the stream ends.
+    Cut,
 }
 
 const SECOND: u64 = 1_000_000;
@@ -141,6 +144,9 @@ impl Board for &World {
 
 impl Application for &World {
     async fn message(&mut self, message: &Message<'_>) {
+        if self.hangs(Hang::Message) {
+            pending::<()>().await;
+        }
         self.messages.borrow_mut().push(message.body.to_vec());
     }
 
@@ -173,6 +179,9 @@ impl ErrorType for Wire<'_> {
 impl Read for Wire<'_> {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
         poll_fn(|_| {
+            if self.0.hangs(Hang::Cut) {
+                return Poll::Ready(Ok(0));
+            }
             let mut server = self.0.server.borrow_mut();
             let Some(server) = server.as_mut().filter(|server| !server.down.is_empty()) else {
                 return Poll::Pending;
@@ -204,10 +213,14 @@ impl Write for Wire<'_> {
     }
 }
 
-fn online() -> World {
-    let world = World::default();
-    assert!(world.run(10, |world| world.was("Online")), "{:?}", world.states);
-    world
+/// Has the server send a message of this kind, once the device is online. Gives whether it has now.
+fn send(world: &World, number: u64, kind: Kind<'_>) -> bool {
+    let mut server = world.server.borrow_mut();
+    let Some(server) = server.as_mut().filter(|_| world.was("Online")) else { return false };
+    let message = Message { stream: StreamId(9), number, time: 0, kind, body: b"hello" };
+    let now = world.instant();
+    server.session.in_flight() == 0
+        && server.say(|session, buffer| session.message(now, &message, buffer).unwrap_or(0)) > 0
 }
 
 #[test]
@@ -239,14 +252,32 @@ fn what_hangs_is_given_up_and_tried_again() {
 
 #[test]
 fn a_server_that_falls_silent_is_left() {
-    let world = online();
-    world.hangs.set(Some(Hang::Read));
-    world.states.borrow_mut().clear();
-    assert!(
-        world.run(60, |world| world.was("OpeningTimedOut") || world.was("NoAnswer")),
-        "{:?}",
-        world.states
-    );
+    let world = World::default();
+    let falls_silent = |world: &World| {
+        if world.was("Online") {
+            world.hangs.set(Some(Hang::Read));
+        }
+        world.was("NoAnswer")
+    };
+    assert!(world.run(60, falls_silent), "{:?}", world.states);
+}
+
+#[test]
+fn a_message_that_the_application_hangs_on_comes_again() {
+    let world = World::default();
+    world.hangs.set(Some(Hang::Message));
+    let sent = Cell::new(false);
+    let comes_again = |world: &World| {
+        if !sent.get() || world.connections.get() == 2 {
+            sent.set(send(world, 1, Kind::TEXT));
+        }
+        if world.was("TimedOut") {
+            world.hangs.set(None);
+        }
+        !world.messages.borrow().is_empty()
+    };
+    assert!(world.run(100, comes_again), "{:?}", world.states);
+    assert_eq!(world.connections.get(), 2);
 }
 
 #[test]
@@ -263,25 +294,36 @@ fn the_watchdog_is_fed_while_the_server_may_be_down_and_no_longer() {
 }
 
 #[test]
-fn a_message_resets_the_device_after_its_echo() {
-    let world = World::default();
-    let send_reset = |world: &World| {
-        let mut server = world.server.borrow_mut();
-        let Some(server) = server.as_mut().filter(|_| world.was("Online")) else { return false };
-        if server.session.in_flight() == 0 && !world.was("Resetting") {
-            let message = Message { stream: StreamId(9), number: 1, time: 0, kind: RESET, body: &[] };
-            server.say(|session, buffer| {
-                session.message(Instant::from_micros(0), &message, buffer).unwrap_or(0)
-            });
+fn a_message_resets_the_device_once_its_echo_has_had_its_time() {
+    let (world, told_at) = (World::default(), Cell::new(0));
+    world.run(20, |world| {
+        if !world.was("Resetting") {
+            send(world, 1, RESET);
+        } else if told_at.get() == 0 {
+            told_at.set(world.now.get());
         }
         false
-    };
-    world.run(20, send_reset);
-    assert!(world.is_reset.get() && world.was("Resetting"));
-    let mut server = world.server.take().expect("a server");
-    server.poll(world.instant());
+    });
+    assert!(world.is_reset.get());
+    let waited = world.now.get() - told_at.get();
+    assert!((SECOND..=3 * SECOND).contains(&waited), "{waited} us");
+    let server = world.server.take().expect("a server");
     assert_eq!(server.session.in_flight(), 0, "it was echoed first");
     assert!(world.messages.borrow().is_empty(), "the application has no part in it");
+}
+
+#[test]
+fn a_reset_that_was_acknowledged_happens_whatever_becomes_of_the_connection() {
+    let world = World::default();
+    world.run(20, |world| {
+        if world.was("Resetting") {
+            world.hangs.set(Some(Hang::Cut));
+        } else {
+            send(world, 1, RESET);
+        }
+        false
+    });
+    assert!(world.was("Ended") && world.is_reset.get(), "{:?}", world.states);
 }
 
 #[test]

@@ -146,7 +146,11 @@ impl<T: Read> Read for Records<'_, T> {
 
 impl<T: Write> Write for Records<'_, T> {
     async fn write(&mut self, bytes: &[u8]) -> Result<usize, RecordError> {
-        self.transport.write(bytes).await.map_err(|error| RecordError::Transport(error.kind()))
+        match self.transport.write(bytes).await {
+            // The library would panic.
+            Ok(0) if !bytes.is_empty() => Err(RecordError::Transport(ErrorKind::WriteZero)),
+            written => written.map_err(|error| RecordError::Transport(error.kind())),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), RecordError> {

@@ -1,9 +1,9 @@
 //! A board on a network: TCP by embassy-net, its address by DHCP, its server's by DNS.
 
-use core::future::ready;
 use core::net::SocketAddr;
 
 use agent_embedded::board::{Board, Clock, ResetReason};
+use embassy_futures::yield_now;
 use embassy_net::Stack;
 use embassy_net::dns::DnsQueryType;
 use embassy_net::tcp::Error;
@@ -87,9 +87,10 @@ impl Write for Connection<'_> {
         self.0.write(bytes)
     }
 
-    /// The stack sends what was written by itself. Its own flush waits until the peer has acknowledged all of it, which
-    /// would be a round trip for each frame.
-    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> {
-        ready(Ok(()))
+    /// Lets the stack send what was written. Its own flush waits until the peer has acknowledged all of it, which would
+    /// be a round trip for each frame.
+    async fn flush(&mut self) -> Result<(), Error> {
+        yield_now().await;
+        Ok(())
     }
 }

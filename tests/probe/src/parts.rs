@@ -6,7 +6,7 @@ mod device;
 
 use core::{fmt::Write as _, hint::black_box};
 
-pub use device::{agent, connection, line};
+pub use device::{agent, async_panics, connection, line};
 
 use agent_embedded::identity::Identity;
 use heapless::Vec;

@@ -71,7 +71,8 @@ impl Image {
     pub(crate) fn panics(&self) -> Result<Vec<String>> {
         let elf = self.elf()?;
         let names = elf.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
-        let core = names.filter_map(|symbol| symbol.name().ok()).filter(|name| name.starts_with("_ZN4core"));
+        // Mangled, in either way: the crate's name stands behind its length.
+        let core = names.filter_map(|symbol| symbol.name().ok()).filter(|name| name.contains("4core"));
         let panics = core.filter(|name| name.contains("panic") || name.contains("fail"));
         Ok(panics.filter(|name| !name.contains("panic_fmt")).map(str::to_owned).collect())
     }

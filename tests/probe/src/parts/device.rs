@@ -79,6 +79,15 @@ pub fn line(outside: Outside<'_>) {
     });
 }
 
+/// A control: a future with a panic within its reach.
+pub fn async_panics(outside: Outside<'_>) {
+    let Outside { input, number, .. } = outside;
+    poll(async {
+        show(Read::read(&mut Outer(input), &mut [0; 8]).await);
+        show(input[number as usize]);
+    });
+}
+
 fn poll(future: impl Future) {
     let mut context = Context::from_waker(Waker::noop());
     let mut future = pin!(future);
