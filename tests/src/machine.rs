@@ -60,6 +60,8 @@ enum Connects {
     Network,
     /// UART 0.
     Wire(Arc<SerialLine>),
+    /// Nothing. Its clock counts instructions.
+    Nothing,
 }
 
 /// Where a machine finds what listens at this address on the host's loopback.
@@ -104,6 +106,15 @@ impl Machine {
     /// Its directory can't be made, or there is no QEMU.
     pub fn wired(line: &Arc<SerialLine>) -> io::Result<Self> {
         Self::new("uart", Connects::Wire(Arc::clone(line)))
+    }
+
+    /// A machine without any connection, with this firmware, by whose clock each instruction takes 1,024 ns; it does not
+    /// run.
+    ///
+    /// # Errors
+    /// Its directory can't be made, or there is no QEMU.
+    pub fn counting(firmware: &str) -> io::Result<Self> {
+        Self::new(firmware, Connects::Nothing)
     }
 
     /// A machine with Ethernet, and with this image of its firmware and this provisioning block; it keeps what it has
@@ -154,6 +165,7 @@ impl Machine {
         add("-machine lm3s6965evb -display none -monitor none");
         add("-semihosting-config enable=on,target=native -serial chardev:uart -chardev");
         match &self.connects {
+            Connects::Nothing => add("file,id=uart,path=console,append=on -nic none -icount shift=10"),
             Connects::Network => {
                 add("file,id=uart,path=console,append=on -nic user");
                 add(&format!("-device loader,file=block,addr={PROVISIONING},force-raw=on"));

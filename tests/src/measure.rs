@@ -1,10 +1,14 @@
 //! What firmware takes of a microcontroller, measured on one in QEMU.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    machine::Machine,
     proxy::Break,
-    scene::{BOARD, OnNetwork, OnWire, assert_answers, reading, wait_counts},
+    scene::{BOARD, OnNetwork, OnWire, assert_answers, counts, reading, wait_counts},
     server::Server,
     wait,
 };
@@ -51,4 +55,58 @@ fn stack(server: &Server, part: impl FnOnce() -> io::Result<()>) -> io::Result<u
     wait::until("it has come back and says how it is doing", said_at, |at| at.is_some() && *at != before);
     let stack = reading(server, BOARD, "stack-high-water").unwrap_or_default();
     Ok(stack as u64)
+}
+
+/// The instructions that a device takes, session and queue, for each thing that the firmware `instructions` counts.
+///
+/// # Errors
+/// It can't be started.
+///
+/// # Panics
+/// It does not tell in time.
+pub fn instructions() -> io::Result<Vec<(String, u64)>> {
+    let mut machine = Machine::counting("instructions")?;
+    machine.run()?;
+    let told = || {
+        let console = machine.console();
+        let figures = console.lines().filter_map(|line| {
+            let (name, count) = line.strip_prefix("instructions ")?.split_once(' ')?;
+            Some((name.to_owned(), count.parse().ok()?))
+        });
+        figures.collect::<Vec<_>>()
+    };
+    Ok(wait::until("all is counted", told, |figures| figures.len() == INSTRUCTIONS.len()))
+}
+
+/// What the firmware `instructions` counts.
+pub const INSTRUCTIONS: [&str; 3] = ["ping", "up", "down"];
+
+/// How long it takes from the start of QEMU until the server has archived the first message of the firmware
+/// `ethernet`.
+///
+/// # Errors
+/// Something can't be started.
+pub fn first_message_of_ethernet() -> io::Result<Duration> {
+    let OnNetwork { proxy: _proxy, server, mut machine } = OnNetwork::start()?;
+    first_message(&server, &mut machine)
+}
+
+/// The same of the firmware `uart`.
+///
+/// # Errors
+/// Something can't be started.
+pub fn first_message_of_uart() -> io::Result<Duration> {
+    let OnWire { server, agent: _agent, line: _line, mut machine } = OnWire::start()?;
+    first_message(&server, &mut machine)
+}
+
+fn first_message(server: &Server, machine: &mut Machine) -> io::Result<Duration> {
+    wait_counts(server, BOARD, 1);
+    machine.kill();
+    server.wait_online(BOARD, false);
+    let starts = counts(server, BOARD).len();
+    let begun = Instant::now();
+    machine.run()?;
+    wait::until("its first number is archived", || counts(server, BOARD).len(), |now| *now > starts);
+    Ok(begun.elapsed())
 }

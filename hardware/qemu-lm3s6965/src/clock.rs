@@ -67,7 +67,7 @@ pub(crate) fn wake_at(moment: Instant) {
 }
 
 /// The longest time that the timer counts, in microseconds; a longer sleep has a break in it.
-const LONGEST: u64 = 300_000_000;
+const LONGEST: u64 = 171_000_000;
 
 struct Timer0;
 
@@ -84,12 +84,12 @@ impl Timer for Timer0 {
         const ENABLED: u32 = 1;
         CONTROL.write(0);
         // Not 0, which would not count. 25 / 2 is `FREQUENCY` in megahertz.
-        LOAD.write((wait.as_micros().min(LONGEST) as u32).saturating_mul(25) / 2 + 1);
+        LOAD.write(wait.as_micros().min(LONGEST) as u32 * 25 / 2 + 1);
         CONTROL.write(ENABLED);
     }
 }
 
-const _: () = assert!(LONGEST * 25 < u32::MAX as u64 * 2);
+const _: () = assert!(LONGEST * 25 <= u32::MAX as u64, "the product is of 32 bits");
 
 #[exception]
 fn SysTick() {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: figures, each beside its floor or its peer in the same run. Never a part of the tests.
 
-use crate::codec;
 use crate::shell::{Error, Result, Shell, target};
+use crate::{codec, sizes};
 
 /// Measure a release build of the server beside its peers: echoes a second, CPU, latency, memory
 ///
@@ -11,7 +11,8 @@ use crate::shell::{Error, Result, Shell, target};
   cargo xtask bench                 everything
   cargo xtask bench echo --rounds 9 the rows whose names begin with `echo`, each nine times
   cargo xtask bench --list          the names of the rows
-  cargo xtask bench codec           the instructions of the codec alone, as `cargo xtask codec`")]
+  cargo xtask bench codec           the instructions of the codec alone, as `cargo xtask codec`
+  cargo xtask bench firmware        what firmware takes on a microcontroller, in QEMU")]
 pub(crate) struct Arguments {
     /// What is measured, by the names that --list shows, or how they begin; without one, everything
     rows: Vec<String>,
@@ -29,16 +30,24 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// What needs no release build of the server, and is not among the rows that --list shows.
+const APART: &[&str] = &["codec", "firmware"];
+
 /// `cargo xtask bench`.
 ///
 /// # Errors
 /// A build failed, or something could not be measured.
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    let (codec, rows): (Vec<_>, Vec<_>) = arguments.rows.iter().partition(|row| *row == "codec");
-    if !codec.is_empty() || arguments.rows.is_empty() && !arguments.json && !arguments.list {
+    let rows: Vec<_> = arguments.rows.iter().filter(|row| !APART.contains(&row.as_str())).collect();
+    let all = arguments.rows.is_empty() && !arguments.json && !arguments.list;
+    let is_asked = |name: &str| all || arguments.rows.iter().any(|row| row == name);
+    if is_asked("codec") {
         codec::step()?;
     }
-    if !codec.is_empty() && rows.is_empty() {
+    if is_asked("firmware") {
+        sizes::bench()?;
+    }
+    if rows.is_empty() && !arguments.rows.is_empty() {
         return Ok(());
     }
     let build = Shell::cargo("build --quiet --release --locked --package holdfast --package holdfast-bench");

@@ -169,16 +169,41 @@ fn measure() -> Result<Figures> {
 
 /// The most stack that binaries of the reference board ever used.
 fn stacks() -> Result<BTreeMap<String, u64>> {
+    let stacks = measured("stack")?;
+    Ok(stacks.into_iter().filter_map(|(binary, bytes)| Some((binary, *bytes.first()?))).collect())
+}
+
+/// Measures the reference board in QEMU: lines of figures, by their names.
+fn measured(what: &str) -> Result<BTreeMap<String, Vec<u64>>> {
     Shell::cargo("build --quiet --locked --package holdfast-tests --bin measure").run()?;
-    let mut stacks = BTreeMap::new();
-    Shell::new(target().join("debug").join("measure"), "").run_lines(|line| {
-        if let ["stack", binary, bytes] = line.split(' ').collect::<Vec<_>>()[..]
-            && let Ok(bytes) = bytes.parse()
+    let mut measured = BTreeMap::new();
+    Shell::new(target().join("debug").join("measure"), what).run_lines(|line| {
+        if let Some((name, figures)) =
+            line.strip_prefix(what).and_then(|rest| rest.trim_start().split_once(' '))
         {
-            stacks.insert(binary.to_owned(), bytes);
+            let figures = figures.split(' ').filter_map(|figure| figure.parse().ok()).collect();
+            measured.insert(name.to_owned(), figures);
         }
     })?;
-    Ok(stacks)
+    Ok(measured)
+}
+
+/// A part of `cargo xtask bench`: sizes, and how long the reference board takes for what.
+///
+/// # Errors
+/// Something could not be built or measured.
+pub(crate) fn bench() -> Result {
+    println!("{}", table(&measure()?));
+    println!("instructions of session and queue");
+    for (what, figures) in measured("instructions")? {
+        println!("  {what:<10}{:>8}", figures.first().copied().unwrap_or_default());
+    }
+    println!("from power on to the first archived message, in ms");
+    for (binary, figures) in measured("first-message")? {
+        let figures: Vec<_> = figures.iter().map(|figure| format!("{figure:>8}")).collect();
+        println!("  {binary:<10}{}", figures.concat());
+    }
+    Ok(())
 }
 
 /// For people, as Markdown.
