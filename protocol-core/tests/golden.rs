@@ -13,7 +13,9 @@ use protocol_core::{
         Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
+    serial::{self, Link, Retries},
     tag::Tag,
+    time::Instant,
 };
 
 /// Reads the one frame that `bytes` are.
@@ -185,6 +187,43 @@ fn a_certificate_that_is_too_long_is_not_written() {
     assert_eq!(Provisioning::decode(&block), Ok(fits));
 }
 
+#[test]
+fn the_packets_of_a_link() {
+    let now = Instant::from_micros(0);
+    let end = |nonce| {
+        let mut link = Link::new(Retries::DEFAULT, [0; 64], [0; 64]);
+        link.open(now, nonce);
+        link
+    };
+    let (mut one, mut other) = (end(0x0102_0304), end(0x0506_0708));
+    let written = |link: &mut Link<_>| {
+        let mut buffer = [0; 128];
+        let length = link.output(now, &mut buffer).unwrap();
+        buffer[..length].to_vec()
+    };
+    let heard = |link: &mut Link<_>, name: &str| {
+        let bytes = golden(name);
+        let (used, event) = link.input(now, &bytes, 64);
+        (used == bytes.len() - 1 || used == bytes.len(), event.map(|event| format!("{event:?}")))
+    };
+    let up = Some("Up".to_owned());
+    assert_eq!(written(&mut one), golden("link_open"));
+    assert_eq!(heard(&mut other, "link_open"), (true, None));
+    assert_eq!(written(&mut other), golden("link_answer"));
+    assert_eq!(heard(&mut one, "link_answer"), (true, up));
+    let opened = written(&mut other);
+    one.input(now, &opened, 64);
+    let answer = written(&mut one);
+    assert!(matches!(other.input(now, &answer, 64), (_, Some(serial::Event::Up))));
+    assert_eq!(one.send(now, b"hi"), 2);
+    assert_eq!(written(&mut one), golden("link_data"));
+    assert_eq!(heard(&mut other, "link_data"), (true, Some("Data([104, 105])".to_owned())));
+    assert_eq!(written(&mut other), golden("link_acknowledgement"));
+    assert_eq!(one.room(), 0);
+    assert_eq!(heard(&mut one, "link_acknowledgement"), (true, None));
+    assert!(one.room() > 0);
+}
+
 /// Version 1 as it was when microcontrollers had shown that it serves them: the CRC-32 of each golden file's bytes.
 const FROZEN: &[(&str, u32)] = &[
     ("close", 0x8f88_d3a6),
@@ -197,6 +236,10 @@ const FROZEN: &[(&str, u32)] = &[
     ("hello", 0x2e3f_73b7),
     ("information", 0x6c83_36f4),
     ("invitation", 0x1a7e_0ebc),
+    ("link_acknowledgement", 0x7825_2b4c),
+    ("link_answer", 0xc03a_d0a1),
+    ("link_data", 0xea3b_3e23),
+    ("link_open", 0x943d_47c0),
     ("message", 0x9a00_56c3),
     ("ping", 0x1340_d049),
     ("pong", 0x17cd_acfb),

@@ -13,7 +13,7 @@ use protocol_core::{
 };
 
 /// The golden bytes of version 1, by name.
-pub(crate) const GOLDEN: [(&str, &str); 16] = [
+pub(crate) const GOLDEN: [(&str, &str); 20] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -24,6 +24,10 @@ pub(crate) const GOLDEN: [(&str, &str); 16] = [
     ("hello", include_str!("../golden/v1/hello.hex")),
     ("information", include_str!("../golden/v1/information.hex")),
     ("invitation", include_str!("../golden/v1/invitation.hex")),
+    ("link_acknowledgement", include_str!("../golden/v1/link_acknowledgement.hex")),
+    ("link_answer", include_str!("../golden/v1/link_answer.hex")),
+    ("link_data", include_str!("../golden/v1/link_data.hex")),
+    ("link_open", include_str!("../golden/v1/link_open.hex")),
     ("message", include_str!("../golden/v1/message.hex")),
     ("ping", include_str!("../golden/v1/ping.hex")),
     ("pong", include_str!("../golden/v1/pong.hex")),
@@ -41,12 +45,12 @@ pub(crate) fn golden(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The golden files that are frames: all but the invitation and the provisioning block.
+/// The golden files that are frames: all but the invitation, the provisioning block and the packets of a link.
 pub(crate) fn golden_frames() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
     GOLDEN
         .iter()
         .map(|(name, _)| *name)
-        .filter(|name| !["invitation", "provisioning"].contains(name))
+        .filter(|name| !["invitation", "provisioning"].contains(name) && !name.starts_with("link_"))
         .map(|name| (name, golden(name)))
 }
 
