@@ -42,6 +42,8 @@ struct Noise {
     random: Random,
     /// To one byte in so many; 0 for none.
     once_in: u64,
+    /// How many it has happened to.
+    hit: usize,
 }
 
 impl SerialLine {
@@ -50,7 +52,7 @@ impl SerialLine {
     /// # Errors
     /// The system has no pseudo-terminal.
     pub fn new() -> io::Result<Self> {
-        let noise = Mutex::new(Noise { random: Random::new(0), once_in: 0 });
+        let noise = Mutex::new(Noise { random: Random::new(0), once_in: 0, hit: 0 });
         let line = Self { directory: tempfile::tempdir()?, plug: Mutex::default(), noise };
         line.plug()?;
         Ok(line)
@@ -64,7 +66,12 @@ impl SerialLine {
     /// From now on one byte in `once_in`, each way, is lost, or changed, or another one comes before it; 0: none. The
     /// same seed makes the same choices.
     pub fn set_noise(&self, seed: u64, once_in: u64) {
-        *lock(&self.noise) = Noise { random: Random::new(seed), once_in };
+        *lock(&self.noise) = Noise { random: Random::new(seed), once_in, hit: 0 };
+    }
+
+    /// How many bytes it has happened to since then.
+    pub fn hit(&self) -> usize {
+        lock(&self.noise).hit
     }
 
     /// Unplugs it: whoever has it open finds it gone, and its path leads nowhere.
@@ -132,7 +139,9 @@ impl Noise {
         let mut worn = Vec::new();
         for byte in bytes {
             let other = self.random.number().to_be_bytes()[0];
-            match (self.random.once_in(self.once_in), self.random.below(3)) {
+            let is_hit = self.random.once_in(self.once_in);
+            self.hit += usize::from(is_hit);
+            match (is_hit, self.random.below(3)) {
                 (true, 0) => {}
                 (true, 1) => worn.push(byte ^ other.max(1)),
                 (true, _) => worn.extend([other, *byte]),

@@ -91,11 +91,15 @@ fn a_noisy_line_costs_a_microcontroller_time_and_nothing_else() -> io::Result<()
     let scene = OnWire::start()?;
     let OnWire { server, line, .. } = &scene;
     for seed in 1..=3 {
-        // At the last it is bad enough that some links and sessions end.
         line.set_noise(seed, 400 >> seed);
         wait_counts(&scene.server, BOARD, 4);
         assert_answers(server, BOARD, &texts(&format!("with seed {seed}: set"), 2));
+        assert!(line.hit() > 0, "the noise of seed {seed} hit nothing");
     }
+    // Hardly a packet comes through: the session ends, and the link with it.
+    line.set_noise(4, 6);
+    server.wait_online(BOARD, false);
+    assert!(line.hit() > 0);
     line.set_noise(0, 0);
     wait_counts(&scene.server, BOARD, 2);
     assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
