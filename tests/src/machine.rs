@@ -153,6 +153,14 @@ impl Machine {
         fs::read(self.block())
     }
 
+    /// What its provisioning block was changed to.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn changed(&self) -> io::Result<Vec<u8>> {
+        fs::read(self.directory.path().join("provisioning.changed"))
+    }
+
     /// Switches it on.
     ///
     /// # Errors

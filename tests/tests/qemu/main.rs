@@ -2,6 +2,7 @@
 
 mod faults;
 mod fleet;
+mod keys;
 mod networked;
 mod refused;
 mod wired;
