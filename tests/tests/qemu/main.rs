@@ -17,8 +17,11 @@ use holdfast_tests::{
 };
 use serde_json::Value;
 
-/// What a busy machine may add to a bound.
+/// What a busy machine may add to a bound until a test sees it.
 const SLACK: Duration = Duration::from_secs(4);
+
+/// How late the server's own timer may be on a busy machine.
+const TIMER: Duration = Duration::from_millis(500);
 
 /// Waits until a device has said who it is and how it is doing.
 #[track_caller]
@@ -42,6 +45,20 @@ fn wait_told(server: &Server, device: &str, reset_reason: ResetReason) {
 fn assert_offline_in_time(server: &Server, device: &str, since: Instant) {
     server.wait_online(device, false);
     assert!(since.elapsed() < BOUND + SLACK, "{device} was shown online for {:?}", since.elapsed());
+    let sessions = server.ask(&["sessions", device]);
+    let ended = sessions.iter().rfind(|session| !session["ended"].is_null()).expect("its session has ended");
+    let silent = (second_of_day(&ended["ended"]) - second_of_day(&ended["last_seen"])).rem_euclid(86_400.0);
+    assert!(silent < (BOUND + TIMER).as_secs_f64(), "it was silent for {silent} s: {ended:#}");
+}
+
+/// The second of its day of a time such as `2026-11-22T09:01:20.934Z`.
+#[track_caller]
+fn second_of_day(time: &Value) -> f64 {
+    let of_day = || time.as_str()?.split_once('T')?.1.strip_suffix('Z');
+    let parts = of_day().unwrap_or_default().split(':').map(|part| part.parse().unwrap_or(f64::NAN));
+    let seconds = parts.fold(0.0, |sum, part: f64| sum * 60.0 + part);
+    assert!(seconds.is_finite(), "expected a time, found {time}");
+    seconds
 }
 
 /// There are no ghosts and no doubles.
