@@ -6,7 +6,7 @@ use protocol_core::{
     session::{Lost, ProtocolError},
 };
 
-use super::wire::WireError;
+use super::{opening::UNKNOWN_RETRY, wire::WireError};
 use crate::{
     handler::HandlerError,
     mailbox::Farewell,
@@ -40,6 +40,11 @@ impl End {
     /// The store does not do what is needed now.
     #[allow(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
     pub(crate) fn store(error: StoreError) -> Self {
+        if let StoreError::Revoked = error {
+            // The device was revoked while its connection opened. The store does answer.
+            let farewell = Farewell::new(CloseReason::Revoked, "this device was revoked");
+            return Self::Told(farewell.retry_after(UNKNOWN_RETRY));
+        }
         tracing::error!(%error, "the store does not answer");
         Self::Told(
             Farewell::new(CloseReason::Overloaded, "the server's store does not answer").retry_after(10),
@@ -130,5 +135,17 @@ impl From<Lost> for End {
 impl From<WireError> for End {
     fn from(error: WireError) -> Self {
         Self::Wire(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_revoked_while_it_opens_is_told_so() {
+        let farewell = End::store(StoreError::Revoked).farewell().expect("it is told");
+        assert_eq!((farewell.reason, farewell.retry_after), (CloseReason::Revoked, UNKNOWN_RETRY));
+        assert_eq!(End::store(StoreError::Closed).refusal(), Some(CloseReason::Overloaded));
     }
 }
