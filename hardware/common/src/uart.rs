@@ -15,6 +15,11 @@ pub trait Port {
     ///
     /// In that case its interrupt comes when there is room again, and calls [`executor::wake`].
     fn transmit(&self, byte: u8) -> bool;
+
+    /// Whether all bytes have left the transmitter. A console, whose bytes nobody waits for, need not know: it says yes.
+    fn is_idle(&self) -> bool {
+        true
+    }
 }
 
 /// What came and was not read yet, less than `SIZE` bytes. More than a packet of the link is enough: what is sent again until
@@ -129,14 +134,50 @@ impl<P: Port, const SIZE: usize> Write for &Uart<P, SIZE> {
         .await
     }
 
+    /// Waits until all bytes have left the transmitter, some milliseconds at most. No interrupt tells: the processor does
+    /// not sleep meanwhile, and other tasks run.
     async fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
+        poll_fn(|context| {
+            if self.port.is_idle() {
+                return Poll::Ready(Ok(()));
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
+    use core::pin::pin;
+    use core::task::{Context, Waker};
+
     use super::*;
+
+    /// A transmitter that takes so long.
+    struct Slow(Cell<u32>);
+
+    impl Port for Slow {
+        fn transmit(&self, _: u8) -> bool {
+            true
+        }
+
+        fn is_idle(&self) -> bool {
+            self.0.replace(self.0.get().saturating_sub(1)) == 0
+        }
+    }
+
+    #[test]
+    fn a_flush_waits_until_the_transmitter_is_idle() {
+        static RECEIVED: Received<5> = Received::new();
+        let uart = Uart { port: Slow(Cell::new(2)), received: &RECEIVED };
+        let mut writer = &uart;
+        let mut flush = pin!(writer.flush());
+        let mut poll = || flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!([poll(), poll(), poll()], [Poll::Pending, Poll::Pending, Poll::Ready(Ok(()))]);
+    }
 
     #[test]
     fn bytes_come_out_in_order_also_across_the_ring_s_end() {
