@@ -46,9 +46,10 @@ impl<'b, B: Board> Watch<'b, B> {
         self.heard.set(at);
     }
 
-    /// The device is to reset soon: its echo and its last words reach the server first.
+    /// The device is to reset soon: its echo and its last words reach the server first. Told again and again, it would
+    /// never come to it: the first time counts.
     pub(crate) fn reset(&self) {
-        self.resets_at.set(self.board.now().after(RESET_DELAY));
+        self.resets_at.set(self.board.now().after(RESET_DELAY).min(self.resets_at.get()));
     }
 
     /// Waits for `future`, and feeds the watchdog meanwhile. Gives nothing if a step of it does not end in time, give or

@@ -327,6 +327,33 @@ fn a_reset_that_was_acknowledged_happens_whatever_becomes_of_the_connection() {
 }
 
 #[test]
+fn a_device_that_is_told_again_and_again_resets_all_the_same() {
+    let world = World::default();
+    let (number, begun) = (Cell::new(1), Cell::new(None));
+    let send_resets = |world: &World| {
+        let mut server = world.server.borrow_mut();
+        let Some(server) = server.as_mut().filter(|_| world.was("Online")) else { return false };
+        begun.set(begun.get().or(Some(world.now.get())));
+        if server.session.in_flight() == 0 {
+            let message =
+                Message { stream: StreamId(9), number: number.get(), time: 0, kind: RESET, body: &[] };
+            server.say(|session, buffer| {
+                session.message(Instant::from_micros(0), &message, buffer).unwrap_or(0)
+            });
+            number.set(number.get() + 1);
+        }
+        // The next comes before the delay has passed.
+        world.wakes_at.set(world.wakes_at.get().min(world.now.get() + SECOND / 2));
+        false
+    };
+    world.run(20, send_resets);
+    assert!(world.is_reset.get() && number.get() > 2, "{} were sent: {:?}", number.get() - 1, world.states);
+    // The delay of a second, and the interval in which it is looked at.
+    let most = SECOND + FEED_INTERVAL.as_micros();
+    assert!(begun.get().is_some_and(|begun| world.now.get() - begun <= most));
+}
+
+#[test]
 fn a_refusal_is_told_and_waited_for() {
     let world = World::default();
     world.hangs.set(None);
