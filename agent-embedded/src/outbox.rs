@@ -113,6 +113,7 @@ impl<const MESSAGES: usize, const BODY: usize> Outbox<MESSAGES, BODY> {
     }
 
     /// Notes the largest frame that the server takes, in bytes.
+    #[inline(never)]
     pub(crate) fn bound(&mut self, max_frame: u16) {
         self.max_frame = max_frame.max(OPENING_MAX_FRAME);
     }

@@ -30,6 +30,7 @@ impl Uptime {
     }
 
     /// Milliseconds until `now`.
+    #[inline(never)]
     pub(crate) fn millis(&mut self, now: Instant) -> u64 {
         let seconds = self.seconds(now);
         // Less than a second, and so less than 32 bits.

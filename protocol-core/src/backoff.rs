@@ -36,6 +36,7 @@ impl Backoff {
     }
 
     /// Draws the next wait; `random` is a random number.
+    #[inline(never)]
     pub fn next(&mut self, random: u16) -> Duration {
         let ceiling = self.ceiling();
         self.ceiling = ceiling.plus(ceiling);
