@@ -82,6 +82,7 @@ impl Line {
     pub(super) fn new(agent: Arc<Agent>, serial: Serial, status: watch::Sender<LineStatus>) -> Self {
         let limits = &agent.config.connection;
         let backoff = Backoff::new(limits.least_wait, limits.most_wait.min(LONGEST_DIAL_WAIT));
+        status.send_modify(|status| status.since = clock::unix_time());
         Self {
             agent,
             serial,

@@ -201,8 +201,12 @@ impl<'a> Written<'a> {
         }
         self.add(LIST, list.as_bytes())?;
         // Not before all are written: the first to be waited for takes the others with it.
-        let directory = [self.directory.to_owned()];
-        for path in self.files.iter().chain(&directory) {
+        let mut directories = vec![self.directory.to_owned()];
+        if self.is_new {
+            let parent = self.directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+            directories.push(parent.unwrap_or(Path::new(".")).to_owned());
+        }
+        for path in self.files.iter().chain(&directories) {
             let synced = File::open(path).and_then(|file| file.sync_all());
             synced.map_err(|error| unwritten(path, &error))?;
         }
