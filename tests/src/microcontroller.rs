@@ -25,6 +25,8 @@ const PACKET: usize = PAYLOAD + 6;
 const MAX_FRAME: u16 = 512;
 /// How long it waits before it tries again: real ones wait for longer.
 const PAUSE: time::Duration = time::Duration::from_millis(150);
+/// How long it waits once it was revoked, as real ones do.
+const REVOKED_PAUSE: time::Duration = time::Duration::from_secs(300);
 /// How long the welcome may take.
 const OPENING_LIMIT: time::Duration = time::Duration::from_secs(5);
 
@@ -225,7 +227,11 @@ impl<'a> Firmware<'a> {
         self.session = None;
         self.input.clear();
         self.output.clear();
-        self.open_at = Some(self.now().after(PAUSE));
+        let is_revoked = lock(&self.shared.seen)
+            .farewells
+            .last()
+            .is_some_and(|(reason, _)| *reason == CloseReason::Revoked);
+        self.open_at = Some(self.now().after(if is_revoked { REVOKED_PAUSE } else { PAUSE }));
     }
 
     /// Takes what came over the line.

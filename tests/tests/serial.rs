@@ -23,18 +23,25 @@ const BOARD: &str = "barometer";
 impl Scene {
     /// All are there, and the microcontroller is online.
     fn new(seed: u64) -> io::Result<Self> {
-        let scene = Self::offline(seed)?;
-        scene.server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+        // Enrolled before it can ask: one that was refused stays away for long.
+        let scene = Self::prepared(seed, |server| {
+            drop(server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]))
+        })?;
         scene.server.wait_online(BOARD, true);
         Ok(scene)
     }
 
     /// All are there, but the server does not know the microcontroller.
     fn offline(seed: u64) -> io::Result<Self> {
+        Self::prepared(seed, |_| ())
+    }
+
+    fn prepared(seed: u64, prepare: impl FnOnce(&Server)) -> io::Result<Self> {
         let server = Server::start()?;
         let line = Arc::new(SerialLine::new()?);
         let board = Microcontroller::start(&line, seed);
         let mut agent = Agent::enrolled(&server, "pi")?;
+        prepare(&server);
         agent.configure(&serial(&line))?;
         agent.run()?;
         server.wait_online("pi", true);
