@@ -104,7 +104,7 @@ pub enum Event<'a> {
 pub enum End {
     /// The server ended it. After [`CloseReason::Conflict`] a new stream must begin, or it ends the next one as well:
     /// [`Outbox::begin_stream`](crate::outbox::Outbox::begin_stream).
-    #[error("the server ended the connection: {reason}; it is to be tried again in {retry_after} s")]
+    #[error("the server ended the connection: {reason}")]
     Closed {
         /// Why.
         reason: CloseReason,

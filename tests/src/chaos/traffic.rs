@@ -47,6 +47,7 @@ pub(super) fn send_up(name: &str, commands: &Commands, seed: u64, stop: &AtomicB
     let mut sent = Sent::default();
     let mut program: Option<Device<_>> = None;
     while !stop.load(Ordering::Relaxed) {
+        // The pace of the traffic: nothing is waited for.
         thread::sleep(PAUSE);
         let Some(connected) = &mut program else {
             program = Device::local(commands.state(), stream, LONGEST_WAIT).ok();
@@ -107,6 +108,7 @@ pub(super) fn send_down(api: &Api, names: &[String], seed: u64, stop: &AtomicBoo
     let mut ordered: Vec<Ordered> = names.iter().map(|_| Ordered::default()).collect();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
+        // The pace of the traffic: nothing is waited for.
         thread::sleep(PAUSE);
         let index = random.between(0, names.len() as u64 - 1) as usize;
         let (Some(name), Some(ordered)) = (names.get(index), ordered.get_mut(index)) else { continue };

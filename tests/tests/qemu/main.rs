@@ -7,11 +7,14 @@ mod networked;
 mod refused;
 mod wired;
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use agent_embedded::board::ResetReason;
 use holdfast_tests::{
-    scene::reading,
+    scene::{counts, reading, wait_counts},
     server::{BOUND, Server},
     wait,
 };
@@ -67,6 +70,20 @@ fn assert_one_session(server: &Server, device: &str) {
     let sessions = server.ask(&["sessions", device]);
     let open = sessions.iter().filter(|session| session["ended"].is_null()).count();
     assert_eq!(open, 1, "{sessions:#?}");
+}
+
+/// A server that is stopped and killed costs the device nothing: it comes back by itself, and was not reset.
+#[track_caller]
+fn assert_outlives(server: &mut Server, device: &str) -> io::Result<()> {
+    server.terminate();
+    server.run()?;
+    wait_counts(server, device, 2);
+    server.kill();
+    server.run()?;
+    wait_counts(server, device, 2);
+    assert_eq!(counts(server, device).len(), 1, "it was not reset");
+    assert_one_session(server, device);
+    Ok(())
 }
 
 fn texts(what: &str, count: usize) -> Vec<String> {

@@ -10,7 +10,7 @@ use holdfast_tests::{
 };
 use rustix::process::Signal;
 
-use crate::{assert_offline_in_time, assert_one_session, texts, wait_told};
+use crate::{assert_offline_in_time, assert_one_session, assert_outlives, texts, wait_told};
 
 #[test]
 fn a_microcontroller_is_a_device_like_any_other() -> io::Result<()> {
@@ -88,15 +88,7 @@ fn a_microcontroller_comes_back_over_a_network_that_breaks() -> io::Result<()> {
 fn a_microcontroller_comes_back_to_its_server() -> io::Result<()> {
     let mut scene = OnNetwork::start()?;
     wait_counts(&scene.server, BOARD, 1);
-    scene.server.terminate();
-    scene.server.run()?;
-    wait_counts(&scene.server, BOARD, 2);
-    scene.server.kill();
-    scene.server.run()?;
-    wait_counts(&scene.server, BOARD, 2);
-    assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
-    assert_one_session(&scene.server, BOARD);
-    Ok(())
+    assert_outlives(&mut scene.server, BOARD)
 }
 
 #[test]

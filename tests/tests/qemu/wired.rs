@@ -10,7 +10,7 @@ use holdfast_tests::{
 };
 use rustix::process::Signal;
 
-use crate::{assert_offline_in_time, assert_one_session, texts, wait_told};
+use crate::{assert_offline_in_time, assert_one_session, assert_outlives, texts, wait_told};
 
 /// The agent's own connection has noticed nothing.
 #[track_caller]
@@ -74,15 +74,7 @@ fn a_wired_microcontroller_outlives_its_gateway_and_its_server() -> io::Result<(
     assert_offline_in_time(&scene.server, BOARD, Instant::now());
     scene.agent.run()?;
     wait_counts(&scene.server, BOARD, 2);
-    scene.server.terminate();
-    scene.server.run()?;
-    wait_counts(&scene.server, BOARD, 2);
-    scene.server.kill();
-    scene.server.run()?;
-    wait_counts(&scene.server, BOARD, 2);
-    assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
-    assert_one_session(&scene.server, BOARD);
-    Ok(())
+    assert_outlives(&mut scene.server, BOARD)
 }
 
 /// Bytes are damaged, lost and inserted, each way, all the time.
