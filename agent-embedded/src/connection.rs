@@ -21,7 +21,7 @@ use crate::{agent::Agent, outbox::Outbox};
 /// How long the server has to welcome us.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection: it says what to write, takes what came, and tells what that was. [`run`](crate::run::run) drives it.
+/// A connection: it says what to write, takes what came, and tells what that was. [`Agent::run`] drives it.
 ///
 /// 1. Put what came into [`Connection::room`], and say so by [`Connection::came`].
 /// 2. [`Connection::poll`] until it says [`Step::Idle`]. What is to be written is written as a whole, at once.

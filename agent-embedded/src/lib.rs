@@ -9,7 +9,7 @@
 //! least once: again, if the reset came before the echo.
 //!
 //! A [`Board`](board::Board) gives clock, entropy, watchdog, reset and transport; an
-//! [`Application`](application::Application) says what the device is there for; [`run`](run::run) does the rest.
+//! [`Application`](application::Application) says what the device is there for; [`Agent::run`](agent::Agent::run) does the rest.
 //!
 //! [`Connection`](connection::Connection) is one session without its transport, for a loop of one's own.
 

@@ -39,85 +39,192 @@ pub const MESSAGE_LIMIT: Duration = Duration::from_secs(20);
 /// How often the device says how it is doing.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Runs the agent until the device is reset.
-///
-/// The watchdog is fed while each step ends within its time, and the server was [heard](Board::OFFLINE_LIMIT) of.
-pub async fn run<
-    B: Board,
-    S: Security,
-    A: Application,
-    const MESSAGES: usize,
-    const BODY: usize,
-    const STREAMS: usize,
-    const INPUT: usize,
-    const OUTPUT: usize,
->(
-    board: &B,
-    security: &S,
-    application: &mut A,
-    agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-) -> Infallible {
-    let watch = Watch::new(board);
-    let mut backoff = Backoff::default();
-    let mut begin = board.now();
-    loop {
-        let ended = {
-            // Pinned here, and lent: handed over, it would take its room twice.
-            let attempt = pin!(async {
-                rest(board, begin, application, agent).await;
-                application.state(State::Connecting);
-                connect(&watch, security, application, agent, &mut backoff).await
-            });
-            watch.over(attempt).await
-        };
-        let failure = match ended {
-            Some(Err(failure)) => failure,
-            None => Failure::TimedOut,
-        };
-        let random = random(board);
-        if let Failure::End(End::Closed { reason: CloseReason::Conflict, .. }) = failure {
-            agent.outbox.begin_stream(StreamId(random));
-        }
-        let wait = match failure {
-            Failure::End(End::Closed { reason, retry_after }) => {
-                backoff.closed(reason, retry_after, random as u16)
+impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT: usize, const OUTPUT: usize>
+    Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>
+{
+    /// Runs the agent until the device is reset.
+    ///
+    /// The watchdog is fed while each step ends within its time, and the server was [heard](Board::OFFLINE_LIMIT) of.
+    pub async fn run(
+        &mut self,
+        board: &impl Board,
+        security: &impl Security,
+        application: &mut impl Application,
+    ) -> Infallible {
+        let watch = Watch::new(board);
+        let mut backoff = Backoff::default();
+        let mut begin = board.now();
+        loop {
+            let ended = {
+                // Pinned here, and lent: handed over, it would take its room twice.
+                let attempt = pin!(async {
+                    self.rest(board, begin, application).await;
+                    application.state(State::Connecting);
+                    self.connect(&watch, security, application, &mut backoff).await
+                });
+                watch.over(attempt).await
+            };
+            let failure = match ended {
+                Some(Err(failure)) => failure,
+                None => Failure::TimedOut,
+            };
+            let random = random(board);
+            if let Failure::End(End::Closed { reason: CloseReason::Conflict, .. }) = failure {
+                self.outbox.begin_stream(StreamId(random));
             }
-            _ => backoff.next(random as u16),
-        };
-        application.state(State::Offline(failure, wait));
-        begin = board.now().after(wait);
-        if let Failure::End(End::Closed { .. }) = failure {
-            watch.heard(begin);
+            let wait = match failure {
+                Failure::End(End::Closed { reason, retry_after }) => {
+                    backoff.closed(reason, retry_after, random as u16)
+                }
+                _ => backoff.next(random as u16),
+            };
+            application.state(State::Offline(failure, wait));
+            begin = board.now().after(wait);
+            if let Failure::End(End::Closed { .. }) = failure {
+                watch.heard(begin);
+            }
         }
+    }
+
+    /// Waits, and takes what the application has to say meanwhile.
+    async fn rest(&mut self, board: &impl Board, end: Instant, application: &mut impl Application) {
+        loop {
+            let has_room = self.outbox.has_room();
+            match select(board.sleep_until(end), next(application, has_room)).await {
+                Either::First(()) => return,
+                Either::Second(()) => self.say(board, application),
+            }
+        }
+    }
+
+    fn say(&mut self, board: &impl Board, application: &mut impl Application) {
+        let time = self.time(board.now());
+        application.say(time, &mut self.outbox);
+    }
+
+    /// One connection, from the transport to its end.
+    async fn connect<B: Board, S: Security>(
+        &mut self,
+        watch: &Watch<'_, B>,
+        security: &S,
+        application: &mut impl Application,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Failure> {
+        let address = security.address(watch.board)?;
+        watch.ends_within(CONNECT_LIMIT);
+        let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
+        watch.ends_within(HANDSHAKE_LIMIT);
+        let mut room = S::Room::default();
+        let mut stream = security.open(watch.board, transport, &mut room).await?;
+        watch.may_wait();
+        Ok(Connection::open(self).drive(watch, security, application, &mut stream, backoff).await?)
     }
 }
 
-/// Eight bytes at random.
-fn random(board: &impl Board) -> u64 {
-    let mut bytes = [0; 8];
-    board.fill_random(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
-
-/// Waits, and takes what the application has to say meanwhile.
-async fn rest<
-    const MESSAGES: usize,
-    const BODY: usize,
-    const STREAMS: usize,
-    const INPUT: usize,
-    const OUTPUT: usize,
->(
-    board: &impl Board,
-    end: Instant,
-    application: &mut impl Application,
-    agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-) {
-    loop {
-        let has_room = agent.outbox.has_room();
-        match select(board.sleep_until(end), next(application, has_room)).await {
-            Either::First(()) => return,
-            Either::Second(()) => say(board, application, agent),
+impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT: usize, const OUTPUT: usize>
+    Connection<'_, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>
+{
+    /// Drives the connection until it ends.
+    async fn drive<B: Board>(
+        &mut self,
+        watch: &Watch<'_, B>,
+        security: &impl Security,
+        application: &mut impl Application,
+        stream: &mut (impl Read + Write),
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, End> {
+        let board = watch.board;
+        let mut stable_at = Instant::NEVER;
+        let mut notices = Notices::NONE;
+        loop {
+            let now = board.now();
+            let bytes = match self.poll(now)? {
+                Step::Again => continue,
+                Step::Write(bytes) => bytes,
+                Step::Event(event) => {
+                    match event {
+                        Event::Message(message) if message.kind == RESET => {
+                            application.state(State::Resetting);
+                            watch.reset();
+                        }
+                        Event::Message(message) => {
+                            watch.ends_within(MESSAGE_LIMIT);
+                            application.message(&message).await;
+                            watch.may_wait();
+                        }
+                        Event::Notice(frame) => security.notice(board, frame),
+                        Event::TooLarge(message) => application.too_large(&message),
+                        Event::Welcome(welcome) => {
+                            security.welcomed(board);
+                            application.state(State::Online(welcome.name));
+                            stable_at = now.after(backoff::STABLE);
+                            notices = Notices { facts_due: true, status_at: now };
+                        }
+                    }
+                    // Of what came last, if it was a message.
+                    self.taken();
+                    continue;
+                }
+                Step::Idle => match self.next_notice(&mut notices, now, board, application) {
+                    Some(bytes) => bytes,
+                    None => {
+                        if stable_at <= now {
+                            backoff.reset();
+                            stable_at = Instant::NEVER;
+                        }
+                        let until =
+                            self.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
+                        let has_room = self.agent().outbox.has_room();
+                        let came = stream.read(self.room());
+                        match select3(came, board.sleep_until(until), next(application, has_room)).await {
+                            Either3::First(count) => {
+                                let count = count.map_err(transport)?;
+                                self.came(count);
+                                if count > 0 {
+                                    watch.heard(board.now());
+                                }
+                            }
+                            Either3::Second(()) => {}
+                            Either3::Third(()) => self.agent().say(board, application),
+                        }
+                        continue;
+                    }
+                },
+            };
+            watch.ends_within(WRITE_LIMIT);
+            write(stream, bytes).await?;
+            watch.may_wait();
         }
+    }
+
+    /// Which notice is due, to be written.
+    fn next_notice(
+        &mut self,
+        notices: &mut Notices,
+        now: Instant,
+        board: &impl Board,
+        application: &mut impl Application,
+    ) -> Option<&[u8]> {
+        if notices.facts_due {
+            notices.facts_due = false;
+            return self.notice(now, &application.facts()).ok();
+        }
+        if notices.status_at > now {
+            return None;
+        }
+        notices.status_at = now.after(STATUS_INTERVAL);
+        let agent = self.agent();
+        let uptime = agent.uptime(now);
+        let reason = f64::from(board.reset_reason() as u8);
+        let free = f64::from(agent.outbox.free() as u32);
+        let mut readings = Readings::new();
+        for (name, value) in [(RESET_REASON, reason), (QUEUE_FREE, free)] {
+            // The first of sixteen.
+            _ = readings.push(Reading { name, value });
+        }
+        application.read(&mut readings);
+        // A status that does not fit the output is left out; the connection goes on.
+        self.notice(now, &Status { uptime, readings }).ok()
     }
 }
 
@@ -129,126 +236,11 @@ async fn next(application: &mut impl Application, has_room: bool) {
     application.next().await;
 }
 
-fn say<
-    const MESSAGES: usize,
-    const BODY: usize,
-    const STREAMS: usize,
-    const INPUT: usize,
-    const OUTPUT: usize,
->(
-    board: &impl Board,
-    application: &mut impl Application,
-    agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-) {
-    let time = agent.time(board.now());
-    application.say(time, &mut agent.outbox);
-}
-
-/// One connection, from the transport to its end.
-async fn connect<
-    B: Board,
-    S: Security,
-    const MESSAGES: usize,
-    const BODY: usize,
-    const STREAMS: usize,
-    const INPUT: usize,
-    const OUTPUT: usize,
->(
-    watch: &Watch<'_, B>,
-    security: &S,
-    application: &mut impl Application,
-    agent: &mut Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-    backoff: &mut Backoff,
-) -> Result<Infallible, Failure> {
-    let address = security.address(watch.board)?;
-    watch.ends_within(CONNECT_LIMIT);
-    let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
-    watch.ends_within(HANDSHAKE_LIMIT);
-    let mut room = S::Room::default();
-    let mut stream = security.open(watch.board, transport, &mut room).await?;
-    watch.may_wait();
-    let mut connection = Connection::open(agent);
-    Ok(drive(watch, security, application, &mut connection, &mut stream, backoff).await?)
-}
-
-/// Drives a connection until it ends.
-async fn drive<
-    B: Board,
-    const MESSAGES: usize,
-    const BODY: usize,
-    const STREAMS: usize,
-    const INPUT: usize,
-    const OUTPUT: usize,
->(
-    watch: &Watch<'_, B>,
-    security: &impl Security,
-    application: &mut impl Application,
-    connection: &mut Connection<'_, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-    stream: &mut (impl Read + Write),
-    backoff: &mut Backoff,
-) -> Result<Infallible, End> {
-    let board = watch.board;
-    let mut stable_at = Instant::NEVER;
-    let mut notices = Notices::NONE;
-    loop {
-        let now = board.now();
-        let bytes = match connection.poll(now)? {
-            Step::Again => continue,
-            Step::Write(bytes) => bytes,
-            Step::Event(event) => {
-                match event {
-                    Event::Message(message) if message.kind == RESET => {
-                        application.state(State::Resetting);
-                        watch.reset();
-                    }
-                    Event::Message(message) => {
-                        watch.ends_within(MESSAGE_LIMIT);
-                        application.message(&message).await;
-                        watch.may_wait();
-                    }
-                    Event::Notice(frame) => security.notice(board, frame),
-                    Event::TooLarge(message) => application.too_large(&message),
-                    Event::Welcome(welcome) => {
-                        security.welcomed(board);
-                        application.state(State::Online(welcome.name));
-                        stable_at = now.after(backoff::STABLE);
-                        notices = Notices { facts_due: true, status_at: now };
-                    }
-                }
-                // Of what came last, if it was a message.
-                connection.taken();
-                continue;
-            }
-            Step::Idle => match notices.next(now, board, application, connection) {
-                Some(bytes) => bytes,
-                None => {
-                    if stable_at <= now {
-                        backoff.reset();
-                        stable_at = Instant::NEVER;
-                    }
-                    let until =
-                        connection.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
-                    let has_room = connection.agent().outbox.has_room();
-                    let came = stream.read(connection.room());
-                    match select3(came, board.sleep_until(until), next(application, has_room)).await {
-                        Either3::First(count) => {
-                            let count = count.map_err(transport)?;
-                            connection.came(count);
-                            if count > 0 {
-                                watch.heard(board.now());
-                            }
-                        }
-                        Either3::Second(()) => {}
-                        Either3::Third(()) => say(board, application, connection.agent()),
-                    }
-                    continue;
-                }
-            },
-        };
-        watch.ends_within(WRITE_LIMIT);
-        write(stream, bytes).await?;
-        watch.may_wait();
-    }
+/// Eight bytes at random.
+fn random(board: &impl Board) -> u64 {
+    let mut bytes = [0; 8];
+    board.fill_random(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// Writes a frame as a whole. Not by the transport's own `write_all`: it panics if nothing is taken.
@@ -276,41 +268,4 @@ struct Notices {
 impl Notices {
     /// Before the welcome nothing is said.
     const NONE: Self = Self { facts_due: false, status_at: Instant::NEVER };
-
-    /// What is due, to be written.
-    fn next<
-        'c,
-        const MESSAGES: usize,
-        const BODY: usize,
-        const STREAMS: usize,
-        const INPUT: usize,
-        const OUTPUT: usize,
-    >(
-        &mut self,
-        now: Instant,
-        board: &impl Board,
-        application: &mut impl Application,
-        connection: &'c mut Connection<'_, MESSAGES, BODY, STREAMS, INPUT, OUTPUT>,
-    ) -> Option<&'c [u8]> {
-        if self.facts_due {
-            self.facts_due = false;
-            return connection.notice(now, &application.facts()).ok();
-        }
-        if self.status_at > now {
-            return None;
-        }
-        self.status_at = now.after(STATUS_INTERVAL);
-        let agent = connection.agent();
-        let uptime = agent.uptime(now);
-        let reason = f64::from(board.reset_reason() as u8);
-        let free = f64::from(agent.outbox.free() as u32);
-        let mut readings = Readings::new();
-        for (name, value) in [(RESET_REASON, reason), (QUEUE_FREE, free)] {
-            // The first of sixteen.
-            _ = readings.push(Reading { name, value });
-        }
-        application.read(&mut readings);
-        // A status that does not fit the output is left out; the connection goes on.
-        connection.notice(now, &Status { uptime, readings }).ok()
-    }
 }

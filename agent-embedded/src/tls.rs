@@ -1,6 +1,6 @@
 //! TLS 1.3 to the server, by the pin of its key, for boards that have a network (feature `tls`).
 //!
-//! [`Tls`] is what [`run`](crate::run::run) takes; [`open`] alone shakes hands, for a loop of one's own.
+//! [`Tls`] is what [`Agent::run`](crate::agent::Agent::run) takes; [`open`] alone shakes hands, for a loop of one's own.
 //!
 //! The device shows the certificate of its provisioning block; the server proves that it holds one of the two keys that
 //! the device trusts. Names and dates are not looked at: a board has no clock. What the server must do for it stands in

@@ -13,7 +13,6 @@ use agent_embedded::{
     application::{Application, State},
     board::{Board, Clock, ResetReason},
     outbox::Outbox,
-    run::run,
     tls::Tls,
 };
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -132,7 +131,7 @@ fn live(shared: &Shared) {
     let mut agent = Device::new(device.now(), BootId(device.number()), StreamId(device.number()));
     runtime.block_on(async {
         tokio::select! {
-            never = run(&device, &security, &mut application, &mut agent) => match never {},
+            never = agent.run(&device, &security, &mut application) => match never {},
             () = shared.stop.notified() => {}
         }
     });

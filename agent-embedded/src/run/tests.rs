@@ -60,7 +60,7 @@ impl World {
         let end = self.now.get() + seconds * SECOND;
         let mut agent = Agent::<4, 64, 2, 256, 256>::new(self.instant(), BootId(1), StreamId(1));
         let mut application = self;
-        let mut running = pin!(run(&self, &Plain, &mut application, &mut agent));
+        let mut running = pin!(agent.run(&self, &Plain, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while self.now.get() < end && !self.is_reset.get() {
             self.wakes_at.set(end);

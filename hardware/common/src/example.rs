@@ -8,7 +8,7 @@ use agent_embedded::application::{Application, Readings, State};
 use agent_embedded::board::Clock;
 use agent_embedded::outbox::Outbox;
 #[cfg(feature = "tls")]
-use agent_embedded::{board::Board, run::run, tls::Tls};
+use agent_embedded::{board::Board, tls::Tls};
 use heapless::Vec;
 use protocol_core::message::{BootId, Facts, Kind, Message, Reading, StreamId, Text};
 use protocol_core::time::{Duration, Instant};
@@ -124,7 +124,7 @@ pub async fn serve_by_tls(
     let mut agent: Agent = agent(&chip);
     console.started(board.reset_reason());
     let mut example = Example::new(chip, period, |state| console.state(state));
-    run(board, &Tls::new(), &mut example, &mut agent).await
+    agent.run(board, &Tls::new(), &mut example).await
 }
 
 /// A number in decimal digits. The standard library's formatting would take some kilobytes of flash.

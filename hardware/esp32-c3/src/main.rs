@@ -9,7 +9,6 @@ use core::pin::pin;
 
 use agent_embedded::agent::Agent;
 use agent_embedded::board::{Board, Clock, ResetReason};
-use agent_embedded::run::run;
 use agent_embedded::security::Plain;
 use critical_section::Mutex;
 use esp_hal::peripherals::{Peripherals, UART1};
@@ -76,7 +75,7 @@ async fn serve(chip: Esp32C3, board: &impl Board, mut console: Console<Terminal>
     let mut agent: Agent = example::agent(&chip);
     console.started(board.reset_reason());
     let mut example = Example::new(chip, PERIOD, |state| console.state(state));
-    run(board, &Plain, &mut example, &mut agent).await
+    agent.run(board, &Plain, &mut example).await
 }
 
 /// Starts the chip's devices.

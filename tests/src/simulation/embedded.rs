@@ -17,7 +17,6 @@ use agent_embedded::{
     board::{Board, Clock, ResetReason},
     connection::End,
     outbox::Outbox,
-    run,
     security::Plain,
 };
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -89,7 +88,7 @@ fn live(world: &RefCell<World>) -> Result<(), Broken> {
     let mut device = world.borrow_mut().start();
     {
         let (board, mut application) = (Simulated(world), Simulated(world));
-        let mut agent = pin!(run::run(&board, &Plain, &mut application, &mut device));
+        let mut agent = pin!(device.run(&board, &Plain, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while !world.borrow().life_is_over() {
             let due = world.borrow().runs_at;

@@ -10,7 +10,6 @@ use agent_embedded::agent::Agent;
 use agent_embedded::application::{Application, Readings, State};
 use agent_embedded::board::Board;
 use agent_embedded::outbox::Outbox;
-use agent_embedded::run::run;
 use agent_embedded::tls::Tls;
 use cortex_m_rt::entry;
 use embassy_net::{Config, StackResources};
@@ -39,7 +38,7 @@ async fn serve(chip: impl Chip, board: &impl Board, mut console: Console<impl Po
     let mut agent: Agent = example::agent(&chip);
     console.started(board.reset_reason());
     let example = Example::new(chip, PERIOD, |state| console.state(state));
-    run(board, &Tls::new(), &mut Faulty { chip, example, fault: None }, &mut agent).await
+    agent.run(board, &Tls::new(), &mut Faulty { chip, example, fault: None }).await
 }
 
 /// A message of kind `fault` has it fail, a while after it came: by then its echo was sent, or it would come again after

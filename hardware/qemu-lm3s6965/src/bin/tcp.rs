@@ -10,7 +10,6 @@ use agent_embedded::agent::Agent;
 use agent_embedded::application::Application;
 use agent_embedded::board::{Board, Clock as _};
 use agent_embedded::outbox::Outbox;
-use agent_embedded::run::run;
 use agent_embedded::security::Plain;
 use cortex_m_rt::entry;
 use embassy_net::{Config, StackResources};
@@ -35,7 +34,7 @@ fn main() -> ! {
 
 async fn serve(chip: Lm3s6965, board: &impl Board) -> Infallible {
     let mut agent: Agent = example::agent(&chip);
-    run(board, &Plain, &mut Sensor { chip, next_at: chip.now() }, &mut agent).await
+    agent.run(board, &Plain, &mut Sensor { chip, next_at: chip.now() }).await
 }
 
 /// The least that a device does: a message each [`PERIOD`]. What comes is taken, and nothing done with it.

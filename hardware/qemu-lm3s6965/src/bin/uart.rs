@@ -8,7 +8,6 @@ use core::pin::pin;
 
 use agent_embedded::agent::Agent;
 use agent_embedded::board::Board;
-use agent_embedded::run::run;
 use agent_embedded::security::Plain;
 use cortex_m_rt::entry;
 use firmware::example::{self, Example};
@@ -29,5 +28,5 @@ fn main() -> ! {
 async fn serve(chip: Lm3s6965, board: &impl Board) -> Infallible {
     let mut agent: SmallAgent = example::agent(&chip);
     let mut example = Example::new(chip, PERIOD, |_| {});
-    run(board, &Plain, &mut example, &mut agent).await
+    agent.run(board, &Plain, &mut example).await
 }

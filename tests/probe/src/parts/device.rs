@@ -15,7 +15,6 @@ use agent_embedded::{
     connection::{Connection, Step},
     line::{self, Line},
     outbox::Outbox,
-    run,
     security::Plain,
 };
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
@@ -60,7 +59,7 @@ pub fn agent(outside: Outside<'_>) {
     let now = Instant::from_micros(outside.number);
     let mut agent = black_box(<Agent>::new(now, BootId(1), StreamId(2)));
     let (board, mut application) = (Outer(outside.input), Outer(outside.input));
-    poll(run::run(&board, &Plain, &mut application, &mut agent));
+    poll(agent.run(&board, &Plain, &mut application));
 }
 
 /// A serial line as a transport.
