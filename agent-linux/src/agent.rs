@@ -97,6 +97,8 @@ pub struct LineStatus {
     pub since: u64,
     /// Why the device at its other end is not connected.
     pub reason: Option<String>,
+    /// When the device has asked again at the latest, if it is known; until then it may be silent.
+    pub asks_again_by: Option<Instant>,
 }
 
 impl Agent {
@@ -115,8 +117,7 @@ impl Agent {
             }
             Link::Waiting { reason, next_attempt } => {
                 status["reason"] = json!(reason);
-                let wait = next_attempt.since(clock::now()).as_micros().div_ceil(1_000_000);
-                status["next_attempt_in_seconds"] = json!(wait);
+                status["next_attempt_in_seconds"] = json!(seconds_until(*next_attempt));
             }
         }
         if !self.lines.is_empty() {
@@ -127,18 +128,27 @@ impl Agent {
 
     fn lines_status(&self) -> Value {
         let described = self.config.serial.iter().zip(&self.lines).map(|(serial, line)| {
-            let LineStatus { state, since, reason } = line.borrow().clone();
-            json!({
+            let LineStatus { state, since, reason, asks_again_by } = line.borrow().clone();
+            let mut described = json!({
                 "path": serial.path.display().to_string(),
                 "baud": serial.baud,
                 "device": serial.device,
                 "state": state.name(),
                 "since": since,
                 "reason": reason,
-            })
+            });
+            if let Some(latest) = asks_again_by {
+                described["asks_again_within_seconds"] = json!(seconds_until(latest));
+            }
+            described
         });
         described.collect()
     }
+}
+
+/// Whole seconds from now on, rounded up; 0 if the moment has passed.
+fn seconds_until(moment: Instant) -> u64 {
+    moment.since(clock::now()).as_micros().div_ceil(1_000_000)
 }
 
 /// How an agent is that does not run.

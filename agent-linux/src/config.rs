@@ -225,7 +225,8 @@ impl Config {
             }
             let before = self.serial.get(..at).unwrap_or_default();
             if before.iter().any(|other| other.device == line.device) {
-                return wrong("[[serial]] device", "another device for each line", line.device.clone());
+                let found = format!("{:?} twice", line.device);
+                return wrong("[[serial]] device", "another device for each line", found);
             }
             if before.iter().any(|other| other.path == line.path) {
                 let found = format!("{:?} twice", line.path);
@@ -372,7 +373,10 @@ mod tests {
                 "[[serial]] device: expected a name as `holdfast devices` shows it, found",
             ),
             (line("/dev/a", ""), "found \"\""),
-            (line("/dev/a", "a") + &line("/dev/b", "a"), "[[serial]] device: expected another device"),
+            (
+                line("/dev/a", "a") + &line("/dev/b", "a"),
+                "[[serial]] device: expected another device for each line, found \"a\" twice",
+            ),
             (line("/dev/a", "a") + &line("/dev/a", "b"), "[[serial]] path: expected another port"),
             (line("/dev/a", "a") + "baud = 300", "[[serial]] baud: expected 1200 to 4000000, found 300"),
             ("[[serial]]\npath = '/dev/a'".to_owned(), "missing field `device`"),

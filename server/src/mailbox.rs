@@ -14,6 +14,10 @@ use tokio::sync::oneshot;
 
 use crate::store::{Archived, Outcome};
 
+/// When a device that is turned away over a gateway should try again, in seconds. That costs the server one small connection
+/// of a gateway that it mostly knows; and what is put right here or at the gateway, nobody should have to tell the device.
+pub const WIRED_RETRY: u32 = 30;
+
 /// How a connection is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {

@@ -14,6 +14,9 @@ use protocol_core::{
     tag::Tag,
 };
 
+/// When a device that is turned away over a gateway asks again, in seconds.
+const WIRED_RETRY: u32 = 30;
+
 /// A server, the keys of two gateways, and devices: `barometer` and `lost`, which is revoked, are wired to `pi`, and
 /// `board` is on its own.
 struct Scene {
@@ -130,6 +133,9 @@ fn who_may_not_come_in_is_told_why() -> io::Result<()> {
         let closed = scene.say(key, &bytes)?;
         assert_eq!(closed.reason, reason, "{who}: {closed:?}");
         assert!(closed.detail.contains(words), "{who}: {closed:?}");
+        if matches!(reason, UnknownKey | Revoked) {
+            assert_eq!(closed.retry_after, WIRED_RETRY, "{who}: put right, it is soon back");
+        }
     }
     for (device, reason) in [("lost", "revoked"), ("revoked", "revoked"), ("other", "unknown-key")] {
         let refused = scene.server.wait_event("connection-refused", |event| {
@@ -161,13 +167,14 @@ fn a_revocation_ends_open_sessions_of_what_is_wired() -> io::Result<()> {
     let mut second = scene.online(pi, "second")?;
     let told = server.tell(&["revoke", "barometer"]);
     assert!(told.contains("enroll --name barometer --gateway pi"), "{told}");
-    assert_eq!(first.farewell()?.reason, CloseReason::Revoked);
+    let closed = first.farewell()?;
+    assert_eq!((closed.reason, closed.retry_after), (CloseReason::Revoked, WIRED_RETRY));
     server.wait_online("second", true);
 
     let told = server.tell(&["revoke", "pi"]);
     assert!(told.contains("without a connection until then: second"), "{told}");
     let closed = second.farewell()?;
-    assert_eq!(closed.reason, CloseReason::Revoked);
+    assert_eq!((closed.reason, closed.retry_after), (CloseReason::Revoked, WIRED_RETRY));
     assert!(closed.detail.contains("its gateway"), "{closed:?}");
     server.wait_online("second", false);
     assert_eq!(scene.say(pi, &opening("second"))?.reason, CloseReason::Revoked);

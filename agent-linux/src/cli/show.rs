@@ -97,5 +97,30 @@ fn serial_line(line: &Value) -> String {
     let since = line["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
     let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
     let reason = line["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{} on {} at {} baud: {state}{since}{reason}", text("device"), text("path"), line["baud"])
+    let again = line["asks_again_within_seconds"].as_u64().filter(|wait| *wait > 0);
+    let again = again.map(|wait| format!("; it asks again by itself within {wait} s")).unwrap_or_default();
+    format!("{} on {} at {} baud: {state}{since}{reason}{again}", text("device"), text("path"), line["baud"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::serial_line;
+
+    #[test]
+    fn a_line_says_why_it_is_not_connected_and_when_the_device_asks_again() {
+        let mut line = json!({
+            "path": "/dev/ttyAMA0", "baud": 115_200, "device": "barometer", "state": "up", "since": 0,
+            "reason": "the server refuses it: not enrolled for this gateway (unknown-key)",
+            "asks_again_within_seconds": 40,
+        });
+        assert_eq!(
+            serial_line(&line),
+            "barometer on /dev/ttyAMA0 at 115200 baud: wired, but not connected: the server refuses it: not enrolled for \
+             this gateway (unknown-key); it asks again by itself within 40 s"
+        );
+        line["asks_again_within_seconds"] = json!(0);
+        assert!(serial_line(&line).ends_with("(unknown-key)"));
+    }
 }

@@ -3,6 +3,8 @@
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use protocol_core::{
+    backoff,
+    code::CloseReason,
     serial::{Event, Link, LinkError, Retries, State, output_room},
     time::{self, Instant},
 };
@@ -34,8 +36,8 @@ const LONGEST_PORT_WAIT: Duration = Duration::from_secs(2);
 /// only holds back one that does not.
 const LONGEST_DIAL_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a device may say nothing after its connection has ended: as long as one that was refused waits.
-const LONGEST_DEVICE_WAIT: Duration = Duration::from_secs(400);
+/// What a device takes to be heard again, beside what it waits: its link has to come up.
+const LINK_TIME: Duration = Duration::from_secs(4);
 
 /// What the two ends of a line, and the systems behind them, take beside the bytes' own time.
 const SLACK: Duration = Duration::from_millis(50);
@@ -47,6 +49,16 @@ pub(super) fn retries(baud: u32) -> Retries {
     let on_the_line = Duration::from_secs_f64(bytes as f64 * 10.0 / f64::from(baud.max(1)));
     let millis = u32::try_from((on_the_line + SLACK).as_millis()).unwrap_or(u32::MAX);
     Retries { resend: time::Duration::from_millis(millis), ..Retries::default() }
+}
+
+/// How long a device may say nothing after the server closed its connection: it waits as every client does.
+pub(super) fn longest_wait(reason: CloseReason, retry_after: u32) -> Duration {
+    let mut backoff = backoff::Backoff::default();
+    // As after many attempts: then it draws from the longest span.
+    for _ in 0..8 {
+        backoff.next(u16::MAX);
+    }
+    LINK_TIME.saturating_add(backoff.closed(reason, retry_after, u16::MAX).into())
 }
 
 /// Why a line's port is left.
@@ -74,8 +86,10 @@ pub(super) struct Line {
     not_before: Instant,
     /// When the server last welcomed the device, if it still is.
     welcomed: Option<Instant>,
-    /// When its last connection ended, for a reason that is shown.
-    ended: Option<Instant>,
+    /// Until when the device may be silent, and nothing be wrong: it waits before it asks again.
+    silent_until: Instant,
+    /// The reason that the log has of late.
+    logged: Option<String>,
 }
 
 impl Line {
@@ -90,7 +104,8 @@ impl Line {
             backoff,
             not_before: Instant::from_micros(0),
             welcomed: None,
-            ended: None,
+            silent_until: Instant::from_micros(0),
+            logged: None,
         }
     }
 
@@ -117,7 +132,10 @@ impl Line {
     /// Opens the port, and serves the line as long as it is there.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, LineError> {
         let port = Port::open(&self.serial.path, self.serial.baud)?;
-        self.tell(LineState::Silent, Some("nothing has come over the line yet".to_owned()));
+        // It may wait since before this agent was started, and know nothing of that.
+        self.may_be_silent(longest_wait(CloseReason::Finished, 0));
+        let reason = "nothing has come over the line yet; a device that was refused waits for up to a minute";
+        self.tell(LineState::Silent, Some(reason.to_owned()));
         let mut carrier = Carrier::Idle;
         let end = self.drive(Pipe::new(port), &mut carrier, stop).await;
         carrier.finish().await;
@@ -149,6 +167,7 @@ impl Line {
             if is_told(&link, carrier) {
                 // The device learns that its session is over, and begins anew.
                 *carrier = Carrier::Idle;
+                is_heard = false;
                 link.open(clock::now(), getrandom::u32()?);
                 continue;
             }
@@ -189,6 +208,7 @@ impl Line {
                 }
                 Some(Event::Data(data)) => {
                     if matches!(carrier, Carrier::Idle) {
+                        self.silent_until = Instant::from_micros(0);
                         self.tell(LineState::Connecting, None);
                     }
                     carrier.take(data, &self.agent, self.not_before);
@@ -207,7 +227,8 @@ impl Line {
         match carrier.consume(count) {
             None => {}
             Some(Heard::Welcome) => {
-                (self.welcomed, self.ended) = (Some(clock::now()), None);
+                self.welcomed = Some(clock::now());
+                self.silent_until = Instant::from_micros(0);
                 self.tell(LineState::Connected, None);
             }
             Some(closed @ Heard::Closed { .. }) => self.closed(&closed),
@@ -216,22 +237,35 @@ impl Line {
 
     /// The server has said farewell.
     fn closed(&mut self, heard: &Heard) {
-        if let Heard::Closed { reason, detail } = heard {
-            self.ended = Some(clock::now());
-            self.tell(LineState::Up, Some(format!("the server closed the connection: {detail} ({reason})")));
+        if let Heard::Closed { reason, detail, retry_after } = heard {
+            self.may_be_silent(longest_wait(*reason, *retry_after));
+            let what = match reason {
+                CloseReason::Clone | CloseReason::UnknownKey | CloseReason::Revoked => {
+                    "the server refuses it"
+                }
+                _ => "the server closed the connection",
+            };
+            self.tell(LineState::Up, Some(format!("{what}: {detail} ({reason})")));
         }
     }
 
     /// The connection to the server has ended.
     fn ended(&mut self, ended: Ended) {
         self.hold_back();
-        self.ended = Some(clock::now());
         match ended.last_words {
             Some(heard) => self.closed(&heard),
             // It has said why.
             None if self.status.borrow().state == LineState::Up => {}
-            None => self.tell(LineState::Up, Some(ended.error.to_string())),
+            None => {
+                self.may_be_silent(longest_wait(CloseReason::Finished, 0));
+                self.tell(LineState::Up, Some(ended.error.to_string()));
+            }
         }
+    }
+
+    /// The device waits before it asks again, for so long at most.
+    fn may_be_silent(&mut self, longest: Duration) {
+        self.silent_until = clock::after(longest);
     }
 
     /// The device does not answer on the line.
@@ -239,9 +273,9 @@ impl Line {
         if carrier.part() {
             self.hold_back();
         }
-        let waits = self.ended.is_some_and(|ended| since(ended) < LONGEST_DEVICE_WAIT);
-        if waits {
-            // It waits before it comes back. Why it does is known.
+        let is_known_to_wait = self.status.borrow().state == LineState::Up;
+        if clock::now() < self.silent_until && (is_known_to_wait || !is_heard) {
+            // Nothing has to be wrong with the line for that.
             return;
         }
         let reason = match (was, is_heard) {
@@ -268,24 +302,31 @@ impl Line {
         LineError::Gone { path: self.serial.path.display().to_string(), error }
     }
 
-    /// Shows people how the line stands; in the log, once for each reason.
-    fn tell(&self, state: LineState, reason: Option<String>) {
+    /// Shows people how the line stands, and why; without a reason that of the state before goes. In the log each reason
+    /// stands once.
+    fn tell(&mut self, state: LineState, reason: Option<String>) {
         let (path, device) = (self.serial.path.display(), &self.serial.device);
-        self.status.send_modify(|status| {
-            match (&reason, state) {
-                (Some(reason), _) if status.reason.as_ref() != Some(reason) => {
-                    tracing::warn!(%path, device, reason, "a serial line is not connected");
-                }
-                (None, LineState::Connected) => tracing::info!(%path, device, "a serial line is connected"),
-                _ => tracing::debug!(%path, device, state = state.name(), reason, "a serial line"),
+        match &reason {
+            Some(reason) if self.logged.as_ref() != Some(reason) => {
+                tracing::warn!(%path, device, reason, "a serial line is not connected");
+                self.logged = Some(reason.clone());
             }
-            if status.state != state {
+            None if state == LineState::Connected => {
+                tracing::info!(%path, device, "a serial line is connected");
+                self.logged = None;
+            }
+            _ => tracing::debug!(%path, device, state = state.name(), reason, "a serial line"),
+        }
+        let waits = state == LineState::Up && clock::now() < self.silent_until;
+        self.status.send_modify(|status| {
+            let is_new = status.state != state;
+            if is_new {
                 (status.state, status.since) = (state, clock::unix_time());
             }
-            // While it is tried again, why it failed before is still of interest.
-            if reason.is_some() || state == LineState::Connected {
+            if is_new || reason.is_some() {
                 status.reason = reason;
             }
+            status.asks_again_by = waits.then_some(self.silent_until);
         });
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Heard {
         reason: CloseReason,
         /// Why, in the server's words.
         detail: String,
+        /// The least time that the device is asked to wait, in seconds; 0 if it is its own to choose.
+        retry_after: u32,
     },
 }
 
@@ -71,6 +73,7 @@ impl Overheard {
             Tag::CLOSE if is_shown => message::decode(body).ok().map(|close: Close<'_>| Heard::Closed {
                 reason: close.reason,
                 detail: close.detail.as_str().to_owned(),
+                retry_after: close.retry_after,
             }),
             _ => {
                 self.skip = length;

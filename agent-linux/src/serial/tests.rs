@@ -5,7 +5,7 @@ use protocol_core::{
 };
 
 use super::{
-    line::retries,
+    line::{longest_wait, retries},
     overheard::{Heard, Overheard},
     port::{Port, PortError},
 };
@@ -31,9 +31,9 @@ fn welcome() -> Vec<u8> {
 }
 
 fn close() -> (Vec<u8>, Heard) {
-    let (reason, detail) = (CloseReason::Revoked, "this device was revoked");
-    let bytes = frame(&Close { reason, retry_after: 60, detail: Text::new(detail).unwrap() });
-    (bytes, Heard::Closed { reason, detail: detail.to_owned() })
+    let (reason, retry_after, detail) = (CloseReason::Revoked, 30, "this device was revoked");
+    let bytes = frame(&Close { reason, retry_after, detail: Text::new(detail).unwrap() });
+    (bytes, Heard::Closed { reason, retry_after, detail: detail.to_owned() })
 }
 
 /// A frame that nobody is shown, with the bytes of others in its body.
@@ -78,6 +78,15 @@ fn a_slow_line_is_given_time() {
     assert!((Duration::from_millis(600)..Duration::from_millis(700)).contains(&resend(9_600)));
     assert!(resend(4_000_000) >= Duration::from_millis(50));
     assert!(resend(1_200) < Duration::from_secs(6));
+}
+
+#[test]
+fn a_device_is_expected_when_it_asks_again() {
+    let wait = |reason, retry_after| longest_wait(reason, retry_after).as_secs();
+    assert_eq!(wait(CloseReason::UnknownKey, 30), 39);
+    assert_eq!(wait(CloseReason::Revoked, 0), 363);
+    // It says nothing of when: the device draws a wait of its own.
+    assert_eq!(wait(CloseReason::Silent, 0), 63);
 }
 
 #[tokio::test(flavor = "current_thread")]

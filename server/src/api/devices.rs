@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     host::MESSAGE_OVERHEAD,
-    mailbox::Farewell,
+    mailbox::{Farewell, WIRED_RETRY},
     registry::Online,
     store::{
         DeviceId, DeviceKind, DeviceName, DeviceRow, Kind, LastSession, NewMessage, Revoked, StoreError,
@@ -143,12 +143,13 @@ pub(super) async fn revoke(
         StoreError::NoSuchDevice => ApiError::no_such_device(&name),
         error => error.into(),
     })?;
-    let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
     let Revoked { device, gateway, wired } = revoked;
+    let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
+    let farewell = if gateway.is_some() { farewell.retry_after(WIRED_RETRY) } else { farewell };
     let was_online = api.host.registry.close(device.id, farewell);
     for device in &wired {
         let farewell = Farewell::new(CloseReason::Revoked, "an operator took the rights of its gateway away");
-        api.host.registry.close(device.id, farewell);
+        api.host.registry.close(device.id, farewell.retry_after(WIRED_RETRY));
     }
     let wired = wired.into_iter().map(|device| device.name).collect();
     Ok(Json(RevokeAnswer { device: device.name, was_online, gateway, wired }))

@@ -3,7 +3,7 @@
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded},
-    message::{self, DecodeError, Gateway, Pin},
+    message::{self, DecodeError, Gateway, Pin, Text},
     session::{OPENING_MAX_FRAME, ProtocolError, Server, Session},
     tag::Tag,
 };
@@ -16,9 +16,12 @@ use super::{
 };
 use crate::{
     host::Host,
-    mailbox::Mailbox,
+    mailbox::{Mailbox, WIRED_RETRY},
     store::{DeviceName, DeviceRef, KeyStatus, WiredStatus},
 };
+
+/// The longest text of a farewell, in bytes: what is longer is cut on its way.
+const LONGEST_DETAIL: usize = 128;
 
 /// What a revoked device is told.
 const REVOKED: &str = "this device was revoked; enrol it again with a new key";
@@ -121,27 +124,33 @@ async fn known_by_key(host: &Host, key: Pin) -> Result<Known, Refused> {
 }
 
 async fn known_by_gateway(host: &Host, gateway: Pin, name: &str) -> Result<Known, Refused> {
-    match host.store.wired_device(gateway.0, name).await.map_err(End::store)? {
-        WiredStatus::Known { device, gateway } => Ok(Known { device, gateway: Some(gateway.name) }),
+    use CloseReason::{Revoked, UnknownKey};
+    let refused = |reason, detail: &str| Refused::from(told(reason, WIRED_RETRY, detail));
+    Err(match host.store.wired_device(gateway.0, name).await.map_err(End::store)? {
+        WiredStatus::Known { device, gateway } => return Ok(Known { device, gateway: Some(gateway.name) }),
         WiredStatus::Revoked(device) => {
-            Err(revoked("this device was revoked; `holdfast enroll --gateway` lets it in again").of(device))
+            refused(Revoked, "this device was revoked; `holdfast enroll --gateway` lets it in again")
+                .of(device)
         }
         WiredStatus::RevokedGateway(gateway) => {
-            Err(revoked("the gateway was revoked; enrol the gateway again with a new key").of(gateway))
+            refused(Revoked, "the gateway was revoked; enrol the gateway again with a new key").of(gateway)
         }
         WiredStatus::UnknownGateway => {
-            Err(unknown("the gateway's key is not registered here; enrol it first"))
+            refused(UnknownKey, "the gateway's key is not registered here; enrol it first")
         }
         WiredStatus::NotWired { gateway } if name.parse::<DeviceName>().is_err() => {
-            Err(unknown("what the gateway names is no device").of(gateway))
+            refused(UnknownKey, "what the gateway names is no device").of(gateway)
         }
-        WiredStatus::NotWired { gateway } => {
-            let detail = format!(
-                "not enrolled for this gateway: `holdfast enroll --name {name} --gateway {}`",
-                gateway.name
-            );
-            Err(unknown(&detail).of(gateway))
-        }
+        WiredStatus::NotWired { gateway } => refused(UnknownKey, &not_wired(name, &gateway.name)).of(gateway),
+    })
+}
+
+/// What a device is told that is not enrolled for its gateway: the command that does it, if that has room in a farewell.
+fn not_wired(name: &str, gateway: &str) -> String {
+    let whole = format!("not enrolled for this gateway: `holdfast enroll --name {name} --gateway {gateway}`");
+    match Text::<LONGEST_DETAIL>::new(&whole) {
+        Some(_) => whole,
+        None => format!("{name} is not enrolled for its gateway: `holdfast enroll --gateway`"),
     }
 }
 
@@ -151,4 +160,21 @@ fn unknown(detail: &str) -> Refused {
 
 fn revoked(detail: &str) -> Refused {
     told(CloseReason::Revoked, UNKNOWN_RETRY, detail).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_not_what_is_cut() {
+        let short = not_wired("barometer", "pi");
+        assert!(short.ends_with("`holdfast enroll --name barometer --gateway pi`"), "{short}");
+        let longest = "n".repeat(63);
+        for (name, gateway) in [(&*longest, &*longest), (&*longest, "pi"), ("pi", &*longest)] {
+            let detail = not_wired(name, gateway);
+            assert!(detail.len() <= LONGEST_DETAIL && detail.contains(name), "{detail}");
+            assert!(detail.contains("holdfast enroll --"), "{detail}");
+        }
+    }
 }
