@@ -113,7 +113,7 @@ impl Machine {
     ///
     /// # Errors
     /// Its directory can't be made, or there is no QEMU.
-    pub fn counting(firmware: &str) -> io::Result<Self> {
+    pub fn alone(firmware: &str) -> io::Result<Self> {
         Self::new(firmware, Connects::Nothing)
     }
 

@@ -65,7 +65,7 @@ fn stack(server: &Server, part: impl FnOnce() -> io::Result<()>) -> io::Result<u
 /// # Panics
 /// It does not tell in time.
 pub fn instructions() -> io::Result<Vec<(String, u64)>> {
-    let mut machine = Machine::counting("instructions")?;
+    let mut machine = Machine::alone("instructions")?;
     machine.run()?;
     let told = || {
         let console = machine.console();

@@ -10,7 +10,7 @@ pub mod ethernet;
 mod interrupts;
 mod provisioning;
 mod registers;
-mod semihosting;
+pub mod semihosting;
 mod time_driver;
 pub mod uart;
 mod watchdog;

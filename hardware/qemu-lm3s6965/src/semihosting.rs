@@ -1,4 +1,4 @@
-//! What the emulator offers beside the machine: files of the host, by ARM's semihosting.
+//! What the emulator offers beside the machine: files of the host, and its own end, by ARM's semihosting.
 //!
 //! QEMU must be started with `-semihosting-config enable=on,target=native`; without it the first call ends in a fault.
 
@@ -8,6 +8,7 @@ const OPEN: u32 = 0x01;
 const CLOSE: u32 = 0x02;
 const WRITE: u32 = 0x05;
 const READ: u32 = 0x06;
+const EXIT: u32 = 0x20;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]
@@ -79,4 +80,13 @@ pub(crate) fn read_file(name: &core::ffi::CStr, buffer: &mut [u8]) -> usize {
 /// Writes the file `name` of the directory that QEMU runs in: gives whether that could be done.
 pub(crate) fn write_file(name: &core::ffi::CStr, bytes: &[u8]) -> bool {
     File::open(name, Mode::Write).is_some_and(|file| file.write(bytes))
+}
+
+/// Ends QEMU, with exit code 0 or 1.
+pub fn exit(is_success: bool) -> ! {
+    const APPLICATION_EXIT: usize = 0x20026;
+    loop {
+        // SAFETY: it takes two numbers.
+        unsafe { call(EXIT, &[APPLICATION_EXIT, usize::from(!is_success), 0]) };
+    }
 }

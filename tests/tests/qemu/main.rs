@@ -3,6 +3,7 @@
 mod faults;
 mod fleet;
 mod keys;
+mod memory;
 mod networked;
 mod refused;
 mod wired;
