@@ -131,10 +131,28 @@ mod tests {
 
     use super::*;
 
-    /// Flash in memory, whose power is cut after so many more writes of 32 bytes.
+    /// Flash in memory, whose power is cut in the middle of a step after so many more: an erasure, or a write of 32 bytes.
     struct Fake {
         bytes: Vec<u8>,
-        writes_left: usize,
+        steps_left: usize,
+        /// What decides what such a step leaves behind; not 0.
+        random: u32,
+    }
+
+    impl Fake {
+        /// Gives whether the power lasts for one step more.
+        fn step(&mut self) -> bool {
+            let lasts = self.steps_left > 0;
+            self.steps_left = self.steps_left.saturating_sub(1);
+            lasts
+        }
+
+        fn random(&mut self) -> u8 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 17;
+            self.random ^= self.random << 5;
+            self.random as u8
+        }
     }
 
     struct Lent<'f>(&'f RefCell<Fake>);
@@ -171,24 +189,39 @@ mod tests {
 
         fn erase(&mut self, from: u32, to: u32) -> Result<(), Cut> {
             let mut fake = self.0.borrow_mut();
-            fake.writes_left = fake.writes_left.checked_sub(1).ok_or(Cut)?;
-            fake.bytes[from as usize..to as usize].fill(0xFF);
-            Ok(())
+            let (lasts, how) = (fake.step(), fake.random() % 4);
+            for at in from as usize..to as usize {
+                let was = fake.bytes[at];
+                fake.bytes[at] = match how {
+                    _ if lasts => 0xFF,
+                    0 => was,
+                    // Some chips write zeros first.
+                    1 => was & fake.random(),
+                    2 => was | fake.random(),
+                    _ => fake.random(),
+                };
+            }
+            if lasts { Ok(()) } else { Err(Cut) }
         }
 
         fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Cut> {
             let mut fake = self.0.borrow_mut();
             for (at, chunk) in (offset as usize..).step_by(32).zip(bytes.chunks(32)) {
-                fake.writes_left = fake.writes_left.checked_sub(1).ok_or(Cut)?;
                 assert!(fake.bytes[at..][..32].iter().all(|byte| *byte == 0xFF), "flash is erased first");
-                fake.bytes[at..][..32].copy_from_slice(chunk);
+                let lasts = fake.step();
+                for (at, byte) in (at..).zip(chunk) {
+                    fake.bytes[at] = if lasts { *byte } else { *byte | fake.random() };
+                }
+                if !lasts {
+                    return Err(Cut);
+                }
             }
             Ok(())
         }
     }
 
     fn fake() -> RefCell<Fake> {
-        RefCell::new(Fake { bytes: vec![0xFF; 4 * 4096], writes_left: usize::MAX })
+        RefCell::new(Fake { bytes: vec![0xFF; 4 * 4096], steps_left: usize::MAX, random: 1 })
     }
 
     fn block(current: u8) -> [u8; LENGTH] {
@@ -230,19 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn a_power_cut_leaves_the_old_block_or_the_new_one() {
-        let fake = fake();
-        provision(&fake, &block(0));
-        let sectors = Sectors::new(Lent(&fake), 4096);
-        let mut stands = block(0);
-        for (current, writes) in (1_u8..).zip(0..80) {
-            fake.borrow_mut().writes_left = writes % 40;
-            let stored = sectors.store(&block(current));
-            fake.borrow_mut().writes_left = usize::MAX;
-            if stored.is_ok() {
-                stands = block(current);
+    fn a_power_cut_leaves_the_old_block_or_the_new_one_whatever_else_it_leaves() {
+        for seed in 1..40 {
+            let fake = fake();
+            fake.borrow_mut().random = seed;
+            provision(&fake, &block(0));
+            let sectors = Sectors::new(Lent(&fake), 4096);
+            let mut stands = block(0);
+            for (current, steps) in (1_u8..).zip(0..80) {
+                fake.borrow_mut().steps_left = steps % 40;
+                let stored = sectors.store(&block(current));
+                fake.borrow_mut().steps_left = usize::MAX;
+                if stored.is_ok() {
+                    stands = block(current);
+                }
+                assert_eq!(loaded(&sectors), stands, "cut after {steps} steps, seed {seed}");
             }
-            assert_eq!(loaded(&sectors), stands, "cut after {writes} writes");
         }
     }
 }
