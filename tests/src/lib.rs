@@ -3,8 +3,8 @@
 //! A test that needs a server and a device starts with [`server::Server::start`] and [`agent::Agent::start`];
 //! [`proxy::Proxy`] stands between them and breaks what networks break; [`device::Device`] is a device that says what
 //! no agent would; [`machine::Machine`] is a microcontroller in QEMU, with its firmware;
-//! [`microcontroller::Microcontroller`] plays one, on a [`serial_line::SerialLine`]. [`simulation`] needs no programs: it
-//! runs the sessions themselves, on a virtual clock.
+//! [`microcontroller::Microcontroller`] is one without, run on the host, on a network or a [`serial_line::SerialLine`].
+//! [`simulation`] needs no programs: it runs the sessions themselves, on a virtual clock.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,6 @@ pub mod fuzz_targets;
 pub mod machine;
 pub mod measure;
 pub mod microcontroller;
-pub mod networked;
 pub mod original;
 pub mod process;
 pub mod proxy;

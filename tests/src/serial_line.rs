@@ -19,7 +19,7 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use crate::random::Random;
+use crate::{random::Random, wait};
 
 /// A line, which is plugged in at first.
 #[derive(Debug)]
@@ -27,6 +27,16 @@ pub struct SerialLine {
     directory: TempDir,
     plug: Mutex<Option<Plug>>,
     noise: Mutex<Noise>,
+    broken_off: Mutex<Option<BrokenOff>>,
+}
+
+/// A packet to the agent that is broken off, and all that comes behind it.
+#[derive(Debug)]
+struct BrokenOff {
+    /// How many bytes of a packet are carried.
+    after: usize,
+    /// How many of the present one were; it is broken off once these are as many.
+    carried: usize,
 }
 
 /// The test's end of a pseudo-terminal, and the other one, so that it stays while no agent has it open.
@@ -53,7 +63,8 @@ impl SerialLine {
     /// The system has no pseudo-terminal.
     pub fn new() -> io::Result<Self> {
         let noise = Mutex::new(Noise { random: Random::new(0), once_in: 0, hit: 0 });
-        let line = Self { directory: tempfile::tempdir()?, plug: Mutex::default(), noise };
+        let (plug, broken_off) = (Mutex::default(), Mutex::default());
+        let line = Self { directory: tempfile::tempdir()?, plug, noise, broken_off };
         line.plug()?;
         Ok(line)
     }
@@ -72,6 +83,28 @@ impl SerialLine {
     /// How many bytes it has happened to since then.
     pub fn hit(&self) -> usize {
         lock(&self.noise).hit
+    }
+
+    /// From now on the first packet to the agent that is longer than `after` bytes is broken off there, and nothing more
+    /// is carried to the agent until [`SerialLine::mend`].
+    pub fn break_off(&self, after: usize) {
+        *lock(&self.broken_off) = Some(BrokenOff { after, carried: 0 });
+    }
+
+    /// Waits until a packet was broken off.
+    ///
+    /// # Panics
+    /// None is in time.
+    #[track_caller]
+    pub fn wait_broken_off(&self) {
+        wait::until_true("a packet is broken off", || {
+            lock(&self.broken_off).as_ref().is_some_and(BrokenOff::is_done)
+        });
+    }
+
+    /// Carries all again.
+    pub fn mend(&self) {
+        *lock(&self.broken_off) = None;
     }
 
     /// Unplugs it: whoever has it open finds it gone, and its path leads nowhere.
@@ -106,7 +139,8 @@ impl SerialLine {
 
     /// Writes as to a wire: what nobody reads in time is lost.
     pub fn write(&self, bytes: &[u8]) {
-        let worn = lock(&self.noise).wear(bytes);
+        let count = lock(&self.broken_off).as_mut().map_or(bytes.len(), |broken_off| broken_off.carry(bytes));
+        let worn = lock(&self.noise).wear(&bytes[..count]);
         if let Some(plug) = &*lock(&self.plug) {
             let _ = (&plug.master).write(&worn);
         }
@@ -128,6 +162,26 @@ impl SerialLine {
         let mut buffer = [0; 1024];
         let count = (&master).read(&mut buffer).unwrap_or(0);
         lock(&self.noise).wear(&buffer[..count])
+    }
+}
+
+impl BrokenOff {
+    fn is_done(&self) -> bool {
+        self.carried >= self.after
+    }
+
+    /// How many of these bytes are carried.
+    fn carry(&mut self, bytes: &[u8]) -> usize {
+        let mut count = 0;
+        for byte in bytes {
+            if self.is_done() {
+                break;
+            }
+            // A zero ends a packet.
+            self.carried = if *byte == 0 { 0 } else { self.carried + 1 };
+            count += 1;
+        }
+        count
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use holdfast_tests::{binaries, networked::Networked, proxy::Proxy, server::Server, wait};
+use holdfast_tests::{binaries, microcontroller::Microcontroller, proxy::Proxy, server::Server, wait};
 use protocol_core::provisioning::{LENGTH, Provisioning};
 
 /// The arguments that make blocks in `directory`.
@@ -136,7 +136,7 @@ fn a_full_disk_registers_nobody() {
 #[test]
 fn messages_go_both_ways_until_the_device_is_revoked() {
     let server = Server::start().unwrap();
-    let device = Networked::start(made(&server, "mcu", &[]));
+    let device = Microcontroller::networked(made(&server, "mcu", &[]));
     server.wait_online("mcu", true);
     let version = || server.device("mcu").map(|device| device["version"].clone());
     wait::until("it has said what it is", version, |version| version.as_ref().is_some_and(|it| it == "test"));
@@ -147,15 +147,16 @@ fn messages_go_both_ways_until_the_device_is_revoked() {
     for body in &told {
         server.tell(&["send", "mcu", body]);
     }
-    wait::until("it has all that it was told", || device.received(), |received| *received == told);
+    wait::until("it has all that it was told", || device.seen().received, |received| *received == told);
     server.tell(&["ping", "mcu"]);
 
     server.tell(&["revoke", "mcu"]);
     device.wait_state("offline: the server ended the connection");
     server.wait_online("mcu", false);
-    let again = Networked::start(device.flash());
+    let again = Microcontroller::networked(device.flash());
     again.wait_state("the server ended the connection");
-    assert!(!again.states().iter().any(|state| state.starts_with("online")), "{:?}", again.states());
+    let states = again.seen().states;
+    assert!(!states.iter().any(|state| state.starts_with("online")), "{states:?}");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_device_follows_the_keys_and_addresses_of_its_server() {
     let proxy = Proxy::start().unwrap();
     let mut server = Server::behind(&proxy).unwrap();
     let direct = server.address().to_string();
-    let device = Networked::start(made(&server, "mcu", &["--address", &direct]));
+    let device = Microcontroller::networked(made(&server, "mcu", &["--address", &direct]));
     server.wait_online("mcu", true);
     let both = [proxy.address().to_string(), direct];
     wait::until(
@@ -173,7 +174,7 @@ fn a_device_follows_the_keys_and_addresses_of_its_server() {
     );
 
     // After a reset it comes by the new one, and needs the old one no longer.
-    let device = Networked::start({
+    let device = Microcontroller::networked({
         let flash = device.flash();
         drop(device);
         flash
@@ -201,7 +202,7 @@ fn a_device_follows_the_keys_and_addresses_of_its_server() {
 fn a_block_that_is_missing_or_of_another_server_is_a_state() {
     let (server, other) = (Server::start().unwrap(), Server::start().unwrap());
     let elsewhere = made(&other, "mcu", &["--address", &server.address().to_string()]);
-    let device = Networked::start([0xff; LENGTH]);
+    let device = Microcontroller::networked([0xff; LENGTH]);
     device.wait_state("offline: no provisioning block");
     let mut damaged = made(&server, "mcu", &[]);
     damaged[100] ^= 1;
@@ -212,6 +213,6 @@ fn a_block_that_is_missing_or_of_another_server_is_a_state() {
     device.wait_state("online as mcu");
     server.wait_online("mcu", true);
 
-    let device = Networked::start(elsewhere);
+    let device = Microcontroller::networked(elsewhere);
     device.wait_state("offline: the server's key is not the one");
 }

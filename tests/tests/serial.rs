@@ -20,31 +20,27 @@ struct Scene {
 
 const BOARD: &str = "barometer";
 
+/// Longer than a device waits that was refused.
+const REFUSED_WAIT: Duration = Duration::from_secs(400);
+
 impl Scene {
     /// All are there, and the microcontroller is online.
-    fn new(seed: u64) -> io::Result<Self> {
-        // Enrolled before it can ask: one that was refused stays away for long.
-        let scene = Self::prepared(seed, |server| {
-            drop(server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]))
-        })?;
+    fn new() -> io::Result<Self> {
+        let scene = Self::prepared(|server, _| enrol(server))?;
         scene.server.wait_online(BOARD, true);
         Ok(scene)
     }
 
-    /// All are there, but the server does not know the microcontroller.
-    fn offline(seed: u64) -> io::Result<Self> {
-        Self::prepared(seed, |_| ())
-    }
-
-    fn prepared(seed: u64, prepare: impl FnOnce(&Server)) -> io::Result<Self> {
+    /// All are there, and the microcontroller starts once server and line are prepared.
+    fn prepared(prepare: impl FnOnce(&Server, &SerialLine)) -> io::Result<Self> {
         let server = Server::start()?;
         let line = Arc::new(SerialLine::new()?);
-        let board = Microcontroller::start(&line, seed);
         let mut agent = Agent::enrolled(&server, "pi")?;
-        prepare(&server);
+        prepare(&server, &line);
         agent.configure(&serial(&line))?;
         agent.run()?;
         server.wait_online("pi", true);
+        let board = Microcontroller::wired(&line);
         Ok(Self { server, agent, line, board })
     }
 
@@ -81,6 +77,11 @@ impl Scene {
     }
 }
 
+/// Makes the microcontroller known.
+fn enrol(server: &Server) {
+    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+}
+
 /// The entry of its line in the agent's configuration.
 fn serial(line: &SerialLine) -> String {
     format!("[[serial]]\npath = '{}'\ndevice = '{BOARD}'\n", line.path().display())
@@ -98,9 +99,9 @@ fn texts(what: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn messages_go_both_ways_through_a_gateway() -> io::Result<()> {
-    let scene = Scene::new(1)?;
+    let scene = Scene::new()?;
     let up = texts("measured", 30);
-    up.iter().for_each(|text| scene.board.send(text));
+    up.iter().for_each(|text| scene.board.say(text));
     let down = texts("set", 5);
     down.iter().for_each(|text| drop(scene.server.tell(&["send", BOARD, text])));
     scene.wait_archived(&up);
@@ -122,10 +123,10 @@ fn messages_go_both_ways_through_a_gateway() -> io::Result<()> {
 #[test]
 fn a_noisy_line_costs_time_and_nothing_else() -> io::Result<()> {
     for seed in 1..=3 {
-        let scene = Scene::new(seed)?;
+        let scene = Scene::new()?;
         scene.line.set_noise(seed, 200);
         let up = texts("measured over a bad line", 40);
-        up.iter().for_each(|text| scene.board.send(text));
+        up.iter().for_each(|text| scene.board.say(text));
         let down = texts("set", 5);
         down.iter().for_each(|text| drop(scene.server.tell(&["send", BOARD, text])));
         scene.wait_archived(&up);
@@ -139,13 +140,13 @@ fn a_noisy_line_costs_time_and_nothing_else() -> io::Result<()> {
 
 #[test]
 fn a_line_that_is_unplugged_comes_back_when_it_is_plugged_in() -> io::Result<()> {
-    let scene = Scene::new(4)?;
-    scene.board.send("before");
+    let scene = Scene::new()?;
+    scene.board.say("before");
     scene.board.wait_echoed(1);
     scene.line.unplug()?;
     scene.server.wait_online(BOARD, false);
     scene.wait_status("no-port", "is it plugged in");
-    scene.board.send("while it was unplugged");
+    scene.board.say("while it was unplugged");
     scene.line.plug()?;
     scene.server.wait_online(BOARD, true);
     scene.wait_archived(&["before".into(), "while it was unplugged".into()]);
@@ -154,15 +155,18 @@ fn a_line_that_is_unplugged_comes_back_when_it_is_plugged_in() -> io::Result<()>
     Ok(())
 }
 
-/// The button is pressed while it sends: half a packet stands on the line, and all that it had in RAM is gone.
+/// The button is pressed while it sends: a part of a packet stands on the line, and all that it had in RAM is gone.
 #[test]
 fn a_reset_in_the_middle_of_a_frame_is_a_new_session() -> io::Result<()> {
-    let scene = Scene::new(5)?;
+    let scene = Scene::new()?;
     for round in 1..=5 {
-        texts(&format!("perhaps lost in round {round}:"), 10).iter().for_each(|text| scene.board.send(text));
+        scene.line.break_off(10 * round);
+        texts(&format!("perhaps lost in round {round}:"), 10).iter().for_each(|text| scene.board.say(text));
+        scene.line.wait_broken_off();
         scene.board.reset();
+        scene.line.mend();
         let goes_on = format!("goes on after round {round}");
-        scene.board.send(&goes_on);
+        scene.board.say(&goes_on);
         scene.board.wait("it goes on", |seen| seen.echoed.last() == Some(&goes_on));
     }
     let (echoed, archived) = (scene.board.seen().echoed, scene.server.archived(BOARD));
@@ -179,7 +183,7 @@ fn garbage_is_not_waited_for_and_says_what_it_may_be() -> io::Result<()> {
     let server = Server::start()?;
     let line = Arc::new(SerialLine::new()?);
     let mut agent = Agent::enrolled(&server, "pi")?;
-    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    enrol(&server);
     agent.configure(&serial(&line))?;
     agent.run()?;
     wait::until("nobody answers", || status(&agent), |line| line["state"] == "silent");
@@ -192,19 +196,42 @@ fn garbage_is_not_waited_for_and_says_what_it_may_be() -> io::Result<()> {
         },
         |line| line["reason"].as_str().is_some_and(|reason| reason.contains("baud")),
     );
-    let board = Microcontroller::start(&line, 6);
-    board.say(&garbage);
+    let board = Microcontroller::wired(&line);
+    line.write(&garbage);
     server.wait_online(BOARD, true);
-    board.say(&garbage);
-    board.send("heard all the same");
+    line.write(&garbage);
+    board.say("heard all the same");
     board.wait_echoed(1);
     assert_eq!(server.archived(BOARD), ["heard all the same"]);
     Ok(())
 }
 
 #[test]
+fn a_wrong_speed_is_told_and_a_right_one_serves() -> io::Result<()> {
+    let scene = Scene::prepared(|server, line| {
+        enrol(server);
+        // Nothing comes through as it was sent.
+        line.set_noise(1, 1);
+    })?;
+    scene.board.say("at the wrong speed");
+    scene.wait_status("silent", "baud");
+    assert!(scene.board.seen().echoed.is_empty() && !scene.server.shows_online(BOARD));
+    scene.line.set_noise(0, 0);
+    scene.wait_archived(&["at the wrong speed".into()]);
+
+    // And while it is connected.
+    scene.line.set_noise(2, 1);
+    scene.server.wait_online(BOARD, false);
+    scene.board.say("at the wrong speed again");
+    scene.line.set_noise(0, 0);
+    scene.wait_archived(&["at the wrong speed".into(), "at the wrong speed again".into()]);
+    scene.assert_undisturbed();
+    Ok(())
+}
+
+#[test]
 fn a_server_that_restarts_or_dies_is_come_back_to() -> io::Result<()> {
-    let mut scene = Scene::new(7)?;
+    let mut scene = Scene::new()?;
     let mut sent = Vec::new();
     for round in 1..=2 {
         let farewells = scene.board.seen().farewells.len();
@@ -212,12 +239,12 @@ fn a_server_that_restarts_or_dies_is_come_back_to() -> io::Result<()> {
             scene.server.terminate();
             // The server's own words have come through to the end.
             scene.board.wait("it is told", |seen| seen.farewells.len() > farewells);
-            assert_eq!(scene.board.seen().farewells[farewells].0, CloseReason::Draining);
+            assert_eq!(scene.board.seen().farewells[farewells], CloseReason::Draining);
         } else {
             scene.server.kill();
         }
         sent.push(format!("while it was down for the {round}. time"));
-        scene.board.send(&sent[round - 1]);
+        scene.board.say(&sent[round - 1]);
         scene.server.run()?;
         scene.server.wait_online(BOARD, true);
         scene.wait_archived(&sent);
@@ -229,10 +256,10 @@ fn a_server_that_restarts_or_dies_is_come_back_to() -> io::Result<()> {
 /// Bytes pile up on the way, as far as they may, and the device finds out by itself that nobody answers.
 #[test]
 fn a_server_that_is_held_up_is_given_up_and_found_again() -> io::Result<()> {
-    let mut scene = Scene::new(10)?;
+    let mut scene = Scene::new()?;
     scene.server.process().signal(Signal::STOP);
     let sent = texts("while it was held up", 30);
-    sent.iter().for_each(|text| scene.board.send(text));
+    sent.iter().for_each(|text| scene.board.say(text));
     wait::until("the device begins anew", || scene.status(), |line| line["state"] != "connected");
     scene.server.process().signal(Signal::CONT);
     scene.wait_archived(&sent);
@@ -242,12 +269,12 @@ fn a_server_that_is_held_up_is_given_up_and_found_again() -> io::Result<()> {
 
 #[test]
 fn a_gateway_that_dies_takes_its_devices_with_it_and_brings_them_back() -> io::Result<()> {
-    let mut scene = Scene::new(8)?;
-    scene.board.send("before");
+    let mut scene = Scene::new()?;
+    scene.board.say("before");
     scene.board.wait_echoed(1);
     scene.agent.kill();
     scene.server.wait_online(BOARD, false);
-    scene.board.send("while it was gone");
+    scene.board.say("while it was gone");
     scene.agent.run()?;
     scene.server.wait_online(BOARD, true);
     scene.wait_archived(&["before".into(), "while it was gone".into()]);
@@ -275,14 +302,14 @@ fn an_address_that_never_answers_does_not_keep_a_wired_device_offline() -> io::R
     let mut agent = Agent::new("pi")?;
     agent.configure(&serial(&line))?;
     agent.tell(&["enroll", &server.invite(&["--name", "pi"])]);
-    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    enrol(&server);
     agent.run()?;
     server.wait_online("pi", true);
     while silent.accept().is_ok() {}
 
-    let board = Microcontroller::start(&line, 11);
+    let board = Microcontroller::wired(&line);
     for round in 1..=3 {
-        board.send(&format!("after start {round}"));
+        board.say(&format!("after start {round}"));
         board.wait("it is heard", |seen| seen.echoed.len() == round);
         board.reset();
     }
@@ -295,24 +322,18 @@ fn an_address_that_never_answers_does_not_keep_a_wired_device_offline() -> io::R
 /// The server refuses, the device is told so by the server itself, and the agent shows it.
 #[test]
 fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Result<()> {
-    let scene = Scene::offline(9)?;
+    let scene = Scene::prepared(|_, _| ())?;
     let seen = scene.board.wait("it is refused", |seen| !seen.farewells.is_empty());
-    let (reason, detail) = &seen.farewells[0];
-    assert_eq!(*reason, CloseReason::UnknownKey);
-    assert!(detail.contains("holdfast enroll --name barometer --gateway pi"), "{detail}");
-    wait::until(
-        "it is shown",
-        || scene.status(),
-        |line| line["reason"].as_str().is_some_and(|reason| reason.contains("--gateway pi")),
-    );
-    scene.server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
+    assert_eq!(seen.farewells, [CloseReason::UnknownKey]);
+    scene.wait_status("up", "holdfast enroll --name barometer --gateway pi");
+    enrol(&scene.server);
+    // It would wait for as long.
+    scene.board.turn_clock(REFUSED_WAIT);
     scene.server.wait_online(BOARD, true);
     scene.wait_status("connected", "");
 
     scene.server.tell(&["revoke", BOARD]);
-    scene
-        .board
-        .wait("it is told", |seen| seen.farewells.iter().any(|(reason, _)| *reason == CloseReason::Revoked));
+    scene.board.wait("it is told", |seen| seen.farewells.last() == Some(&CloseReason::Revoked));
     scene.server.wait_online(BOARD, false);
     scene.wait_status("up", "revoked");
     // It is told to wait, and is silent as long as it does: why it has to is still shown.

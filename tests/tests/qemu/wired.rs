@@ -19,6 +19,13 @@ fn assert_undisturbed(server: &Server) {
     assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
 }
 
+/// Nothing is archived but what the firmware says.
+#[track_caller]
+fn assert_nothing_else(server: &Server) {
+    let right: usize = ["count", "answer"].iter().map(|kind| archived(server, BOARD, kind).len()).sum();
+    assert_eq!(server.archived(BOARD).len(), right, "nothing else is archived");
+}
+
 #[test]
 fn a_wired_microcontroller_is_a_device_like_any_other() -> io::Result<()> {
     let scene = OnWire::start()?;
@@ -95,9 +102,52 @@ fn a_noisy_line_costs_a_microcontroller_time_and_nothing_else() -> io::Result<()
     line.set_noise(0, 0);
     wait_counts(&scene.server, BOARD, 2);
     assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
-    let right: usize = ["count", "answer"].iter().map(|kind| archived(server, BOARD, kind).len()).sum();
-    assert_eq!(server.archived(BOARD).len(), right, "nothing else is archived");
+    assert_nothing_else(server);
     assert_one_session(server, BOARD);
     assert_undisturbed(&scene.server);
+    Ok(())
+}
+
+/// The power is cut while a part of a packet stands on the line.
+#[test]
+fn a_power_cut_in_the_middle_of_a_packet_is_a_new_start() -> io::Result<()> {
+    let mut scene = OnWire::start()?;
+    wait_counts(&scene.server, BOARD, 1);
+    for round in 1..=3 {
+        scene.line.break_off(10 * round);
+        scene.line.wait_broken_off();
+        scene.machine.kill();
+        scene.line.mend();
+        scene.machine.run()?;
+        wait_counts(&scene.server, BOARD, 2);
+        assert_eq!(counts(&scene.server, BOARD).len(), round + 1, "one start for each power cut");
+    }
+    assert_nothing_else(&scene.server);
+    assert_one_session(&scene.server, BOARD);
+    assert_undisturbed(&scene.server);
+    Ok(())
+}
+
+/// Either end hears nothing but garbage for a while, as with a speed that is not the other's.
+#[test]
+fn a_wrong_speed_and_garbage_are_got_over_without_a_reset() -> io::Result<()> {
+    let scene = OnWire::start()?;
+    let OnWire { server, line, .. } = &scene;
+    wait_counts(server, BOARD, 1);
+    line.set_noise(1, 1);
+    server.wait_online(BOARD, false);
+    wait::until("both ends have heard much of it", || line.hit(), |hit| *hit > 500);
+    line.set_noise(0, 0);
+    server.wait_online(BOARD, true);
+    wait_counts(server, BOARD, 2);
+    let garbage: Vec<u8> = (0..4_000_u32).map(|number| (number * 7_919 % 251) as u8).collect();
+    for part in garbage.chunks(500) {
+        line.write(part);
+        wait_counts(server, BOARD, 1);
+    }
+    assert_eq!(counts(server, BOARD).len(), 1, "it was not reset");
+    assert_nothing_else(server);
+    assert_one_session(server, BOARD);
+    assert_undisturbed(server);
     Ok(())
 }
