@@ -21,7 +21,7 @@ struct Scene {
 const BOARD: &str = "barometer";
 
 /// Longer than a device waits that was refused.
-const REFUSED_WAIT: Duration = Duration::from_secs(400);
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 impl Scene {
     /// All are there, and the microcontroller is online.
