@@ -183,6 +183,64 @@ fn errors_say_what_to_do_and_have_their_codes() -> io::Result<()> {
     Ok(())
 }
 
+/// Each by the command that let it in before.
+#[test]
+fn a_revoked_device_is_let_in_again_as_it_was_enrolled() -> io::Result<()> {
+    let server = Server::start()?;
+    let _pi = Agent::enrolled(&server, "pi")?;
+    server.tell(&["enroll", "--name", "barometer", "--gateway", "pi"]);
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("blocks");
+    let out = out.to_str().expect("a path of UTF-8");
+    server.tell(&["enroll", "--firmware", "--name", "sensor", "--out", out]);
+    for (name, kind, again) in [
+        ("barometer", "wired to pi", "`holdfast enroll --name barometer --gateway pi` lets it in again"),
+        ("sensor", "firmware", "`holdfast enroll --firmware --name sensor --out DIR` lets it in again"),
+        ("pi", "agent", "`holdfast enroll --name pi` lets it in again"),
+    ] {
+        let shown = server.tell(&["device", name]);
+        assert!(
+            shown.lines().any(|line| line
+                .split_once(' ')
+                .is_some_and(|(fact, value)| { fact == "kind" && value.trim() == kind })),
+            "{shown}"
+        );
+        let told = server.tell(&["revoke", name]);
+        assert!(told.contains(again), "{told}");
+        for verb in [&["send", name, "x"][..], &["ping", name]] {
+            let (code, told) = refused(&server, verb);
+            assert!(code == Some(5) && told.contains(again), "{verb:?}: {told}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_can_be_a_gateway_and_what_is_enrolled_twice_is_told() -> io::Result<()> {
+    let server = Server::start()?;
+    let (_pi, _other) = (Agent::enrolled(&server, "pi")?, Agent::enrolled(&server, "other")?);
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().to_str().expect("a path of UTF-8");
+    server.tell(&["enroll", "--firmware", "--name", "sensor", "--out", out]);
+    let wire = ["enroll", "--name", "barometer", "--gateway", "pi"];
+    let first = server.command(&wire);
+    assert!(stderr(&first).contains("barometer is registered."), "{}", stderr(&first));
+    let second = server.command(&wire);
+    assert_eq!((second.status.code(), stdout(&second)), (Some(0), stdout(&first)));
+    assert!(stderr(&second).contains("registered for pi already, and nothing has changed"));
+    assert_eq!(server.ask(&wire)[0]["repeat"], true);
+    for (name, gateway, said) in [
+        ("barometer", "other", "enrolled for another gateway: \"pi\"; to move it, revoke it first"),
+        ("thermometer", "sensor", "\"sensor\" can't be a gateway: it is a microcontroller itself"),
+        ("thermometer", "barometer", "\"barometer\" can't be a gateway: it is wired to another device"),
+        ("other", "pi", "there is a device \"other\" already"),
+    ] {
+        let (code, text) = refused(&server, &["enroll", "--name", name, "--gateway", gateway]);
+        assert!(code == Some(1) && text.contains(said), "{name} for {gateway}: {text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_devices_say_is_escaped_for_people_and_whole_in_json() -> io::Result<()> {
     let server = Server::start()?;

@@ -94,19 +94,39 @@ fn nothing_is_registered_that_has_no_file_and_no_file_is_written_over() {
     assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
 
     // A file is in the way, at the beginning or at the end.
-    refused(&firmware(&out, &["--name", "b"]), 1, "devices.csv: this file is there already");
     fs::write(other.join("b-2.bin"), "mine").unwrap();
-    refused(&firmware(&other, &["--name", "b", "--count", "3"]), 1, "b-2.bin: this file is there already");
+    refused(&firmware(&other, &["--name", "b", "--count", "3"]), 1, "b-2.bin: this block is there already");
     assert_eq!(fs::read(other.join("b-2.bin")).unwrap(), b"mine");
     assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
-    assert_eq!((block(&out.join("a.bin")), fs::read_dir(&out).unwrap().count()), (before, 2));
+    fs::write(other.join("devices.csv"), "a list of mine").unwrap();
+    refused(
+        &firmware(&other, &["--name", "b"]),
+        1,
+        "devices.csv: expected a list of devices (name,pin,file)",
+    );
+    assert_eq!(fs::read(other.join("devices.csv")).unwrap(), b"a list of mine");
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 2);
+
+    // The same directory takes no second block of a name, and its list is as it was.
+    let list = || fs::read_to_string(out.join("devices.csv")).unwrap();
+    let listed = list();
+    refused(&firmware(&out, &["--name", "a"]), 1, "a.bin: this block is there already");
+    fs::rename(out.join("a.bin"), out.join("flashed")).unwrap();
+    refused(&firmware(&out, &["--name", "a"]), 1, "choose another name");
+    fs::rename(out.join("flashed"), out.join("a.bin")).unwrap();
+    assert_eq!((list(), block(&out.join("a.bin"))), (listed.clone(), before));
+    // It does take others.
+    server.tell(&firmware(&out, &["--name", "c"]));
+    assert_eq!((block(&out.join("a.bin")), fs::read_dir(&out).unwrap().count()), (before, 3));
+    let (lines, grown) = (list().lines().count(), list());
+    assert!(lines == 3 && grown.starts_with(&listed) && grown.ends_with(",c.bin\n"), "{grown}");
 
     refused(&firmware(&other, &["--count", "0"]), 2, "--count: expected 1 to 3000");
     refused(&firmware(&other, &["--name", "A"]), 2, "--name");
     refused(&firmware(&other, &["--address", "nowhere"]), 2, "--address: expected HOST:PORT");
     refused(&["enroll", "--firmware"], 2, "--out");
     refused(&["enroll", "--count", "3"], 2, "--firmware");
-    assert_eq!(server.ask(&["devices"]).len(), 1);
+    assert_eq!(server.ask(&["devices"]).len(), 2);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Api,
     asker::{Asker, Body, Name, Nothing},
-    error::ApiError,
+    error::{ApiError, enrol_again},
     rights::{Action, Object},
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer, WiredAnswer, WiredRequest},
 };
@@ -23,8 +23,8 @@ use crate::{
     mailbox::{Farewell, WIRED_RETRY},
     registry::Online,
     store::{
-        DeviceId, DeviceKind, DeviceName, DeviceRow, Kind, LastSession, NewMessage, Revoked, StoreError,
-        UnixMillis,
+        DeviceId, DeviceKind, DeviceName, DeviceRow, EnrolledWired, Kind, LastSession, NewMessage, Revoked,
+        StoreError, UnixMillis,
     },
 };
 
@@ -57,13 +57,14 @@ pub(super) async fn enrol_wired(
     let WiredRequest { name, gateway } = request;
     let name: DeviceName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
     let enrolled = api.host.store.enrol_wired(name, &gateway, &asker.name()).await;
-    let device = enrolled.map_err(|error| match error {
+    let EnrolledWired { device, repeat } = enrolled.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&gateway),
         error => error.into(),
     })?;
+    let status = if repeat { StatusCode::OK } else { StatusCode::CREATED };
     let config =
         format!("[[serial]]\npath = \"/dev/serial0\"\nbaud = 115200\ndevice = \"{}\"\n", device.name);
-    Ok((StatusCode::CREATED, Json(WiredAnswer { name: device.name, gateway, config })))
+    Ok((status, Json(WiredAnswer { name: device.name, gateway, repeat, config })))
 }
 
 /// `POST /devices/{name}/messages`
@@ -75,7 +76,11 @@ pub(super) async fn send(
     let api = asker.may(Action::Send, Object::Device(&name))?;
     let row = find(api, &name).await?;
     let message = NewMessage { who: Some(asker.name()), ..checked(api, request)? };
-    let id = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await?;
+    let id = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await;
+    let id = id.map_err(|error| match error {
+        StoreError::Revoked => ApiError::revoked(&row),
+        error => error.into(),
+    })?;
     api.host.registry.notify(row.id);
     let online = api.host.registry.online(row.id).is_some();
     Ok((StatusCode::CREATED, Json(SentAnswer { id: id.0, device: row.name, online })))
@@ -122,7 +127,7 @@ pub(super) async fn ping(asker: Asker, Name(name): Name, _: Nothing) -> Result<J
         return Err(StoreError::Classic.into());
     }
     if row.revoked_at.is_some() {
-        return Err(StoreError::Revoked.into());
+        return Err(ApiError::revoked(&row));
     }
     let asked = Instant::now();
     // A little more than the connection's own timeout, which decides.
@@ -143,7 +148,7 @@ pub(super) async fn revoke(
         StoreError::NoSuchDevice => ApiError::no_such_device(&name),
         error => error.into(),
     })?;
-    let Revoked { device, gateway, wired } = revoked;
+    let Revoked { device, kind, gateway, wired } = revoked;
     let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
     let farewell = if gateway.is_some() { farewell.retry_after(WIRED_RETRY) } else { farewell };
     let was_online = api.host.registry.close(device.id, farewell);
@@ -152,7 +157,9 @@ pub(super) async fn revoke(
         api.host.registry.close(device.id, farewell.retry_after(WIRED_RETRY));
     }
     let wired = wired.into_iter().map(|device| device.name).collect();
-    Ok(Json(RevokeAnswer { device: device.name, was_online, gateway, wired }))
+    let again = enrol_again(&device.name, kind, gateway.as_deref());
+    let kind = kind.name().to_owned();
+    Ok(Json(RevokeAnswer { device: device.name, kind, was_online, gateway, wired, again }))
 }
 
 /// The device of this name.
@@ -200,10 +207,7 @@ impl Connections {
         let connected = row.connected_millis.saturating_add(u64::try_from(connected).unwrap_or(0));
         DeviceView {
             name: row.name,
-            kind: match row.kind {
-                DeviceKind::Framed => "framed".to_owned(),
-                DeviceKind::Classic => "classic".to_owned(),
-            },
+            kind: row.kind.name().to_owned(),
             online: since.is_some(),
             since: since.map(Into::into),
             last_seen: last_seen.map(Into::into),

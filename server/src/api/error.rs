@@ -1,6 +1,6 @@
 //! Errors of the API: an HTTP status, and JSON that says what was expected, what came and what to do.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     Json,
@@ -13,7 +13,12 @@ use super::{
     rights::Denied,
     view::{ErrorAnswer, ErrorBody},
 };
-use crate::{enrolment::InviteError, registry::ReachError, span, store::StoreError};
+use crate::{
+    enrolment::InviteError,
+    registry::ReachError,
+    span,
+    store::{DeviceKind, DeviceRow, StoreError},
+};
 
 /// An answer that says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    next_step: Option<&'static str>,
+    next_step: Option<Cow<'static, str>>,
 }
 
 impl ApiError {
@@ -30,8 +35,8 @@ impl ApiError {
     }
 
     /// What to do about it.
-    pub(super) fn hint(mut self, next_step: &'static str) -> Self {
-        self.next_step = Some(next_step);
+    pub(super) fn hint(mut self, next_step: impl Into<Cow<'static, str>>) -> Self {
+        self.next_step = Some(next_step.into());
         self
     }
 
@@ -44,6 +49,13 @@ impl ApiError {
     pub(super) fn no_such_device(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-such-device", format!("there is no device {name:?}"))
             .hint("`holdfast devices` shows all that there are")
+    }
+
+    /// The device's rights were taken away.
+    pub(super) fn revoked(device: &DeviceRow) -> Self {
+        let again = enrol_again(&device.name, device.kind, device.gateway.as_deref());
+        Self::new(StatusCode::FORBIDDEN, "revoked", StoreError::Revoked.to_string())
+            .hint(format!("`{again}` lets it in again"))
     }
 
     /// The rest of the request did not come.
@@ -66,12 +78,21 @@ impl ApiError {
     }
 }
 
+/// The command that lets a revoked device in again, as it was enrolled before.
+pub(super) fn enrol_again(name: &str, kind: DeviceKind, gateway: Option<&str>) -> String {
+    match (kind, gateway) {
+        (DeviceKind::Firmware, _) => format!("holdfast enroll --firmware --name {name} --out DIR"),
+        (_, Some(gateway)) => format!("holdfast enroll --name {name} --gateway {gateway}"),
+        (_, None) => format!("holdfast enroll --name {name}"),
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let error = ErrorBody {
             code: self.code.to_owned(),
             message: self.message,
-            next_step: self.next_step.map(ToOwned::to_owned),
+            next_step: self.next_step.map(Cow::into_owned),
         };
         (self.status, Json(ErrorAnswer { error })).into_response()
     }
@@ -91,11 +112,15 @@ impl From<StoreError> for ApiError {
             StoreError::NoSuchDevice => Self::new(StatusCode::NOT_FOUND, "no-such-device", message)
                 .hint("`holdfast devices` shows all that there are"),
             StoreError::Revoked => Self::new(StatusCode::FORBIDDEN, "revoked", message)
-                .hint("`holdfast enroll --name` with its name lets it in again"),
+                .hint("`holdfast device` shows how it was enrolled: enrol it so again"),
+            StoreError::GatewayRevoked(name) => Self::new(StatusCode::FORBIDDEN, "revoked", message)
+                .hint(format!("enrol that again first: `holdfast enroll --name {name}`")),
             StoreError::NameTaken(_) => Self::new(StatusCode::CONFLICT, "name-taken", message)
                 .hint("choose another name, or revoke that device first: the new one then takes its place"),
-            StoreError::NoGateway => Self::new(StatusCode::CONFLICT, "no-gateway", message)
-                .hint("name the device whose agent has the wire"),
+            StoreError::WiredElsewhere { .. } => Self::new(StatusCode::CONFLICT, "name-taken", message)
+                .hint("to move it, revoke it first, and enrol it for the new one then: it keeps its history"),
+            StoreError::NoGateway { .. } => Self::new(StatusCode::CONFLICT, "no-gateway", message)
+                .hint("name the device whose Linux agent has the wire"),
             StoreError::Classic => Self::new(StatusCode::CONFLICT, "classic", message),
             StoreError::TooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message).hint("send it in parts")

@@ -242,15 +242,20 @@ async fn a_wired_device_is_enrolled_for_its_gateway() {
     assert_eq!((status, &answer["name"], &answer["gateway"]), (201, &json!("barometer"), &json!("pi")));
     let config = answer["config"].as_str().unwrap();
     assert!(config.starts_with("[[serial]]\n") && config.ends_with("device = \"barometer\"\n"), "{config}");
-    assert_eq!(server.post("/devices", wired.clone()).await.0, 201, "an answer may be lost");
+    assert_eq!(answer["repeat"], false);
+    let (status, again) = server.post("/devices", wired.clone()).await;
+    assert_eq!((status, &again["repeat"], &again["config"]), (200, &json!(true), &answer["config"]));
     let (_, device) = server.get("/devices/barometer").await;
-    assert_eq!((&device["gateway"], &device["key"]), (&json!("pi"), &Value::Null));
+    let shown = (&device["kind"], &device["gateway"], &device["key"]);
+    assert_eq!(shown, (&json!("wired"), &json!("pi"), &Value::Null));
+    server.enrol("other").await;
     for (bad, expected) in [
         (json!({ "name": "barometer" }), (422, "bad-request")),
         (json!({ "name": "No Name", "gateway": "pi" }), (400, "bad-request")),
         (json!({ "name": "a", "gateway": "nobody" }), (404, "no-such-device")),
         (json!({ "name": "a", "gateway": "barometer" }), (409, "no-gateway")),
         (json!({ "name": "pi", "gateway": "pi" }), (409, "name-taken")),
+        (json!({ "name": "barometer", "gateway": "other" }), (409, "name-taken")),
     ] {
         assert_eq!(code(&server.post("/devices", bad.clone()).await), expected, "{bad}");
     }
@@ -258,7 +263,7 @@ async fn a_wired_device_is_enrolled_for_its_gateway() {
     assert_eq!(answer["wired"], json!(["barometer"]));
     assert_eq!(code(&server.post("/devices", wired).await), (403, "revoked"));
     let (_, answer) = server.post("/devices/barometer/revoke", Value::Null).await;
-    assert_eq!(answer["gateway"], "pi");
+    assert_eq!((&answer["kind"], &answer["gateway"]), (&json!("wired"), &json!("pi")));
 }
 
 #[tokio::test]

@@ -120,7 +120,8 @@ pub struct StatusView {
 pub struct DeviceView {
     /// Its name; a classic client's is its address.
     pub name: String,
-    /// `framed`, or `classic`: a client of the original protocol, online while its TCP connection lasts.
+    /// How it was enrolled: `agent`, by itself with a line; `firmware`, with a provisioning block; `wired`, for its
+    /// `gateway`. Or `classic`: a client of the original protocol, online while its TCP connection lasts.
     pub kind: String,
     /// Whether it is connected and answers.
     pub online: bool,
@@ -387,6 +388,8 @@ pub struct WiredAnswer {
     pub name: String,
     /// The device that it is wired to.
     pub gateway: String,
+    /// Whether it was registered so before, and nothing has changed.
+    pub repeat: bool,
     /// What to write into the gateway's `agent.toml`, with the path and the speed of the port that has the wire.
     pub config: String,
 }
@@ -438,6 +441,8 @@ pub struct ProvisioningAnswer {
 pub struct RevokeAnswer {
     /// The device's name.
     pub device: String,
+    /// How it was enrolled: `agent`, `firmware` or `wired`.
+    pub kind: String,
     /// Whether it was online: it has been disconnected.
     pub was_online: bool,
     /// The device that it is wired to.
@@ -446,6 +451,8 @@ pub struct RevokeAnswer {
     /// The devices that are wired to it: they have been disconnected, and can't come back without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wired: Vec<String>,
+    /// The command that lets it in again.
+    pub again: String,
 }
 
 /// The next key is to be taken into use.

@@ -108,15 +108,18 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         (false, _) if device.last_seen.is_none() => "never seen",
         (false, _) => "offline",
     };
+    let kind = match &device.gateway {
+        Some(gateway) => format!("wired to {gateway}"),
+        None => device.kind,
+    };
     output.facts(&[
         ("name", Some(device.name)),
-        ("kind", Some(device.kind)),
+        ("kind", Some(kind)),
         ("state", Some(state.to_owned())),
         ("online since", exactly(device.since)),
         ("last seen", exactly(device.last_seen)),
         ("revoked", exactly(device.revoked)),
         ("address", device.address),
-        ("gateway", device.gateway),
         ("round trip", device.round_trip_ms.map(round_trip)),
         ("host name", device.host_name),
         ("agent version", device.version),
@@ -196,14 +199,9 @@ pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> 
     }
     let name = Cell::plain(&answer.device);
     let then = if answer.was_online { " and disconnected" } else { "" };
-    let again = match &answer.gateway {
-        None => format!("`holdfast enroll --name {name}` lets it in again, with a new key."),
-        Some(gateway) => {
-            let gateway = Cell::plain(gateway);
-            format!("`holdfast enroll --name {name} --gateway {gateway}` lets it in again.")
-        }
-    };
-    output.line(&format!("{name} is revoked{then}. {again}"))?;
+    let again = Cell::plain(&answer.again);
+    let key = if answer.gateway.is_some() { "" } else { ", with a new key" };
+    output.line(&format!("{name} is revoked{then}. `{again}` lets it in again{key}."))?;
     if !answer.wired.is_empty() {
         let wired = Cell::plain(answer.wired.join(", "));
         output.line(&format!("What is wired to it is without a connection until then: {wired}"))?;

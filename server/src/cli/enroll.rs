@@ -45,7 +45,7 @@ pub(super) struct Enroll {
     /// How many microcontrollers
     #[arg(long, default_value_t = 1, value_name = "N", requires = "firmware")]
     count: usize,
-    /// Where the blocks go: made if it is not there; nothing in it is written over
+    /// Where the blocks go: made if it is not there; blocks that are in it stay, and the list of them grows
     #[arg(long, value_name = "DIR", requires = "firmware")]
     out: Option<PathBuf>,
 }
@@ -96,9 +96,13 @@ async fn wired(api: &ApiClient, name: &str, gateway: &str, output: &mut Output) 
     }
     output.line(answer.config.trim_end())?;
     output.flush()?;
-    let WiredAnswer { name, gateway, .. } = answer;
+    let WiredAnswer { name, gateway, repeat, .. } = answer;
+    let registered = match repeat {
+        true => format!("registered for {gateway} already, and nothing has changed"),
+        false => "registered".to_owned(),
+    };
     eprintln!(
-        "{name} is registered. Write this into agent.toml on {gateway}, with the port that {name} is wired to and its \
+        "{name} is {registered}. Write this into agent.toml on {gateway}, with the port that {name} is wired to and its \
          speed, and restart the agent there."
     );
     Ok(())

@@ -1,12 +1,13 @@
 //! `enroll --firmware`: provisioning blocks for microcontrollers.
 //!
 //! The blocks are on disk before their devices are registered, and removed if that is refused: so there is neither a
-//! device without its block nor, but for a crash, a block without its device.
+//! device without its block nor, but for a crash, a block without its device. A directory takes more blocks at any time:
+//! none is written over, and their list grows.
 
 use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -29,6 +30,9 @@ use crate::{
 
 /// The list of the devices, beside their blocks.
 const LIST: &str = "devices.csv";
+
+/// The first line of the list.
+const HEADING: &str = "name,pin,file\n";
 
 /// What devices are called if nobody says.
 const DEFAULT_NAME: &str = "device";
@@ -174,6 +178,8 @@ struct Written<'a> {
     /// Whether the directory was made here, too.
     is_new: bool,
     files: Vec<PathBuf>,
+    /// The list, and how long it was; nothing while it is as it was.
+    list: Option<(File, u64)>,
 }
 
 impl<'a> Written<'a> {
@@ -182,7 +188,7 @@ impl<'a> Written<'a> {
         let failed = |error: io::Error| unwritten(directory, &error);
         let is_new = !directory.try_exists().map_err(failed)?;
         files::create_private_directory(directory).map_err(failed)?;
-        let mut written = Self { directory, is_new, files: Vec::new() };
+        let mut written = Self { directory, is_new, files: Vec::new(), list: None };
         match written.fill(devices) {
             Ok(()) => Ok(written),
             Err(error) => {
@@ -193,19 +199,20 @@ impl<'a> Written<'a> {
     }
 
     fn fill(&mut self, devices: &[(&DeviceName, &NewDevice)]) -> Result<(), CliError> {
-        let mut list = String::from("name,pin,file\n");
+        let mut rows = String::new();
         for (name, made) in devices {
             let file = file_of(name);
-            list.push_str(&format!("{name},{},{file}\n", made.pin));
+            rows.push_str(&format!("{name},{},{file}\n", made.pin));
             self.add(&file, &made.block)?;
         }
-        self.add(LIST, list.as_bytes())?;
+        self.add_rows(&rows)?;
         // Not before all are written: the first to be waited for takes the others with it.
         let mut directories = vec![self.directory.to_owned()];
         if self.is_new {
             let parent = self.directory.parent().filter(|parent| !parent.as_os_str().is_empty());
             directories.push(parent.unwrap_or(Path::new(".")).to_owned());
         }
+        directories.push(self.directory.join(LIST));
         for path in self.files.iter().chain(&directories) {
             let synced = File::open(path).and_then(|file| file.sync_all());
             synced.map_err(|error| unwritten(path, &error))?;
@@ -217,7 +224,8 @@ impl<'a> Written<'a> {
         let path = self.directory.join(name);
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => CliError::failed(format!(
-                "{}: this file is there already, and is left as it is; choose another --out",
+                "{}: this block is there already, and is left as it is; nothing was registered. Remove it once it is in \
+                 its device's flash, or choose another --out or --name",
                 path.display()
             )),
             _ => unwritten(&path, &error),
@@ -228,8 +236,38 @@ impl<'a> Written<'a> {
         file.write_all(contents).map_err(failed)
     }
 
+    /// Adds rows to the list, which is made if it is not there. Who else adds to it waits until this is done.
+    fn add_rows(&mut self, rows: &str) -> Result<(), CliError> {
+        let path = self.directory.join(LIST);
+        let failed = |error: io::Error| unwritten(&path, &error);
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        let mut before = String::new();
+        file.read_to_string(&mut before).map_err(failed)?;
+        let is_list = before.starts_with(HEADING) && before.ends_with('\n');
+        if !is_list && !before.is_empty() {
+            return Err(CliError::failed(format!(
+                "{}: expected a list of devices ({}), found something else, and left it as it is; nothing was \
+                 registered. Choose another --out",
+                path.display(),
+                HEADING.trim_end()
+            )));
+        }
+        let heading = if before.is_empty() { HEADING } else { "" };
+        let (file, _) = self.list.insert((file, before.len() as u64));
+        file.write_all(format!("{heading}{rows}").as_bytes()).map_err(failed)
+    }
+
     /// Removes them: what was not registered is of no use.
     fn remove(self) {
+        if let Some((list, length)) = &self.list {
+            let _ = match length {
+                0 => fs::remove_file(self.directory.join(LIST)),
+                length => list.set_len(*length),
+            };
+        }
         for file in &self.files {
             // What can't be removed does no harm: nobody knows its key.
             let _ = fs::remove_file(file);
@@ -244,7 +282,7 @@ impl<'a> Written<'a> {
         CliError::failed(format!(
             "{error}; whether the {} devices are registered is not known, so their blocks in {} are kept: `holdfast \
              devices` shows it; if they are not there, remove the blocks, and ask again",
-            self.files.len().saturating_sub(1),
+            self.files.len(),
             self.directory.display()
         ))
     }

@@ -2,19 +2,51 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{
+    Connection, OptionalExtension, Row, params,
+    types::{FromSql, FromSqlError, FromSqlResult, ValueRef},
+};
 use serde_json::{Map, Value};
 
 use super::{DeviceId, Store, StoreError, UnixMillis, change::Change, wired};
 use crate::event::{EventKind, NewEvent};
 
-/// How a device is known.
+/// What a device is, by how it was enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// By its key.
-    Framed,
-    /// By its IP address, which is its name, too: a classic client.
+    /// It enrolled itself, by a line, and holds a key that it made: it has the Linux agent.
+    Agent,
+    /// Its key was made for it, in a provisioning block: a microcontroller with a network of its own.
+    Firmware,
+    /// It is wired to another device, its gateway, and has no key.
+    Wired,
+    /// It is not enrolled: a classic client, known by its IP address, which is its name, too.
     Classic,
+}
+
+impl DeviceKind {
+    /// Its name, as the API tells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Firmware => "firmware",
+            Self::Wired => "wired",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// The name of a device's kind, out of its row.
+pub(super) const KIND: &str =
+    "CASE WHEN devices.kind = 'classic' THEN 'classic' WHEN devices.gateway IS NOT NULL THEN 'wired'
+        WHEN devices.firmware THEN 'firmware' ELSE 'agent' END";
+
+impl FromSql for DeviceKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let name = value.as_str()?;
+        let kinds = [Self::Agent, Self::Firmware, Self::Wired, Self::Classic];
+        kinds.into_iter().find(|kind| kind.name() == name).ok_or(FromSqlError::InvalidType)
+    }
 }
 
 /// A device, in short.
@@ -58,7 +90,7 @@ pub struct DeviceRow {
     pub id: DeviceId,
     /// Its name: a [`DeviceName`](super::DeviceName), or the address of a classic client.
     pub name: String,
-    /// How it is known.
+    /// What it is.
     pub kind: DeviceKind,
     /// The SHA-256 of its newest public key, in hexadecimal; none if it has no key of its own.
     pub key: Option<String>,
@@ -103,6 +135,8 @@ pub struct DeviceRow {
 pub struct Revoked {
     /// The device.
     pub device: DeviceRef,
+    /// What it is.
+    pub kind: DeviceKind,
     /// The name of the device that it is wired to.
     pub gateway: Option<String>,
     /// The devices that are wired to it: without it they can't connect.
@@ -183,7 +217,7 @@ impl Store {
     /// The store can't be read, or is closed.
     pub async fn devices(&self) -> Result<Vec<DeviceRow>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+            let mut statement = connection.prepare_cached(&format!("{} ORDER BY name", select()))?;
             let rows = statement.query_map((), row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
@@ -198,7 +232,7 @@ impl Store {
     pub async fn device(&self, name: &str) -> Result<Option<DeviceRow>, StoreError> {
         let name = name.to_owned();
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?"))?;
+            let mut statement = connection.prepare_cached(&format!("{} WHERE name = ?", select()))?;
             Ok(statement.query_row([name], row).optional()?)
         })
         .await
@@ -259,19 +293,19 @@ pub(super) fn key_status(connection: &Connection, key: &[u8; 32]) -> Result<KeyS
 }
 
 fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<Revoked, StoreError> {
-    let found: Option<(DeviceId, String, bool, Option<String>)> = change
+    let found: Option<(DeviceId, DeviceKind, bool, Option<String>)> = change
         .connection
-        .prepare_cached(
-            "SELECT id, kind, revoked_at IS NOT NULL,
+        .prepare_cached(&format!(
+            "SELECT id, {KIND}, revoked_at IS NOT NULL,
                 (SELECT name FROM devices AS gateways WHERE gateways.id = devices.gateway)
                 FROM devices WHERE name = ?",
-        )?
+        ))?
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let (device, revoked, gateway) = match found {
+    let (device, kind, revoked, gateway) = match found {
         None => return Err(StoreError::NoSuchDevice),
-        Some((_, kind, ..)) if kind == "classic" => return Err(StoreError::Classic),
-        Some((device, _, revoked, gateway)) => (device, revoked, gateway),
+        Some((_, DeviceKind::Classic, ..)) => return Err(StoreError::Classic),
+        Some(found) => found,
     };
     if !revoked {
         for update in [
@@ -283,7 +317,7 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<Revoked, Sto
         change.event(&NewEvent::new(EventKind::DeviceRevoked).device(device).who(who))?;
     }
     let wired = wired::wired_to(change.connection, device)?;
-    Ok(Revoked { device: DeviceRef { id: device, name: name.to_owned() }, gateway, wired })
+    Ok(Revoked { device: DeviceRef { id: device, name: name.to_owned() }, kind, gateway, wired })
 }
 
 /// See [`Store::set_facts`].
@@ -299,7 +333,9 @@ pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts
     Ok(())
 }
 
-const SELECT: &str = "SELECT id, name, kind,
+fn select() -> String {
+    format!(
+        "SELECT id, name, {KIND},
         (SELECT lower(hex(hash)) FROM keys
             WHERE keys.device = devices.id AND gateway IS NULL ORDER BY keys.created DESC LIMIT 1),
         (SELECT name FROM devices AS gateways WHERE gateways.id = devices.gateway),
@@ -307,7 +343,9 @@ const SELECT: &str = "SELECT id, name, kind,
         sessions, connected_millis, messages_in, bytes_in, messages_out, bytes_out,
         (SELECT count(*) FROM messages WHERE messages.device = devices.id
             AND direction = 1 AND delivered_at IS NULL AND expired_at IS NULL)
-    FROM devices";
+    FROM devices"
+    )
+}
 
 fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     let json = |column| -> rusqlite::Result<Option<Value>> {
@@ -317,7 +355,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     Ok(DeviceRow {
         id: row.get(0)?,
         name: row.get(1)?,
-        kind: if row.get_ref(2)?.as_str()? == "classic" { DeviceKind::Classic } else { DeviceKind::Framed },
+        kind: row.get(2)?,
         key: row.get(3)?,
         gateway: row.get(4)?,
         created: row.get(5)?,

@@ -8,6 +8,7 @@ use std::{
 use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
+use super::DeviceKind;
 use crate::id::DeviceName;
 
 /// Why the store could not do what it was asked to.
@@ -74,9 +75,30 @@ pub enum StoreError {
     /// The key that this device is to have is known already.
     #[error("the key for {:?} is registered already", .0.as_str())]
     KeyKnown(DeviceName),
-    /// A device that is wired to another one can't be a gateway itself.
-    #[error("this device is wired to another one: it can't be a gateway")]
-    NoGateway,
+    /// The name is of a device that is wired to another gateway.
+    #[error("{:?} is enrolled for another gateway: {gateway:?}", .name.as_str())]
+    WiredElsewhere {
+        /// The device.
+        name: DeviceName,
+        /// Its gateway.
+        gateway: String,
+    },
+    /// Only a device with the Linux agent can be a gateway.
+    #[error("{name:?} can't be a gateway: {}", match kind {
+        DeviceKind::Agent => "it does not pass on what is wired to it",
+        DeviceKind::Firmware => "it is a microcontroller itself, enrolled by --firmware",
+        DeviceKind::Wired => "it is wired to another device itself",
+        DeviceKind::Classic => "it is a classic client, known by its address only",
+    })]
+    NoGateway {
+        /// The device.
+        name: String,
+        /// What it is.
+        kind: DeviceKind,
+    },
+    /// The gateway's rights were taken away.
+    #[error("the gateway {0:?} is revoked")]
+    GatewayRevoked(String),
     /// The message is larger than what the device takes.
     #[error("the device takes messages of at most {most} bytes, and this one has {length}")]
     TooLarge {

@@ -57,7 +57,7 @@ pub use provisioned::Provisioned;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 pub use told_keys::ToldKeys;
-pub use wired::WiredStatus;
+pub use wired::{EnrolledWired, WiredStatus};
 
 // For the logs, which read on their own thread.
 pub(crate) use logged::{LogFileRow, Unlogged};

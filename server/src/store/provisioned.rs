@@ -6,7 +6,7 @@ use super::{
     DeviceName, DeviceRef, KeyStatus, Store, StoreError,
     change::Change,
     devices,
-    tokens::{holder, insert},
+    tokens::{admit, holder, insert},
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -43,14 +43,9 @@ fn register(change: &mut Change<'_>, provisioned: &Provisioned, who: &str) -> Re
     let device = match holder(change.connection, name)? {
         None => insert(change, name.clone())?,
         Some((_, false)) => return Err(StoreError::NameTaken(name.clone())),
-        Some((id, true)) => {
-            change
-                .connection
-                .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = NULL WHERE id = ?")?
-                .execute([id])?;
-            DeviceRef { id, name: name.to_string() }
-        }
+        Some((id, true)) => DeviceRef { id, name: name.to_string() },
     };
+    admit(change, device.id, None, true)?;
     change
         .connection
         .prepare_cached("INSERT INTO keys (hash, device, created) VALUES (?, ?, ?)")?

@@ -6,7 +6,7 @@ use super::{RandomId, StoreError};
 
 /// One step for each version: a database of version N has had the first N.
 /// A step that has been released is never edited.
-const STEPS: &[&str] = &[include_str!("schema_1.sql")];
+const STEPS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Brings the database to the newest version.
 ///
@@ -29,4 +29,32 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.pragma_update(None, "user_version", STEPS.len())?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_is_brought_up_to_date() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(STEPS[0]).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO devices (id, name, kind, created, gateway) VALUES (1, 'pi', 'framed', 0, NULL),
+                    (2, 'sensor', 'framed', 0, NULL), (3, 'barometer', 'framed', 0, 1), (4, 'was-one', 'framed', 0, NULL);
+                INSERT INTO events (at, kind, device, detail) VALUES (0, 'device-enrolled', 1, '{\"token\":1}'),
+                    (0, 'device-enrolled', 2, '{\"firmware\":true}'), (0, 'device-enrolled', 3, '{\"firmware\":true}'),
+                    (0, 'device-enrolled', 3, '{\"gateway\":\"pi\"}'), (0, 'device-enrolled', 4, '{\"firmware\":true}'),
+                    (0, 'device-enrolled', 4, '{\"token\":2}'), (0, 'device-revoked', 2, '{}');
+                PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        let mut firmware = connection.prepare("SELECT name FROM devices WHERE firmware").unwrap();
+        let names: Vec<String> =
+            firmware.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(names, ["sensor"]);
+    }
 }

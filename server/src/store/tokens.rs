@@ -217,10 +217,7 @@ fn place(
         return Ok(match holder(change.connection, &base)? {
             None => Ok(insert(change, base)?),
             Some((id, true)) => {
-                change
-                    .connection
-                    .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = NULL WHERE id = ?")?
-                    .execute([id])?;
+                admit(change, id, None, false)?;
                 Ok(DeviceRef { id, name: base.into() })
             }
             Some((_, false)) => Err(EnrolmentRefusal::NameTaken(base)),
@@ -249,6 +246,21 @@ pub(super) fn holder(
         .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     Ok(found)
+}
+
+/// Gives a device its rights, if it was revoked, and keeps how it is enrolled from now on: wired to this gateway, or by a
+/// provisioning block, or else by itself.
+pub(super) fn admit(
+    change: &mut Change<'_>,
+    device: DeviceId,
+    gateway: Option<DeviceId>,
+    firmware: bool,
+) -> Result<(), StoreError> {
+    change
+        .connection
+        .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2, firmware = ?3 WHERE id = ?1")?
+        .execute(params![device, gateway, firmware])?;
+    Ok(())
 }
 
 /// Makes the row of a new device.

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    DeviceId, DeviceName, DeviceRef, KeyStatus, Store, StoreError,
+    DeviceId, DeviceKind, DeviceName, DeviceRef, KeyStatus, Store, StoreError,
     change::Change,
-    devices,
-    tokens::{holder, insert},
+    devices::{self, KIND},
+    tokens::{admit, holder, insert},
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -33,20 +33,29 @@ pub enum WiredStatus {
     },
 }
 
+/// A device that is registered as wired to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolledWired {
+    /// The device.
+    pub device: DeviceRef,
+    /// It was so before, and nothing has changed.
+    pub repeat: bool,
+}
+
 impl Store {
     /// Registers a device that is wired to `gateway`, for the given operator, with its event. It has no key. One of
     /// that name that is wired to the gateway already stays as it is; a revoked one comes back, with its history.
     ///
     /// # Errors
     ///
-    /// The name is another device's; the gateway does not exist, is revoked, a classic client, or wired itself; or the
-    /// store can't be written.
+    /// The name is another device's, or wired to another gateway; the gateway does not exist, is revoked, or has no
+    /// Linux agent; or the store can't be written.
     pub async fn enrol_wired(
         &self,
         name: DeviceName,
         gateway: &str,
         who: &str,
-    ) -> Result<DeviceRef, StoreError> {
+    ) -> Result<EnrolledWired, StoreError> {
         let (gateway, who) = (gateway.to_owned(), who.to_owned());
         self.write(move |change| enrol(change, &name, &gateway, &who)).await
     }
@@ -94,48 +103,49 @@ fn enrol(
     name: &DeviceName,
     gateway: &str,
     who: &str,
-) -> Result<DeviceRef, StoreError> {
+) -> Result<EnrolledWired, StoreError> {
     let gateway = find_gateway(change.connection, gateway)?;
     let device = match holder(change.connection, name)? {
         None => insert(change, name.clone())?,
         Some((id, true)) => DeviceRef { id, name: name.to_string() },
-        Some((id, false)) if is_wired_to(change.connection, id, gateway.id)? => {
-            return Ok(DeviceRef { id, name: name.to_string() });
+        Some((id, false)) => {
+            return match gateway_of(change.connection, id)? {
+                None => Err(StoreError::NameTaken(name.clone())),
+                Some(other) if other.id == gateway.id => {
+                    Ok(EnrolledWired { device: DeviceRef { id, name: name.to_string() }, repeat: true })
+                }
+                Some(other) => Err(StoreError::WiredElsewhere { name: name.clone(), gateway: other.name }),
+            };
         }
-        Some((_, false)) => return Err(StoreError::NameTaken(name.clone())),
     };
-    change
-        .connection
-        .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2 WHERE id = ?1")?
-        .execute(params![device.id, gateway.id])?;
+    admit(change, device.id, Some(gateway.id), false)?;
     let event = NewEvent::new(EventKind::DeviceEnrolled)
         .device(device.id)
         .who(who)
         .detail("gateway", gateway.name.as_str());
     change.event(&event)?;
-    Ok(device)
+    Ok(EnrolledWired { device, repeat: false })
 }
 
 /// The device of this name, if it can be a gateway.
 fn find_gateway(connection: &Connection, name: &str) -> Result<DeviceRef, StoreError> {
-    let found: Option<(DeviceId, String, bool, bool)> = connection
-        .prepare_cached(
-            "SELECT id, kind, revoked_at IS NOT NULL, gateway IS NOT NULL FROM devices WHERE name = ?",
-        )?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+    let found: Option<(DeviceId, DeviceKind, bool)> = connection
+        .prepare_cached(&format!("SELECT id, {KIND}, revoked_at IS NOT NULL FROM devices WHERE name = ?"))?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     match found {
         None => Err(StoreError::NoSuchDevice),
-        Some((_, kind, _, _)) if kind == "classic" => Err(StoreError::Classic),
-        Some((_, _, true, _)) => Err(StoreError::Revoked),
-        Some((_, _, _, true)) => Err(StoreError::NoGateway),
-        Some((id, ..)) => Ok(DeviceRef { id, name: name.to_owned() }),
+        Some((_, DeviceKind::Agent, true)) => Err(StoreError::GatewayRevoked(name.to_owned())),
+        Some((id, DeviceKind::Agent, false)) => Ok(DeviceRef { id, name: name.to_owned() }),
+        Some((_, kind, _)) => Err(StoreError::NoGateway { name: name.to_owned(), kind }),
     }
 }
 
-fn is_wired_to(connection: &Connection, device: DeviceId, gateway: DeviceId) -> Result<bool, StoreError> {
+/// What this device is wired to.
+fn gateway_of(connection: &Connection, device: DeviceId) -> Result<Option<DeviceRef>, StoreError> {
     let found = connection
-        .prepare_cached("SELECT 1 FROM devices WHERE id = ? AND gateway = ?")?
-        .exists(params![device, gateway])?;
+        .prepare_cached("SELECT id, name FROM devices WHERE id = (SELECT gateway FROM devices WHERE id = ?)")?
+        .query_row([device], |row| Ok(DeviceRef { id: row.get(0)?, name: row.get(1)? }))
+        .optional()?;
     Ok(found)
 }

@@ -210,11 +210,14 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     drop(store);
     let path = connect::database(directory.path());
     let set = |version: i64| {
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let before: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        before
     };
-    set(99);
+    let newest = set(99);
     assert!(matches!(Store::open(directory.path()), Err(StoreError::TooNew { found: 99, .. })));
-    set(1);
+    set(newest);
     assert_eq!(Store::open(directory.path()).unwrap().id(), id);
     std::fs::write(&path, b"this is no database, and longer than a header of one would be. ".repeat(100))
         .unwrap();

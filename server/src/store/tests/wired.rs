@@ -3,7 +3,7 @@
 use super::*;
 
 async fn wire(store: &Store, name: &str, gateway: &str) -> Result<DeviceRef, StoreError> {
-    store.enrol_wired(name.parse().unwrap(), gateway, "operator").await
+    store.enrol_wired(name.parse().unwrap(), gateway, "operator").await.map(|enrolled| enrolled.device)
 }
 
 #[tokio::test]
@@ -49,27 +49,47 @@ async fn a_name_and_a_gateway_must_be_fit_for_it() {
     store.classic_client(HOME).await.unwrap();
     wire(&store, "barometer", "pi").await.unwrap();
     assert!(matches!(wire(&store, "a", "nobody").await, Err(StoreError::NoSuchDevice)));
-    assert!(matches!(wire(&store, "a", "gone").await, Err(StoreError::Revoked)));
-    assert!(matches!(wire(&store, "a", &HOME.to_string()).await, Err(StoreError::Classic)));
-    assert!(matches!(wire(&store, "a", "barometer").await, Err(StoreError::NoGateway)));
+    assert!(matches!(wire(&store, "a", "gone").await, Err(StoreError::GatewayRevoked(_))));
+    let sensor = Provisioned { name: "sensor".parse().unwrap(), key: hash(7) };
+    store.provision(vec![sensor], "operator").await.unwrap();
+    for (name, words) in [
+        (HOME.to_string().as_str(), "can't be a gateway: it is a classic client"),
+        ("barometer", "\"barometer\" can't be a gateway: it is wired"),
+        ("sensor", "\"sensor\" can't be a gateway: it is a microcontroller itself"),
+    ] {
+        let error = wire(&store, "a", name).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::NoGateway { .. }) && error.to_string().contains(words),
+            "{error}"
+        );
+    }
     assert!(matches!(wire(&store, "pi", "pi").await, Err(StoreError::NameTaken(_))));
     assert!(matches!(wire(&store, "other", "pi").await, Err(StoreError::NameTaken(_))));
-    assert!(matches!(wire(&store, "barometer", "other").await, Err(StoreError::NameTaken(_))));
+    let moved = wire(&store, "barometer", "other").await.unwrap_err();
+    assert_eq!(moved.to_string(), "\"barometer\" is enrolled for another gateway: \"pi\"");
 }
 
 #[tokio::test]
 async fn what_had_a_key_can_be_wired_and_the_other_way_round() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
+    let kind = async || store.device("board").await.unwrap().unwrap().kind;
     device(&store, "pi", 1).await;
     let board = device(&store, "board", 2).await;
     store.revoke("board", "operator").await.unwrap();
     assert_eq!(wire(&store, "board", "pi").await.unwrap().id, board);
     assert!(matches!(store.device_by_key(hash(2)).await.unwrap(), KeyStatus::Revoked(_)), "its key stays so");
     assert_eq!(store.device("board").await.unwrap().unwrap().key, None);
+    assert_eq!(kind().await, DeviceKind::Wired);
 
     store.revoke("board", "operator").await.unwrap();
+    let firmware = Provisioned { name: "board".parse().unwrap(), key: hash(5) };
+    store.provision(vec![firmware], "operator").await.unwrap();
+    assert_eq!(kind().await, DeviceKind::Firmware);
+
+    assert_eq!(store.revoke("board", "operator").await.unwrap().kind, DeviceKind::Firmware);
     assert_eq!(device(&store, "board", 4).await, board);
+    assert_eq!(kind().await, DeviceKind::Agent);
     assert!(matches!(store.wired_device(hash(1), "board").await.unwrap(), WiredStatus::NotWired { .. }));
     assert!(matches!(store.device_by_key(hash(4)).await.unwrap(), KeyStatus::Known(_)));
 }
