@@ -7,10 +7,15 @@ use heapless::String;
 use protocol_core::{
     message::{Endpoints, MAX_ADDRESSES, Pin, Text},
     provisioning::{LENGTH, Provisioning, ProvisioningError},
+    time::{Duration, Instant},
 };
 
 /// A `host:port`.
 pub type Address = String<128>;
+
+/// How long it is from one write of a changed block to the next, at least: flash bears some ten thousand of them, and a
+/// server can say something new each second.
+const STORE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The device's provisioning block, in RAM, and where in its addresses the device stands.
 ///
@@ -18,6 +23,10 @@ pub type Address = String<128>;
 /// first again.
 pub struct Identity {
     block: [u8; LENGTH],
+    /// The flash does not hold the block as it is.
+    is_changed: bool,
+    /// When it may be written at the earliest.
+    store_from: Instant,
     /// Which address is tried next; how many there are is not looked at here.
     next: usize,
     /// The address that was tried last.
@@ -39,7 +48,13 @@ impl Default for Identity {
 impl Identity {
     /// Nobody yet.
     pub const fn new() -> Self {
-        Self { block: [0xff; LENGTH], next: 0, tried: Address::new() }
+        Self {
+            block: [0xff; LENGTH],
+            is_changed: false,
+            store_from: Instant::from_micros(0),
+            next: 0,
+            tried: Address::new(),
+        }
     }
 
     /// Who the device is.
@@ -73,13 +88,13 @@ impl Identity {
     }
 
     /// Takes over what a server says of its keys and addresses, whom the device reached over the address that it tried
-    /// last, and who has shown the key `shown`. Gives the block that is to be stored, if that was news.
+    /// last, and who has shown the key `shown`.
     ///
     /// That address stays the last one, if it is not among those that were told: whether they lead to the server, only
     /// a connection over one of them can show. What names another key than `shown` would lock the device out.
-    pub fn learn(&mut self, shown: Pin, told: &Endpoints<'_>) -> Option<&[u8; LENGTH]> {
+    pub fn learn(&mut self, shown: Pin, told: &Endpoints<'_>) {
         if told.current != shown || told.addresses.is_empty() {
-            return None;
+            return;
         }
         let mut addresses = told.addresses.clone();
         let works =
@@ -88,7 +103,21 @@ impl Identity {
             addresses.truncate(MAX_ADDRESSES.saturating_sub(1));
             _ = addresses.push(works);
         }
-        self.block = self.with(Endpoints { addresses, ..*told })?;
+        if let Some(block) = self.with(Endpoints { addresses, ..*told }) {
+            self.block = block;
+            self.is_changed = true;
+        }
+    }
+
+    /// The block, if it is to be written to the flash now: it has changed, and was not written within the last hour. What
+    /// came too early is written later, as it is then. A reset before that costs little: what the flash holds has led to
+    /// the server within the hour, who says it all again.
+    pub fn to_store(&mut self, now: Instant) -> Option<&[u8; LENGTH]> {
+        if !self.is_changed || now < self.store_from {
+            return None;
+        }
+        self.is_changed = false;
+        self.store_from = now.after(STORE_INTERVAL);
         Some(&self.block)
     }
 

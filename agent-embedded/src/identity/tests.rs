@@ -29,6 +29,14 @@ fn identity(addresses: &[&str]) -> Identity {
     identity
 }
 
+/// Has it learn this: gives whether that was news.
+fn learn(identity: &mut Identity, shown: Pin, told: &Endpoints<'_>) -> bool {
+    let now = identity.store_from;
+    identity.learn(shown, told);
+    let block = identity.block;
+    identity.to_store(now).inspect(|stored| assert_eq!(**stored, block)).is_some()
+}
+
 fn dial(identity: &mut Identity) -> std::string::String {
     identity.dial(|_| panic!("it knows who it is")).unwrap().to_string()
 }
@@ -67,20 +75,19 @@ fn an_address_that_works_is_kept_until_another_does() {
     assert_eq!(dial(&mut identity), "old:1");
     identity.welcomed();
     let told = endpoints(CURRENT, NEXT, &["new:1", "new:2", "new:3", "new:4"]);
-    let stored = *identity.learn(CURRENT, &told).unwrap();
-    assert_eq!(stored, identity.block);
+    assert!(learn(&mut identity, CURRENT, &told));
     assert_eq!(addresses(&identity), ["new:1", "new:2", "new:3", "old:1"]);
     {
         let known = identity.provisioning().unwrap();
         assert_eq!((known.name.as_str(), known.certificate), ("mcu", &[1; 300][..]));
         assert_eq!(known.key, PrivateKey([7; 32]));
     }
-    assert!(identity.learn(CURRENT, &told).is_none(), "no news");
+    assert!(!learn(&mut identity, CURRENT, &told), "no news");
 
     assert_eq!(dial(&mut identity), "new:1");
     assert_eq!(dial(&mut identity), "new:2");
     identity.welcomed();
-    assert!(identity.learn(CURRENT, &told).is_some());
+    assert!(learn(&mut identity, CURRENT, &told));
     assert_eq!(addresses(&identity), ["new:1", "new:2", "new:3", "new:4"]);
 }
 
@@ -89,14 +96,14 @@ fn keys_are_taken_over_from_the_server_that_holds_them() {
     let mut identity = identity(&["a:1"]);
     assert_eq!(dial(&mut identity), "a:1");
     let rotated = endpoints(NEXT, Pin([3; 32]), &["a:1"]);
-    assert!(identity.learn(CURRENT, &rotated).is_none(), "it has shown another key than it names");
-    assert!(identity.learn(NEXT, &rotated).is_some());
+    assert!(!learn(&mut identity, CURRENT, &rotated), "it has shown another key than it names");
+    assert!(learn(&mut identity, NEXT, &rotated));
     let pins = |identity: &Identity| {
         identity.provisioning().map(|known| (known.endpoints.current, known.endpoints.next))
     };
     assert_eq!(pins(&identity), Ok((NEXT, Pin([3; 32]))));
     assert!(
-        identity.learn(NEXT, &endpoints(NEXT, CURRENT, &[])).is_none(),
+        !learn(&mut identity, NEXT, &endpoints(NEXT, CURRENT, &[])),
         "a server says at least one address"
     );
 }
@@ -108,6 +115,27 @@ fn the_longest_addresses_fit() {
     let mut identity = identity(&[&long[4]]);
     assert_eq!(dial(&mut identity), long[4]);
     let told: Vec<_> = long[..4].iter().map(|address| address.as_str()).collect();
-    assert!(identity.learn(CURRENT, &endpoints(CURRENT, NEXT, &told)).is_some());
+    assert!(learn(&mut identity, CURRENT, &endpoints(CURRENT, NEXT, &told)));
     assert_eq!(addresses(&identity), [&long[0], &long[1], &long[2], &long[4]]);
+}
+
+#[test]
+fn a_server_that_says_something_new_each_second_does_not_wear_the_flash_out() {
+    let at = |second| Instant::from_micros(0).after(Duration::from_secs(second));
+    let mut identity = identity(&["a:1"]);
+    assert_eq!(dial(&mut identity), "a:1");
+    let mut writes = Vec::new();
+    for second in 0..=7_201 {
+        let news = if second % 2 == 0 { "b:1" } else { "c:1" };
+        identity.learn(CURRENT, &endpoints(CURRENT, NEXT, &[news]));
+        writes.extend(identity.to_store(at(second)).map(|_| second));
+    }
+    assert_eq!(writes, [0, 3_600, 7_200]);
+
+    // The last word is not lost.
+    assert!(identity.to_store(at(10_799)).is_none());
+    let written = *identity.to_store(at(10_800)).expect("it is written later");
+    assert_eq!(addresses(&identity), ["c:1", "a:1"]);
+    assert_eq!(written, identity.block);
+    assert!(identity.to_store(at(99_999)).is_none(), "once");
 }

@@ -220,7 +220,8 @@ fn identity(input: &[u8]) {
     let mut identity = black_box(Identity::new());
     show(identity.dial(|block| block.iter_mut().zip(input).for_each(|(to, from)| *to = *from)));
     identity.welcomed();
-    show(identity.learn(Pin(black_box([0; 32])), &endpoints(input)));
+    identity.learn(Pin(black_box([0; 32])), &endpoints(input));
+    show(identity.to_store(Instant::from_micros(black_box(1))));
     show(identity.provisioning());
 }
 
