@@ -55,12 +55,14 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         let mut backoff = Backoff::default();
         let mut begin = board.now();
         loop {
+            // When the session has stood long enough for the next failure to count as the first.
+            let mut stable_at = Instant::NEVER;
             let ended = {
                 // Pinned here, and lent: handed over, it would take its room twice.
                 let attempt = pin!(async {
                     self.rest(board, begin, application).await;
                     application.state(State::Connecting);
-                    self.connect(&watch, security, application, &mut backoff).await
+                    self.connect(&watch, security, application, &mut stable_at).await
                 });
                 watch.over(attempt).await
             };
@@ -68,6 +70,9 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                 Some(Err(failure)) => failure,
                 None => Failure::TimedOut,
             };
+            if stable_at <= board.now() {
+                backoff.reset();
+            }
             let random = random(board);
             if let Failure::End(End::Closed { reason: CloseReason::Conflict, .. }) = failure {
                 self.outbox.begin_stream(StreamId(random));
@@ -108,7 +113,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         watch: &Watch<'_, B>,
         security: &S,
         application: &mut impl Application,
-        backoff: &mut Backoff,
+        stable_at: &mut Instant,
     ) -> Result<Infallible, Failure> {
         let address = security.address(watch.board)?;
         watch.ends_within(CONNECT_LIMIT);
@@ -117,7 +122,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         let mut room = S::Room::default();
         let mut stream = security.open(watch.board, transport, &mut room).await?;
         watch.may_wait();
-        Ok(Connection::open(self).drive(watch, security, application, &mut stream, backoff).await?)
+        Ok(Connection::open(self).drive(watch, security, application, &mut stream, stable_at).await?)
     }
 }
 
@@ -131,10 +136,9 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         security: &impl Security,
         application: &mut impl Application,
         stream: &mut (impl Read + Write),
-        backoff: &mut Backoff,
+        stable_at: &mut Instant,
     ) -> Result<Infallible, End> {
         let board = watch.board;
-        let mut stable_at = Instant::NEVER;
         let mut notices = Notices::NONE;
         loop {
             let now = board.now();
@@ -157,7 +161,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                         Event::Welcome(welcome) => {
                             security.welcomed(board);
                             application.state(State::Online(welcome.name));
-                            stable_at = now.after(backoff::STABLE);
+                            *stable_at = now.after(backoff::STABLE);
                             notices = Notices { facts_due: true, status_at: now };
                         }
                     }
@@ -165,15 +169,10 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                     self.taken();
                     continue;
                 }
-                Step::Idle => match self.next_notice(&mut notices, now, board, application) {
+                Step::Idle => match self.next_notice(&mut notices, now, watch, application) {
                     Some(bytes) => bytes,
                     None => {
-                        if stable_at <= now {
-                            backoff.reset();
-                            stable_at = Instant::NEVER;
-                        }
-                        let until =
-                            self.timeout().unwrap_or(Instant::NEVER).min(notices.status_at).min(stable_at);
+                        let until = self.timeout().unwrap_or(Instant::NEVER).min(notices.status_at);
                         let has_room = self.agent().outbox.has_room();
                         let came = stream.read(self.room());
                         match select3(came, board.sleep_until(until), next(application, has_room)).await {
@@ -197,14 +196,18 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         }
     }
 
-    /// Which notice is due, to be written.
-    fn next_notice(
+    /// What the device has to say of itself, to be written. Asked when all else is said: a farewell is the last word.
+    fn next_notice<B: Board>(
         &mut self,
         notices: &mut Notices,
         now: Instant,
-        board: &impl Board,
+        watch: &Watch<'_, B>,
         application: &mut impl Application,
     ) -> Option<&[u8]> {
+        if watch.is_resetting() {
+            *notices = Notices::NONE;
+            return self.is_open().then(|| self.close(CloseReason::Finished));
+        }
         if notices.facts_due {
             notices.facts_due = false;
             return self.notice(now, &application.facts()).ok();
@@ -215,7 +218,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         notices.status_at = now.after(STATUS_INTERVAL);
         let agent = self.agent();
         let uptime = agent.uptime(now);
-        let reason = f64::from(board.reset_reason() as u8);
+        let reason = f64::from(watch.board.reset_reason() as u8);
         let free = f64::from(agent.outbox.free() as u32);
         let mut readings = Readings::new();
         for (name, value) in [(RESET_REASON, reason), (QUEUE_FREE, free)] {

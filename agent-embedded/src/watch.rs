@@ -1,6 +1,6 @@
 //! The watchdog's side of the loop: it is fed only while the agent gets on.
 
-use core::{cell::Cell, future::pending, pin::Pin};
+use core::{cell::Cell, pin::Pin};
 
 use embassy_futures::select::{Either, select};
 use protocol_core::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::board::Board;
 /// How often the watchdog is fed, while all is well.
 pub const FEED_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a device that is to reset goes on at least; at most [`FEED_INTERVAL`] more.
+/// How long a device that is to reset waits for its server to hang up; at most [`FEED_INTERVAL`] more.
 const RESET_DELAY: Duration = Duration::from_secs(1);
 
 /// Watches that no step takes longer than it may, and that the server is heard of.
@@ -21,7 +21,7 @@ pub(crate) struct Watch<'b, B> {
     limit: Cell<Instant>,
     /// When the server was heard last, or until when it wants to be left alone; at first, when the device started.
     heard: Cell<Instant>,
-    /// When the device is to reset. It outlives the connection that brought the wish: that was acknowledged.
+    /// When the device resets at the latest. It outlives the connection that brought the wish: that is acknowledged.
     resets_at: Cell<Instant>,
 }
 
@@ -46,21 +46,24 @@ impl<'b, B: Board> Watch<'b, B> {
         self.heard.set(at);
     }
 
-    /// The device is to reset soon: its echo and its last words reach the server first. Told again and again, it would
-    /// never come to it: the first time counts.
+    /// The device is to reset once its echo and its farewell have reached the server.
     pub(crate) fn reset(&self) {
-        self.resets_at.set(self.board.now().after(RESET_DELAY).min(self.resets_at.get()));
+        self.resets_at.set(self.board.now().after(RESET_DELAY));
+    }
+
+    /// Whether the device is to reset.
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.resets_at.get() < Instant::NEVER
     }
 
     /// Waits for `future`, and feeds the watchdog meanwhile. Gives nothing if a step of it does not end in time, give or
-    /// take the interval of feeding.
+    /// take the interval of feeding. A device that is to reset does so then, however that ended.
     pub(crate) async fn over<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         self.may_wait();
         loop {
             let now = self.board.now();
             if now >= self.resets_at.get() {
                 self.board.reset();
-                pending::<()>().await;
             }
             if now >= self.limit.get() {
                 return None;
@@ -70,6 +73,9 @@ impl<'b, B: Board> Watch<'b, B> {
             }
             let pause = self.board.sleep_until(now.after(FEED_INTERVAL));
             if let Either::First(output) = select(future.as_mut(), pause).await {
+                if self.is_resetting() {
+                    self.board.reset();
+                }
                 return Some(output);
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct TestServer {
     pub(crate) down: Vec<u8>,
     pub(crate) archive: Vec<(u64, Vec<u8>)>,
     pub(crate) notices: Vec<Tag>,
+    /// Why the device said that it ends the connection.
+    pub(crate) closed: Option<CloseReason>,
     /// Echoes what it archives.
     echoes: bool,
     max_frame: u16,
@@ -46,6 +48,7 @@ impl TestServer {
             down: Vec::new(),
             archive: Vec::new(),
             notices: Vec::new(),
+            closed: None,
             echoes: true,
             max_frame: 512,
             archived: 0,
@@ -64,6 +67,7 @@ impl TestServer {
                     echo = self.echoes.then_some((message.stream, message.number));
                 }
                 Some(session::Event::Notice(frame)) => self.notices.push(frame.tag),
+                Some(session::Event::Closed(close)) => self.closed = Some(close.reason),
                 _ => {}
             }
             if let Some((stream, number)) = echo {

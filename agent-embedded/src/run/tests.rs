@@ -31,6 +31,7 @@ struct World {
     is_reset: Cell<bool>,
     /// What hangs.
     hangs: Cell<Option<Hang>>,
+    hangs_at_reset: Cell<Option<Hang>>,
     server: RefCell<Option<TestServer>>,
     connections: Cell<u32>,
     states: RefCell<Vec<String>>,
@@ -68,7 +69,7 @@ impl World {
             if is_done(self) {
                 return true;
             }
-            if !self.has_served() {
+            if !self.has_served() && !self.is_reset.get() {
                 self.now.set(self.wakes_at.get());
             }
         }
@@ -166,6 +167,9 @@ impl Application for &World {
     }
 
     fn state(&mut self, state: State<'_>) {
+        if state == State::Resetting {
+            self.hangs.set(self.hangs_at_reset.get());
+        }
         self.states.borrow_mut().push(std::format!("{state:?}"));
     }
 }
@@ -293,64 +297,45 @@ fn the_watchdog_is_fed_while_the_server_may_be_down_and_no_longer() {
     assert!(world.now.get() - world.fed_at.get() >= 50 * SECOND);
 }
 
-#[test]
-fn a_message_resets_the_device_once_its_echo_has_had_its_time() {
-    let (world, told_at) = (World::default(), Cell::new(0));
-    world.run(20, |world| {
-        if !world.was("Resetting") {
-            send(world, 1, RESET);
-        } else if told_at.get() == 0 {
-            told_at.set(world.now.get());
-        }
-        false
-    });
-    assert!(world.is_reset.get());
-    let waited = world.now.get() - told_at.get();
-    assert!((SECOND..=3 * SECOND).contains(&waited), "{waited} us");
-    let server = world.server.take().expect("a server");
-    assert_eq!(server.session.in_flight(), 0, "it was echoed first");
-    assert!(world.messages.borrow().is_empty(), "the application has no part in it");
-}
-
-#[test]
-fn a_reset_that_was_acknowledged_happens_whatever_becomes_of_the_connection() {
-    let world = World::default();
+/// Sends a message that resets the device, and gives how long it took to, in microseconds. From then on, this hangs.
+fn reset(world: &World, hang: Option<Hang>) -> u64 {
+    world.hangs_at_reset.set(hang);
+    let told_at = Cell::new(None);
     world.run(20, |world| {
         if world.was("Resetting") {
-            world.hangs.set(Some(Hang::Cut));
+            told_at.set(told_at.get().or(Some(world.now.get())));
         } else {
             send(world, 1, RESET);
         }
         false
     });
-    assert!(world.was("Ended") && world.is_reset.get(), "{:?}", world.states);
+    assert!(world.is_reset.get(), "{:?}", world.states);
+    assert!(world.messages.borrow().is_empty(), "the application has no part in it");
+    assert_eq!(world.connections.get(), 1, "it opens no other for it");
+    world.now.get() - told_at.get().unwrap_or_default()
 }
 
 #[test]
-fn a_device_that_is_told_again_and_again_resets_all_the_same() {
+fn a_message_resets_the_device_behind_its_echo_and_its_farewell() {
     let world = World::default();
-    let (number, begun) = (Cell::new(1), Cell::new(None));
-    let send_resets = |world: &World| {
-        let mut server = world.server.borrow_mut();
-        let Some(server) = server.as_mut().filter(|_| world.was("Online")) else { return false };
-        begun.set(begun.get().or(Some(world.now.get())));
-        if server.session.in_flight() == 0 {
-            let message =
-                Message { stream: StreamId(9), number: number.get(), time: 0, kind: RESET, body: &[] };
-            server.say(|session, buffer| {
-                session.message(Instant::from_micros(0), &message, buffer).unwrap_or(0)
-            });
-            number.set(number.get() + 1);
-        }
-        // The next comes before the delay has passed.
-        world.wakes_at.set(world.wakes_at.get().min(world.now.get() + SECOND / 2));
-        false
-    };
-    world.run(20, send_resets);
-    assert!(world.is_reset.get() && number.get() > 2, "{} were sent: {:?}", number.get() - 1, world.states);
-    // The delay of a second, and the interval in which it is looked at.
-    let most = SECOND + FEED_INTERVAL.as_micros();
-    assert!(begun.get().is_some_and(|begun| world.now.get() - begun <= most));
+    world.to_say.set(3);
+    let waited = reset(&world, None);
+    assert!((SECOND..=3 * SECOND).contains(&waited), "for a server that does not hang up: {waited} us");
+    let server = world.server.take().expect("a server");
+    assert_eq!((server.closed, server.archive.len()), (Some(CloseReason::Finished), 3));
+    assert_eq!(server.session.in_flight(), 0, "it was echoed before");
+}
+
+#[test]
+fn a_reset_happens_whatever_becomes_of_the_connection() {
+    let world = World::default();
+    assert_eq!(reset(&world, Some(Hang::Cut)), 0, "there is nobody to wait for");
+    let closed = world.server.take().and_then(|server| server.closed);
+    assert_eq!(closed, Some(CloseReason::Finished));
+
+    let world = World::default();
+    let waited = reset(&world, Some(Hang::Write));
+    assert!((SECOND..=3 * SECOND).contains(&waited), "for a transport that hangs: {waited} us");
 }
 
 #[test]

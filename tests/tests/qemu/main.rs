@@ -77,6 +77,14 @@ fn assert_one_session(server: &Server, device: &str) {
     assert_eq!(open, 1, "{sessions:#?}");
 }
 
+/// All sessions but the present one ended by a word of the device, and none was lost.
+#[track_caller]
+fn assert_said_farewell(server: &Server, device: &str) {
+    let sessions = server.ask(&["sessions", device]);
+    let ends: Vec<_> = sessions.iter().filter_map(|session| session["reason"].as_str()).collect();
+    assert_eq!(ends, ["closed"], "{sessions:#?}");
+}
+
 /// A server that is stopped and killed costs the device nothing: it comes back by itself, and was not reset.
 #[track_caller]
 fn assert_outlives(server: &mut Server, device: &str) -> io::Result<()> {

@@ -10,7 +10,9 @@ use holdfast_tests::{
 };
 use rustix::process::Signal;
 
-use crate::{assert_offline_in_time, assert_one_session, assert_outlives, texts, wait_told};
+use crate::{
+    assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, texts, wait_told,
+};
 
 #[test]
 fn a_microcontroller_is_a_device_like_any_other() -> io::Result<()> {
@@ -104,5 +106,6 @@ fn a_microcontroller_is_reset_by_a_message() -> io::Result<()> {
     let waiting = server.device(BOARD).map(|device| device["queued"].clone());
     assert_eq!(waiting, Some(0.into()), "the message was echoed before the reset");
     assert_eq!(counts(&scene.server, BOARD).len(), 2, "it was reset once");
+    assert_said_farewell(server, BOARD);
     Ok(())
 }

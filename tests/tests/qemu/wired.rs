@@ -10,7 +10,9 @@ use holdfast_tests::{
 };
 use rustix::process::Signal;
 
-use crate::{assert_offline_in_time, assert_one_session, assert_outlives, texts, wait_told};
+use crate::{
+    assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, texts, wait_told,
+};
 
 /// The agent's own connection has noticed nothing.
 #[track_caller]
@@ -42,6 +44,7 @@ fn a_wired_microcontroller_is_a_device_like_any_other() -> io::Result<()> {
     wait_told(server, BOARD, ResetReason::Software);
     wait_counts(&scene.server, BOARD, 1);
     assert_eq!(counts(&scene.server, BOARD).len(), 2, "it was reset once");
+    assert_said_farewell(server, BOARD);
     assert_one_session(server, BOARD);
     assert_undisturbed(&scene.server);
     Ok(())
