@@ -55,8 +55,8 @@ pub trait Application {
 /// Where the agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State<'a> {
-    /// It connects.
-    Connecting,
+    /// It connects to this address, which a server may have told it; empty on a wired line.
+    Connecting(&'a str),
     /// The server knows it, by this name.
     Online(Text<'a, 63>),
     /// It is not connected, and tries again after a wait.
@@ -69,7 +69,7 @@ pub enum State<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The transport could not be connected.
-    #[error("no way to the server: {0:?}")]
+    #[error("no way to the server: {0:?}{hint}", hint = hint(*.0))]
     Connect(ErrorKind),
     /// It could not be protected.
     #[error(transparent)]
@@ -80,6 +80,15 @@ pub enum Failure {
     /// The session ended.
     #[error(transparent)]
     End(#[from] End),
+}
+
+/// More of an error that says little by itself.
+const fn hint(error: ErrorKind) -> &'static str {
+    match error {
+        ErrorKind::NotFound => ", no host of that name was found; is it right, and known in this network?",
+        ErrorKind::ConnectionRefused => ", no server listens there",
+        _ => "",
+    }
 }
 
 /// The kind of a message that resets the device once its echo is sent; its body means nothing.

@@ -61,7 +61,6 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                 // Pinned here, and lent: handed over, it would take its room twice.
                 let attempt = pin!(async {
                     self.rest(board, begin, application).await;
-                    application.state(State::Connecting);
                     self.connect(&watch, security, application, &mut stable_at).await
                 });
                 watch.over(attempt).await
@@ -116,6 +115,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         stable_at: &mut Instant,
     ) -> Result<Infallible, Failure> {
         let address = security.address(watch.board)?;
+        application.state(State::Connecting(address.as_ref()));
         watch.ends_within(CONNECT_LIMIT);
         let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
         watch.ends_within(HANDSHAKE_LIMIT);

@@ -170,7 +170,7 @@ impl Application for Example<'_> {
 
     fn state(&mut self, state: State<'_>) {
         let shown = match state {
-            State::Connecting => "connecting".to_owned(),
+            State::Connecting(address) => format!("connecting to {address}"),
             State::Online(name) => format!("online as {name}"),
             State::Offline(failure, _) => format!("offline: {failure}"),
             State::Resetting => "resetting".to_owned(),
