@@ -19,6 +19,7 @@ pub mod fuzz_targets;
 pub mod machine;
 pub mod measure;
 pub mod microcontroller;
+mod noise;
 pub mod original;
 pub mod process;
 pub mod proxy;

@@ -19,7 +19,7 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use crate::{random::Random, wait};
+use crate::{noise::Noise, wait};
 
 /// A line, which is plugged in at first.
 #[derive(Debug)]
@@ -46,23 +46,13 @@ struct Plug {
     _slave: File,
 }
 
-/// How often something happens to a byte.
-#[derive(Debug)]
-struct Noise {
-    random: Random,
-    /// To one byte in so many; 0 for none.
-    once_in: u64,
-    /// How many it has happened to.
-    hit: usize,
-}
-
 impl SerialLine {
     /// A line without noise.
     ///
     /// # Errors
     /// The system has no pseudo-terminal.
     pub fn new() -> io::Result<Self> {
-        let noise = Mutex::new(Noise { random: Random::new(0), once_in: 0, hit: 0 });
+        let noise = Mutex::new(Noise::new(0, 0));
         let (plug, broken_off) = (Mutex::default(), Mutex::default());
         let line = Self { directory: tempfile::tempdir()?, plug, noise, broken_off };
         line.plug()?;
@@ -77,7 +67,7 @@ impl SerialLine {
     /// From now on one byte in `once_in`, each way, is lost, or changed, or another one comes before it; 0: none. The
     /// same seed makes the same choices.
     pub fn set_noise(&self, seed: u64, once_in: u64) {
-        *lock(&self.noise) = Noise { random: Random::new(seed), once_in, hit: 0 };
+        *lock(&self.noise) = Noise::new(seed, once_in);
     }
 
     /// How many bytes it has happened to since then.
@@ -182,27 +172,6 @@ impl BrokenOff {
             count += 1;
         }
         count
-    }
-}
-
-impl Noise {
-    fn wear(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.once_in == 0 {
-            return bytes.to_vec();
-        }
-        let mut worn = Vec::new();
-        for byte in bytes {
-            let other = self.random.number().to_be_bytes()[0];
-            let is_hit = self.random.once_in(self.once_in);
-            self.hit += usize::from(is_hit);
-            match (is_hit, self.random.below(3)) {
-                (true, 0) => {}
-                (true, 1) => worn.push(byte ^ other.max(1)),
-                (true, _) => worn.extend([other, *byte]),
-                (false, _) => worn.push(*byte),
-            }
-        }
-        worn
     }
 }
 

@@ -62,13 +62,16 @@ fn promises_hold_for_a_microcontroller() {
         });
         total.faults += report.faults;
         total.resets += report.resets;
+        total.told_resets += report.told_resets;
+        total.hit += report.hit;
         total.conflicts += report.conflicts;
         total.refused += report.refused;
         total.archived += report.archived;
         total.delivered += report.delivered;
     }
     println!("{total:?}");
-    let counts = [total.resets, total.conflicts, total.refused, total.archived, total.delivered];
+    let faults = [total.resets, total.told_resets, total.hit, total.conflicts, total.refused];
+    let counts = [faults.as_slice(), &[total.archived, total.delivered]].concat();
     assert!(counts.iter().all(|count| *count > 0), "not all was simulated: {total:?}");
 }
 

@@ -1,30 +1,26 @@
-//! A microcontroller against the model of the server: the library as it is, on the virtual clock and over the bad wires.
+//! A microcontroller against the model of the server: the library as it is, on the virtual clock and over the bad wires;
+//! in half of the runs with a serial line and a gateway between.
 //!
 //! It has no disk: a reset loses what waits. Between two resets each message is archived once and delivered once.
 
+mod board;
+mod gateway;
+
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    convert::Infallible,
-    future::poll_fn,
+    collections::BTreeMap,
     pin::pin,
     task::{Context, Poll, Waker},
 };
 
-use agent_embedded::{
-    agent::Agent,
-    application::{Application, Failure, State},
-    board::{Board, Clock, ResetReason},
-    connection::End,
-    outbox::Outbox,
-    security::Plain,
-};
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use agent_embedded::{agent::Agent, application::RESET, security::Plain};
 use protocol_core::{
-    code::CloseReason,
-    message::{BootId, Facts, Kind, Message, StreamId},
+    message::{BootId, Kind, Message, StreamId},
     time::{Duration, Instant},
 };
+
+use board::{Hardware, Simulated};
+use gateway::Gateway;
 
 use super::{
     Broken, Content,
@@ -52,6 +48,9 @@ const READ: usize = 50;
 /// The period of the watchdog, of a device that runs.
 const WATCHDOG: Duration = Duration::from_secs(8);
 
+/// How long a device that was told to reset may take.
+const RESET_LIMIT: Duration = Duration::from_secs(4);
+
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
@@ -59,6 +58,10 @@ pub struct Report {
     pub faults: u32,
     /// Resets among them.
     pub resets: u32,
+    /// Resets that a message has asked for.
+    pub told_resets: u32,
+    /// Bytes of a serial line that were damaged, lost or inserted.
+    pub hit: u32,
     /// Connections that ended by a conflict.
     pub conflicts: u32,
     /// Messages that the queue had no room for.
@@ -87,7 +90,7 @@ pub fn run(seed: u64) -> Result<Report, Broken> {
 fn live(world: &RefCell<World>) -> Result<(), Broken> {
     let mut device = world.borrow_mut().start();
     {
-        let (board, mut application) = (Simulated(world), Simulated(world));
+        let (board, mut application) = (Hardware::new(world), Simulated(world));
         let mut agent = pin!(device.run(&board, &Plain, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while !world.borrow().life_is_over() {
@@ -106,152 +109,30 @@ fn live(world: &RefCell<World>) -> Result<(), Broken> {
     if world.is_reset { Ok(()) } else { world.check_end(&device) }
 }
 
-/// The board, and the application on it, of this world.
-struct Simulated<'w>(&'w RefCell<World>);
-
-impl Clock for Simulated<'_> {
-    fn now(&self) -> Instant {
-        self.0.borrow().now
-    }
-
-    async fn sleep_until(&self, at: Instant) {
-        poll_fn(|_| self.0.borrow_mut().sleep_until(at)).await;
-    }
-}
-
-impl Board for Simulated<'_> {
-    type Transport<'a>
-        = Plug<'a>
-    where
-        Self: 'a;
-
-    async fn connect<'a>(&'a self, _: &str) -> Result<Plug<'a>, ErrorKind> {
-        let wire = self.0.borrow_mut().connect();
-        Ok(Plug { world: self.0, wire, came: VecDeque::new() })
-    }
-
-    fn fill_random(&self, bytes: &mut [u8]) {
-        bytes.fill_with(|| self.0.borrow_mut().random.number() as u8);
-    }
-
-    fn feed_watchdog(&self) {
-        let mut world = self.0.borrow_mut();
-        world.fed_at = world.now;
-    }
-
-    fn reset_reason(&self) -> ResetReason {
-        ResetReason::Unknown
-    }
-
-    fn reset(&self) {
-        self.0.borrow_mut().is_reset = true;
-    }
-}
-
-impl Application for Simulated<'_> {
-    async fn message(&mut self, message: &Message<'_>) {
-        let until = self.0.borrow_mut().deliver(message);
-        self.sleep_until(until).await;
-    }
-
-    async fn next(&mut self) {
-        poll_fn(|_| if self.0.borrow().to_push.is_empty() { Poll::Pending } else { Poll::Ready(()) }).await;
-    }
-
-    fn say<const MESSAGES: usize, const BODY: usize>(&mut self, _: u64, outbox: &mut Outbox<MESSAGES, BODY>) {
-        let mut world = self.0.borrow_mut();
-        if !outbox.has_room() {
-            world.broken = Some(Broken::new("there is no room for what the application is asked for"));
-        }
-        for content in std::mem::take(&mut world.to_push) {
-            match outbox.push(content.0, Kind::TEXT, &content.body()) {
-                Ok(()) => world.pushed.push(content),
-                Err(_) => world.report.refused += 1,
-            }
-        }
-    }
-
-    fn facts(&self) -> Facts<'_> {
-        Facts::default()
-    }
-
-    fn state(&mut self, state: State<'_>) {
-        let State::Offline(Failure::End(end), _) = state else { return };
-        let mut world = self.0.borrow_mut();
-        match end {
-            End::Closed { reason: CloseReason::Conflict, .. } => world.report.conflicts += 1,
-            End::Protocol(error) => world.broken = Some(Broken::new(error.to_string())),
-            _ => {}
-        }
-    }
-}
-
-/// The device's end of a wire. It is closed when it is dropped.
-struct Plug<'w> {
-    world: &'w RefCell<World>,
-    wire: usize,
-    came: VecDeque<u8>,
-}
-
-impl Drop for Plug<'_> {
-    fn drop(&mut self) {
-        self.world.borrow_mut().close(self.wire);
-    }
-}
-
-impl ErrorType for Plug<'_> {
-    type Error = Infallible;
-}
-
-impl Read for Plug<'_> {
-    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
-        poll_fn(|_| {
-            let mut world = self.world.borrow_mut();
-            let now = world.now;
-            let Some(wire) = world.wires.get_mut(&self.wire) else { return Poll::Ready(Ok(0)) };
-            self.came.extend(wire.down.read(now));
-            let count = buffer.len().min(self.came.len()).min(READ);
-            buffer.iter_mut().zip(self.came.drain(..count)).for_each(|(to, from)| *to = from);
-            if count > 0 || wire.down.has_ended(now) { Poll::Ready(Ok(count)) } else { Poll::Pending }
-        })
-        .await
-    }
-}
-
-impl Write for Plug<'_> {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
-        let mut world = self.world.borrow_mut();
-        let World { now, wires, random, .. } = &mut *world;
-        if let Some(wire) = wires.get_mut(&self.wire) {
-            wire.up.write(*now, bytes, random);
-        }
-        Ok(bytes.len())
-    }
-
-    async fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
 struct World {
     now: Instant,
     random: Random,
     end: Instant,
     server: Server,
     wires: BTreeMap<usize, Wire>,
-    /// The wire that the device holds, and how many there were.
+    /// The wire that the device holds, or its gateway does for it, and how many there were.
     wire: Option<usize>,
     wires_made: usize,
     makes_at: Instant,
     fault_at: Instant,
     faults_stop: Instant,
     contents: u64,
+    /// If the device is wired to one.
+    gateway: Option<Gateway>,
     /// The device stands still until then.
     runs_at: Instant,
     is_reset: bool,
+    /// When a message first told the device to reset, since its start.
+    told_at: Option<Instant>,
     /// Steps since the clock was last turned.
     stood_still: u32,
-    /// The stream of the life before: what is meant to be random is not always.
+    /// Those of the life before: what is meant to be random is not always.
+    boot: BootId,
     stream: StreamId,
     /// What the device has to say, and what it said since its reset.
     to_push: Vec<Content>,
@@ -274,6 +155,7 @@ impl World {
             now,
             end: now.after(seconds(ROUGH + CALM)),
             server: Server::new(None, &mut random),
+            gateway: random.once_in(2).then(|| Gateway::new(now, &mut random)),
             wires: BTreeMap::new(),
             wire: None,
             wires_made: 0,
@@ -283,7 +165,9 @@ impl World {
             contents: 0,
             runs_at: now,
             is_reset: false,
+            told_at: None,
             stood_still: 0,
+            boot: BootId(random.number()),
             stream: StreamId(random.number()),
             to_push: Vec::new(),
             pushed: Vec::new(),
@@ -299,18 +183,34 @@ impl World {
 
     /// A device that has just started.
     fn start(&mut self) -> Device {
-        self.is_reset = false;
+        (self.is_reset, self.told_at) = (false, None);
         (self.fed_at, self.busy_until) = (self.now, self.now);
         (self.pushed, self.taken) = (Vec::new(), Vec::new());
         if !self.random.once_in(3) {
             self.stream = StreamId(self.random.number());
         }
-        Device::new(self.now, BootId(self.random.number()), self.stream)
+        if !self.random.once_in(10) {
+            self.boot = BootId(self.random.number());
+        }
+        Device::new(self.now, self.boot, self.stream)
     }
 
     /// The wire that the device holds.
     fn held(&mut self) -> Option<&mut Wire> {
         self.wires.get_mut(&self.wire?)
+    }
+
+    /// The device forgets all that it had in RAM; nobody says goodbye.
+    fn reset(&mut self) {
+        self.is_reset = true;
+        match &mut self.gateway {
+            Some(gateway) => gateway.tear(&mut self.random),
+            None => {
+                if let Some(wire) = self.wire.and_then(|wire| self.wires.get_mut(&wire)) {
+                    wire.fall_silent(&mut self.random);
+                }
+            }
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -380,6 +280,9 @@ impl World {
         if self.now.since(self.fed_at) > WATCHDOG {
             return Err(Broken::new("the watchdog of a device that runs was not fed"));
         }
+        if self.told_at.is_some_and(|at| self.now.since(at) > RESET_LIMIT) {
+            return Err(Broken::new("a device that was told to reset goes on"));
+        }
         self.step(self.wakes_at)
     }
 
@@ -390,9 +293,11 @@ impl World {
             next = next.min(wire.up.next().unwrap_or(Instant::NEVER).max(self.server.runs_at));
         }
         let runs_at = self.runs_at.max(self.busy_until);
-        if let Some(came) = self.held().and_then(|wire| wire.down.next()) {
-            next = next.min(came.max(runs_at));
-        }
+        let from_server = self.held().and_then(|wire| wire.down.next()).unwrap_or(Instant::NEVER);
+        next = next.min(match &self.gateway {
+            Some(gateway) => gateway.next(from_server),
+            None => from_server.max(runs_at),
+        });
         self.stood_still = if next > self.now { 0 } else { self.stood_still + 1 };
         if self.stood_still > BUSY {
             return Err(Broken::new("the clock stands still"));
@@ -407,6 +312,10 @@ impl World {
         if self.server.runs_at <= self.now {
             self.server.turn(self.now, &mut self.wires, &mut self.random)?;
         }
+        if let Some(mut gateway) = self.gateway.take() {
+            gateway.turn(self);
+            self.gateway = Some(gateway);
+        }
         let by_server: Vec<_> = self.server.wires().collect();
         self.wires.retain(|wire, _| Some(*wire) == self.wire || by_server.contains(wire));
         Ok(())
@@ -420,7 +329,8 @@ impl World {
             if self.random.once_in(2) {
                 self.to_push.push(content);
             } else if self.server.runs_at <= self.now {
-                self.server.make(content);
+                let kind = if self.random.once_in(20) { RESET } else { Kind::TEXT };
+                self.server.make(kind, content);
             }
         }
         let next = self.now.after(self.random.up_to(8_000));
@@ -431,16 +341,12 @@ impl World {
         self.report.faults += 1;
         let until = self.now.after(self.random.up_to(60_000));
         let wire = self.wire.and_then(|wire| self.wires.get_mut(&wire));
-        match (self.random.below(7), wire) {
+        match (self.random.below(if self.gateway.is_some() { 11 } else { 7 }), wire) {
             (0, Some(wire)) => wire.cut(self.now, &mut self.random),
             (1, Some(wire)) => wire.fall_silent(&mut self.random),
             (2, Some(wire)) => wire.stall(until),
-            (3, wire) => {
-                // Nobody says goodbye.
-                if let Some(wire) = wire {
-                    wire.fall_silent(&mut self.random);
-                }
-                self.is_reset = true;
+            (3, _) => {
+                self.reset();
                 self.report.resets += 1;
             }
             (4, _) => {
@@ -453,11 +359,31 @@ impl World {
             (5, _) => {
                 self.runs_at = until;
                 self.fed_at = until;
+                self.told_at = self.told_at.map(|_| until);
             }
-            _ => self.server.runs_at = until,
+            (6, _) => self.server.runs_at = until,
+            _ => self.fault_of_line(until),
         }
         let next = self.now.after(self.random.up_to(40_000));
         self.fault_at = if next < self.faults_stop { next } else { Instant::NEVER };
+        if self.fault_at == Instant::NEVER {
+            self.mend_line();
+        }
+    }
+
+    fn fault_of_line(&mut self, until: Instant) {
+        self.mend_line();
+        if let Some(mut gateway) = self.gateway.take() {
+            gateway.fault(self, until);
+            self.gateway = Some(gateway);
+        }
+    }
+
+    fn mend_line(&mut self) {
+        if let Some(gateway) = &mut self.gateway {
+            self.report.hit += gateway.hit();
+            gateway.mend();
+        }
     }
 
     /// All that was said since the last reset is archived, and all that was sent to the device was taken.
@@ -474,7 +400,12 @@ impl World {
                 return Err(Broken::new(format!("{content:?} was echoed and is not archived")));
             }
         }
-        match self.server.disk.outgoing.iter().find(|outgoing| !outgoing.is_done) {
+        let outgoing = &self.server.disk.outgoing;
+        let resets = outgoing.iter().filter(|outgoing| outgoing.kind == RESET).count();
+        if (self.report.told_resets as usize) < resets {
+            return Err(Broken::new(format!("{resets} messages to reset were echoed, and not all heard")));
+        }
+        match outgoing.iter().find(|outgoing| !outgoing.is_done) {
             Some(outgoing) => Err(Broken::new(format!("{:?} was never taken", outgoing.content))),
             None => Ok(()),
         }

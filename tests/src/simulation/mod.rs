@@ -266,7 +266,7 @@ impl World {
             let side = self.random.below(1 + self.devices.len() as u64) as usize;
             match self.devices.get_mut(side) {
                 Some(device) if device.runs_at <= self.now => device.make(content),
-                None if self.server.runs_at <= self.now => self.server.make(content),
+                None if self.server.runs_at <= self.now => self.server.make(Kind::TEXT, content),
                 _ => {}
             }
         }

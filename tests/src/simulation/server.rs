@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded, MAX_FRAME},
-    message::{self, BootId, Close, Echo, Hello, Message, StoreId, StreamId, Text, VERSION, Welcome, Window},
+    message::{
+        self, BootId, Close, Echo, Hello, Kind, Message, StoreId, StreamId, Text, VERSION, Welcome, Window,
+    },
     session::{Event, SendError, Server as ServerRole, Session, State},
     tag::Tag,
     time::Instant,
@@ -52,6 +54,7 @@ pub(super) struct Row {
 pub(super) struct Outgoing {
     stream: StreamId,
     number: u64,
+    pub(super) kind: Kind<'static>,
     pub(super) content: Content,
     pub(super) is_done: bool,
 }
@@ -122,9 +125,9 @@ impl Server {
     }
 
     /// An operator sends the device a message.
-    pub(super) fn make(&mut self, content: Content) {
-        let outgoing = Outgoing { stream: self.stream, number: self.next, content, is_done: false };
-        self.disk.outgoing.push(outgoing);
+    pub(super) fn make(&mut self, kind: Kind<'static>, content: Content) {
+        let (stream, number) = (self.stream, self.next);
+        self.disk.outgoing.push(Outgoing { stream, number, kind, content, is_done: false });
         self.next += 1;
     }
 
@@ -248,6 +251,10 @@ impl Server {
                 continue;
             }
             let archived = self.archive(row)?;
+            if matches!(archived, Archived::Conflict) {
+                // Also where the connection is gone by now: nothing more of it is archived.
+                refused.push(wire);
+            }
             let Some(line) = self.lines.get_mut(&wire) else { continue };
             match archived {
                 Archived::Echo => _ = line.session.echo(row.stream, row.number),
@@ -255,7 +262,6 @@ impl Server {
                     // The echoes of what came before it go first: what they name is not sent again.
                     self.speak(now, wire, wires, random)?;
                     self.close(now, wire, CloseReason::Conflict, 1, wires, random);
-                    refused.push(wire);
                 }
             }
         }
@@ -394,7 +400,10 @@ impl Server {
                 continue;
             }
             let body = outgoing.content.body();
-            let message = outgoing.content.message(outgoing.stream, outgoing.number, &body);
+            let message = Message {
+                kind: outgoing.kind,
+                ..outgoing.content.message(outgoing.stream, outgoing.number, &body)
+            };
             match line.session.message(now, &message, &mut buffer) {
                 Ok(length) => {
                     pipes.down.write(now, &buffer[..length], random);
