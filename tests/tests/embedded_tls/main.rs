@@ -2,7 +2,7 @@
 
 mod impostor;
 
-use std::{future::Future, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use agent_embedded::tls::{self, Room, TlsError};
 use embedded_io_async::{ErrorKind, ErrorType, Read as _, Write as _};
@@ -61,6 +61,11 @@ struct Device {
 }
 
 impl Device {
+    /// One that trusts this server, and no other.
+    fn of(server: &KeyPair) -> Self {
+        Self::new(peer::pin(server), Pin([0; 32]))
+    }
+
     fn new(current: Pin, next: Pin) -> Self {
         let pair = peer::new_key();
         let certificate = CertificateParams::default().self_signed(&pair).unwrap().der().to_vec();
@@ -101,8 +106,8 @@ fn config(key: &KeyPair) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-async fn accept(key: &KeyPair, wire: DuplexStream) -> io::Result<TlsStream<DuplexStream>> {
-    TlsAcceptor::from(config(key)).accept(wire).await
+fn acceptor(key: &KeyPair) -> TlsAcceptor {
+    TlsAcceptor::from(config(key))
 }
 
 /// Runs a test, which must not take for ever.
@@ -111,12 +116,35 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(async { timeout(LONGEST_WAIT, test).await.expect("the test ends in time") })
 }
 
+/// Both ends of a connection that is open.
+async fn connected<'r>(
+    device: &Device,
+    server: &TlsAcceptor,
+    (pieces, room_on_wire): (Pieces, usize),
+    room: &'r mut Room,
+) -> (tls::Stream<'r, Wire<DuplexStream>>, TlsStream<DuplexStream>) {
+    let (near, far) = duplex(room_on_wire);
+    let (opened, accepted) = tokio::join!(device.open(near, pieces, room), server.accept(far));
+    (opened.unwrap(), accepted.unwrap())
+}
+
+/// Why a device does not get a connection from what `server` does at the other end of the wire.
+fn refusal<T>(device: &Device, server: impl AsyncFnOnce(DuplexStream) -> T) -> TlsError {
+    run(async {
+        let (near, far) = duplex(4096);
+        let mut room = Room::new();
+        let (opened, _kept) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server(far));
+        opened.err().expect("no connection")
+    })
+}
+
 /// What a device with these trusted keys makes of a server with that one.
 fn meet(server: &KeyPair, current: Pin, next: Pin) -> Result<Pin, TlsError> {
     run(async {
         let (near, far) = duplex(4096);
         let (device, mut room) = (Device::new(current, next), Room::new());
-        let (opened, _) = tokio::join!(device.open(near, Pieces::Whole, &mut room), accept(server, far));
+        let accepted = acceptor(server).accept(far);
+        let (opened, _) = tokio::join!(device.open(near, Pieces::Whole, &mut room), accepted);
         opened.map(|stream| stream.pin())
     })
 }
@@ -136,11 +164,9 @@ fn bytes_go_both_ways_however_they_are_cut() {
     for pieces in [Pieces::Whole, Pieces::Bytes] {
         run(async {
             let server = peer::new_key();
-            let (near, far) = duplex(64);
-            let device = Device::new(peer::pin(&server), Pin([0; 32]));
-            let mut room = Room::new();
-            let (opened, accepted) = tokio::join!(device.open(near, pieces, &mut room), accept(&server, far));
-            let (mut stream, mut accepted) = (opened.unwrap(), accepted.unwrap());
+            let (device, mut room) = (Device::of(&server), Room::new());
+            let (mut stream, mut accepted) =
+                connected(&device, &acceptor(&server), (pieces, 64), &mut room).await;
             assert_eq!(accepted.get_ref().1.alpn_protocol(), Some(SESSION.as_bytes()));
             assert_eq!(accepted.get_ref().1.peer_certificates().unwrap()[0].as_ref(), device.certificate);
 
@@ -174,12 +200,9 @@ fn bytes_go_both_ways_however_they_are_cut() {
 fn a_read_that_is_dropped_loses_nothing() {
     run(async {
         let server = peer::new_key();
-        let (near, far) = duplex(64);
-        let device = Device::new(peer::pin(&server), Pin([0; 32]));
-        let mut room = Room::new();
-        let (opened, accepted) =
-            tokio::join!(device.open(near, Pieces::Bytes, &mut room), accept(&server, far));
-        let (mut stream, mut accepted) = (opened.unwrap(), accepted.unwrap());
+        let (device, mut room) = (Device::of(&server), Room::new());
+        let (mut stream, mut accepted) =
+            connected(&device, &acceptor(&server), (Pieces::Bytes, 64), &mut room).await;
         let sent: Vec<u8> = (0..3000_u32).map(|number| (number / 7) as u8).collect();
         let device_side = async {
             let mut came = Vec::new();
@@ -222,17 +245,11 @@ async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
 
 /// The handshake of a server that refuses, and what the device makes of it.
 fn refused(change: impl FnOnce(&mut ServerConfig)) -> TlsError {
-    run(async {
-        let server = peer::new_key();
-        let mut config = Arc::unwrap_or_clone(config(&server));
-        change(&mut config);
-        let (near, far) = duplex(4096);
-        let device = Device::new(peer::pin(&server), Pin([0; 32]));
-        let mut room = Room::new();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let (opened, _) = tokio::join!(device.open(near, Pieces::Whole, &mut room), acceptor.accept(far));
-        opened.err().expect("no connection")
-    })
+    let server = peer::new_key();
+    let mut config = Arc::unwrap_or_clone(config(&server));
+    change(&mut config);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    refusal(&Device::of(&server), async |far| acceptor.accept(far).await)
 }
 
 #[test]
@@ -267,8 +284,7 @@ fn a_certificate_that_is_refused_shows_at_the_first_read() {
             .with_cert_resolver(Arc::clone(&config(&server).cert_resolver));
         strict.max_fragment_size = Some(MAX_RECORD + 5);
         let (near, far) = duplex(4096);
-        let device = Device::new(peer::pin(&server), Pin([0; 32]));
-        let mut room = Room::new();
+        let (device, mut room) = (Device::of(&server), Room::new());
         let acceptor = TlsAcceptor::from(Arc::new(strict));
         let (opened, accepted) =
             tokio::join!(device.open(near, Pieces::Whole, &mut room), acceptor.accept(far));
@@ -286,13 +302,10 @@ fn a_record_that_is_too_large_is_an_error() {
         let server = peer::new_key();
         let mut large = Arc::unwrap_or_clone(config(&server));
         large.max_fragment_size = None;
-        let (near, far) = duplex(4096);
-        let device = Device::new(peer::pin(&server), Pin([0; 32]));
-        let mut room = Room::new();
+        let (device, mut room) = (Device::of(&server), Room::new());
         let acceptor = TlsAcceptor::from(Arc::new(large));
-        let (opened, accepted) =
-            tokio::join!(device.open(near, Pieces::Whole, &mut room), acceptor.accept(far));
-        let (mut stream, mut accepted) = (opened.unwrap(), accepted.unwrap());
+        let (mut stream, mut accepted) =
+            connected(&device, &acceptor, (Pieces::Whole, 4096), &mut room).await;
         let mut part = [0; 100];
         let (read, _) = tokio::join!(stream.read(&mut part), async {
             accepted.write_all(&[0; MAX_RECORD + 1]).await.unwrap();
@@ -307,11 +320,8 @@ fn a_link_that_is_cut_is_lost() {
     let server = peer::new_key();
     // What a whole handshake says to the device, cut at every so many bytes.
     for cut in (0..650).step_by(21) {
-        let error = run(async {
-            let (near, mut middle) = duplex(4096);
+        let error = refusal(&Device::of(&server), async |mut middle| {
             let (mut inner, far) = duplex(4096);
-            let device = Device::new(peer::pin(&server), Pin([0; 32]));
-            let mut room = Room::new();
             let relay = async {
                 let mut hello = [0; 1024];
                 let count = middle.read(&mut hello).await.unwrap();
@@ -321,9 +331,7 @@ fn a_link_that_is_cut_is_lost() {
                 middle.write_all(&answer).await.unwrap();
                 drop((middle, inner));
             };
-            let (opened, ..) =
-                tokio::join!(device.open(near, Pieces::Whole, &mut room), relay, accept(&server, far));
-            opened.err().expect("no connection")
+            tokio::join!(relay, acceptor(&server).accept(far))
         });
         assert!(matches!(error, TlsError::Lost(_)), "cut at {cut}: {error:?}");
     }
@@ -340,16 +348,9 @@ fn what_is_no_tls_is_an_error() {
         &[22, 3, 3, 0, 4, 2, 0, 0, 0],
     ];
     for bytes in garbage {
-        let error = run(async {
-            let (near, mut far) = duplex(4096);
-            let device = Device::new(Pin([1; 32]), Pin([2; 32]));
-            let mut room = Room::new();
-            let server = async {
-                far.write_all(bytes).await.unwrap();
-                far.shutdown().await.unwrap();
-            };
-            let (opened, ()) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server);
-            opened.err().expect("no connection")
+        let error = refusal(&Device::new(Pin([1; 32]), Pin([2; 32])), async |mut far| {
+            far.write_all(bytes).await.unwrap();
+            far.shutdown().await.unwrap();
         });
         let expected =
             if bytes == b"PONG" { TlsError::Lost(ErrorKind::ConnectionReset) } else { TlsError::Malformed };
@@ -370,12 +371,11 @@ fn what_is_put_between_the_records_ends_the_connection() {
             let server = peer::new_key();
             let (near, mut middle) = duplex(4096);
             let (mut inner, far) = duplex(4096);
-            let device = Device::new(peer::pin(&server), Pin([0; 32]));
-            let mut room = Room::new();
+            let (device, mut room) = (Device::of(&server), Room::new());
             let (opened, _, accepted) = tokio::join!(
                 device.open(near, Pieces::Whole, &mut room),
                 timeout(Duration::from_secs(1), tokio::io::copy_bidirectional(&mut middle, &mut inner)),
-                accept(&server, far),
+                acceptor(&server).accept(far),
             );
             let (mut stream, _accepted) = (opened.unwrap(), accepted.unwrap());
             middle.write_all(bytes).await.unwrap();
@@ -388,22 +388,16 @@ fn what_is_put_between_the_records_ends_the_connection() {
 fn a_key_that_is_none_is_told() {
     let mut device = Device::new(Pin([1; 32]), Pin([2; 32]));
     device.key = PrivateKey([0; 32]);
-    let (near, _far) = duplex(64);
-    let mut room = Room::new();
-    let opened = run(device.open(near, Pieces::Whole, &mut room));
-    assert_eq!(opened.err(), Some(TlsError::OwnKey));
+    assert_eq!(refusal(&device, async |far| far), TlsError::OwnKey);
 }
 
 #[test]
 fn a_write_that_is_dropped_ends_the_connection() {
     run(async {
         let server = peer::new_key();
-        let (near, far) = duplex(64);
-        let device = Device::new(peer::pin(&server), Pin([0; 32]));
-        let mut room = Room::new();
-        let (opened, accepted) =
-            tokio::join!(device.open(near, Pieces::Whole, &mut room), accept(&server, far));
-        let (mut stream, _accepted) = (opened.unwrap(), accepted.unwrap());
+        let (device, mut room) = (Device::of(&server), Room::new());
+        let (mut stream, _accepted) =
+            connected(&device, &acceptor(&server), (Pieces::Whole, 64), &mut room).await;
         assert_eq!(stream.write(&[0; 400]).await, Ok(400), "it waits for the flush");
         assert!(poll_once(stream.flush()).await.is_none(), "nobody reads");
         assert_eq!(stream.flush().await, Err(TlsError::Interrupted));
@@ -412,17 +406,11 @@ fn a_write_that_is_dropped_ends_the_connection() {
 
 /// What a device makes of a server that says this behind its hello, and then that it has finished.
 fn meet_impostor(trusted: Pin, before: &[u8], behind: &[u8]) -> TlsError {
-    run(async {
-        let (near, far) = duplex(4096);
-        let (device, mut room) = (Device::new(trusted, Pin([0; 32])), Room::new());
-        let server = async {
-            let mut impostor = Impostor::greet(far, |_| ()).await;
-            let flight = [before, &impostor.finished(before), behind].concat();
-            impostor.say(&flight).await;
-            impostor
-        };
-        let (opened, _impostor) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server);
-        opened.err().expect("no connection")
+    refusal(&Device::new(trusted, Pin([0; 32])), async |far| {
+        let mut impostor = Impostor::greet(far, |_| ()).await;
+        let flight = [before, &impostor.finished(before), behind].concat();
+        impostor.say(&flight).await;
+        impostor
     })
 }
 
@@ -499,15 +487,9 @@ fn what_an_impostor_says_is_an_error() {
 fn a_hello_that_is_damaged_is_an_error() {
     // Type, length, version, 32 random bytes that nobody looks at, and the rest.
     for at in (0..6).chain(38..123) {
-        let error = run(async {
-            let (near, far) = duplex(4096);
-            let (device, mut room) = (Device::new(Pin([1; 32]), Pin([2; 32])), Room::new());
-            let server = async {
-                let mut impostor = Impostor::greet(far, |hello| hello[at] ^= 0x55).await;
-                impostor.say(&no_extensions()).await;
-            };
-            let (opened, ()) = tokio::join!(device.open(near, Pieces::Whole, &mut room), server);
-            opened.err().expect("no connection")
+        let error = refusal(&Device::new(Pin([1; 32]), Pin([2; 32])), async |far| {
+            let mut impostor = Impostor::greet(far, |hello| hello[at] ^= 0x55).await;
+            impostor.say(&no_extensions()).await;
         });
         // What changes nothing is found out later.
         assert!(matches!(error, TlsError::Malformed | TlsError::Lost(_)), "{at}: {error:?}");
