@@ -325,12 +325,20 @@ fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Res
     let scene = Scene::prepared(|_, _| ())?;
     let seen = scene.board.wait("it is refused", |seen| !seen.farewells.is_empty());
     assert_eq!(seen.farewells, [CloseReason::UnknownKey]);
-    scene.wait_status("up", "holdfast enroll --name barometer --gateway pi");
+    let shown = scene.wait_status("up", "holdfast enroll --name barometer --gateway pi");
+    assert!(
+        shown["reason"].as_str().is_some_and(|reason| reason.starts_with("the server refuses it")),
+        "{shown:#}"
+    );
+    assert!((1..=40).contains(&shown["asks_again_within_seconds"].as_u64().unwrap_or(0)), "{shown:#}");
+    let shown = scene.agent.tell(&["status"]);
+    assert!(shown.contains("(unknown-key); it asks again by itself within "), "{shown}");
     enrol(&scene.server);
     // It would wait for as long.
     scene.board.turn_clock(REFUSED_WAIT);
     scene.server.wait_online(BOARD, true);
-    scene.wait_status("connected", "");
+    let shown = scene.wait_status("connected", "");
+    assert!(shown["reason"].is_null() && shown["asks_again_within_seconds"].is_null(), "{shown:#}");
 
     scene.server.tell(&["revoke", BOARD]);
     scene.board.wait("it is told", |seen| seen.farewells.last() == Some(&CloseReason::Revoked));

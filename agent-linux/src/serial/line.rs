@@ -135,6 +135,8 @@ impl Line {
         // It may wait since before this agent was started, and know nothing of that.
         self.may_be_silent(longest_wait(CloseReason::Finished, 0));
         let reason = "nothing has come over the line yet; a device that was refused waits for up to a minute";
+        // No more than at every start: it is nothing to warn of.
+        self.logged = Some(reason.to_owned());
         self.tell(LineState::Silent, Some(reason.to_owned()));
         let mut carrier = Carrier::Idle;
         let end = self.drive(Pipe::new(port), &mut carrier, stop).await;

@@ -2,7 +2,7 @@
 //! connection to the server for each session of the device at the other end (`docs/protocol.md`, Gateways).
 //!
 //! The bytes are carried and not looked into, but for what is shown to people: whether the server has welcomed the
-//! device, or why not.
+//! device, or why not, and when it asks again.
 
 mod carrier;
 mod line;

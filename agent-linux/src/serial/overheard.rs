@@ -1,4 +1,5 @@
-//! What the server says to a wired device, as far as people are shown it: that it is welcome, or why it has to go.
+//! What the server says to a wired device, overheard as it passes, as far as people are shown it: that it is welcome, or
+//! why it has to go and when it may come back.
 
 use protocol_core::{
     code::CloseReason,

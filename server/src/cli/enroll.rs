@@ -22,7 +22,7 @@ pub(super) struct Enroll {
     /// --firmware `device` and a number]
     #[arg(long)]
     name: Option<String>,
-    /// The device is wired to this one by a serial line: it has no key of its own, and needs no line
+    /// The device with the Linux agent that the new one is wired to; the new one is registered at once, without a key
     #[arg(
         long,
         value_name = "DEVICE",

@@ -107,9 +107,12 @@ Examples:
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
 
+A microcontroller without a network is wired to a serial port of a device with the Linux agent, its
+gateway: --gateway registers it, and prints what goes into agent.toml there.
+
 A microcontroller with a network has a provisioning block in its flash instead: --firmware makes
 its key here, registers the public half, and writes one block for each device (NAME.bin) and a list
-(devices.csv) to a directory. The private keys are in these files and nowhere else.
+(devices.csv) to a directory, beside those that are there. The private keys are in these files and nowhere else.
 
 Examples:
   holdfast enroll

@@ -26,6 +26,12 @@ const LONGEST_DETAIL: usize = 128;
 /// What a revoked device is told.
 const REVOKED: &str = "this device was revoked; enrol it again with a new key";
 
+/// What a revoked device is told over a gateway.
+const REVOKED_WIRED: &str = "this device was revoked";
+
+/// What a device is told that is not enrolled for its gateway.
+const NOT_WIRED: &str = "not enrolled for this gateway";
+
 /// Who has connected, as TLS has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -128,9 +134,8 @@ async fn known_by_gateway(host: &Host, gateway: Pin, name: &str) -> Result<Known
     let refused = |reason, detail: &str| Refused::from(told(reason, WIRED_RETRY, detail));
     Err(match host.store.wired_device(gateway.0, name).await.map_err(End::store)? {
         WiredStatus::Known { device, gateway } => return Ok(Known { device, gateway: Some(gateway.name) }),
-        WiredStatus::Revoked(device) => {
-            refused(Revoked, "this device was revoked; `holdfast enroll --gateway` lets it in again")
-                .of(device)
+        WiredStatus::Revoked { device, gateway } => {
+            refused(Revoked, &with_command(REVOKED_WIRED, name, &gateway.name)).of(device)
         }
         WiredStatus::RevokedGateway(gateway) => {
             refused(Revoked, "the gateway was revoked; enrol the gateway again with a new key").of(gateway)
@@ -141,16 +146,18 @@ async fn known_by_gateway(host: &Host, gateway: Pin, name: &str) -> Result<Known
         WiredStatus::NotWired { gateway } if name.parse::<DeviceName>().is_err() => {
             refused(UnknownKey, "what the gateway names is no device").of(gateway)
         }
-        WiredStatus::NotWired { gateway } => refused(UnknownKey, &not_wired(name, &gateway.name)).of(gateway),
+        WiredStatus::NotWired { gateway } => {
+            refused(UnknownKey, &with_command(NOT_WIRED, name, &gateway.name)).of(gateway)
+        }
     })
 }
 
-/// What a device is told that is not enrolled for its gateway: the command that does it, if that has room in a farewell.
-fn not_wired(name: &str, gateway: &str) -> String {
-    let whole = format!("not enrolled for this gateway: `holdfast enroll --name {name} --gateway {gateway}`");
+/// Why a device is turned away, and the command that lets it in; without its names, where a farewell has no room for them.
+fn with_command(why: &str, name: &str, gateway: &str) -> String {
+    let whole = format!("{why}: `holdfast enroll --name {name} --gateway {gateway}`");
     match Text::<LONGEST_DETAIL>::new(&whole) {
         Some(_) => whole,
-        None => format!("{name} is not enrolled for its gateway: `holdfast enroll --gateway`"),
+        None => format!("{name}: {why}: `holdfast enroll --gateway`"),
     }
 }
 
@@ -168,13 +175,15 @@ mod tests {
 
     #[test]
     fn names_are_not_what_is_cut() {
-        let short = not_wired("barometer", "pi");
-        assert!(short.ends_with("`holdfast enroll --name barometer --gateway pi`"), "{short}");
         let longest = "n".repeat(63);
-        for (name, gateway) in [(&*longest, &*longest), (&*longest, "pi"), ("pi", &*longest)] {
-            let detail = not_wired(name, gateway);
-            assert!(detail.len() <= LONGEST_DETAIL && detail.contains(name), "{detail}");
-            assert!(detail.contains("holdfast enroll --"), "{detail}");
+        for why in [NOT_WIRED, REVOKED_WIRED] {
+            let short = with_command(why, "barometer", "pi");
+            assert!(short.ends_with("`holdfast enroll --name barometer --gateway pi`"), "{short}");
+            for (name, gateway) in [(&*longest, &*longest), (&*longest, "pi"), ("pi", &*longest)] {
+                let detail = with_command(why, name, gateway);
+                assert!(detail.len() <= LONGEST_DETAIL && detail.contains(name), "{detail}");
+                assert!(detail.contains(why) && detail.ends_with('`'), "{detail}");
+            }
         }
     }
 }

@@ -23,7 +23,12 @@ pub enum WiredStatus {
         gateway: DeviceRef,
     },
     /// The device was revoked.
-    Revoked(DeviceRef),
+    Revoked {
+        /// The device.
+        device: DeviceRef,
+        /// The gateway.
+        gateway: DeviceRef,
+    },
     /// The device is enrolled for this gateway.
     Known {
         /// The device.
@@ -81,7 +86,7 @@ impl Store {
                 .optional()?;
             Ok(match found {
                 None => WiredStatus::NotWired { gateway },
-                Some((id, true)) => WiredStatus::Revoked(DeviceRef { id, name }),
+                Some((id, true)) => WiredStatus::Revoked { device: DeviceRef { id, name }, gateway },
                 Some((id, false)) => WiredStatus::Known { device: DeviceRef { id, name }, gateway },
             })
         })

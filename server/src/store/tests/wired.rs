@@ -31,7 +31,8 @@ async fn a_wired_device_is_known_by_its_gateway_and_its_name() {
 
     let revoked = store.revoke("barometer", "operator").await.unwrap();
     assert_eq!((revoked.gateway.as_deref(), revoked.wired.len()), (Some("pi"), 0));
-    assert_eq!(status(1, "barometer").await.unwrap(), WiredStatus::Revoked(known.clone()));
+    let status_now = status(1, "barometer").await.unwrap();
+    assert_eq!(status_now, WiredStatus::Revoked { device: known.clone(), gateway });
     assert_eq!(wire(&store, "barometer", "other").await.unwrap().id, known.id, "it moves, with its history");
     let revoked = store.revoke("other", "operator").await.unwrap();
     assert_eq!(revoked.wired, [known]);
