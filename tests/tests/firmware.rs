@@ -1,6 +1,8 @@
 //! Microcontrollers with TLS: made by `holdfast enroll --firmware`, and running against a real server.
 
-use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    collections::HashSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration,
+};
 
 use holdfast_tests::{binaries, microcontroller::Microcontroller, proxy::Proxy, server::Server, wait};
 use protocol_core::provisioning::{LENGTH, Provisioning};
@@ -204,6 +206,8 @@ fn a_device_follows_the_keys_and_addresses_of_its_server() {
 
     for _ in 0..2 {
         let before = device.flash();
+        // It writes to its flash once an hour.
+        device.turn_clock(Duration::from_secs(60 * 60));
         server.tell(&["rotate-key"]);
         server.terminate();
         server.run().unwrap();
