@@ -1,5 +1,5 @@
-//! A server and one microcontroller in QEMU, joined by a network or by a serial line, and what the firmware's example
-//! does there: it counts, and answers.
+//! A server and one microcontroller, joined by a network or by a serial line; and one in QEMU, and what the firmware's
+//! example does there: it counts, and answers.
 
 use std::{io, sync::Arc};
 
@@ -73,8 +73,8 @@ impl OnWire {
         let server = Server::start()?;
         let line = Arc::new(SerialLine::new()?);
         let mut agent = Agent::enrolled(&server, GATEWAY)?;
-        server.tell(&["enroll", "--name", BOARD, "--gateway", GATEWAY]);
-        agent.configure(&format!("[[serial]]\npath = '{}'\ndevice = '{BOARD}'\n", line.path().display()))?;
+        enrol_wired(&server);
+        agent.configure(&wiring(&line))?;
         agent.run()?;
         let mut machine = Machine::wired(&line)?;
         machine.run()?;
@@ -92,6 +92,35 @@ pub fn network() -> io::Result<(Proxy, Server)> {
     let server = Server::configured("", Some(from_within(proxy.address())))?;
     proxy.lead_to(server.address());
     Ok((proxy, server))
+}
+
+/// Makes the microcontroller known, wired to the gateway.
+///
+/// # Panics
+/// It can't be enrolled.
+#[track_caller]
+pub fn enrol_wired(server: &Server) {
+    server.tell(&["enroll", "--name", BOARD, "--gateway", GATEWAY]);
+}
+
+/// What the gateway's configuration says of the microcontroller at the end of this line.
+pub fn wiring(line: &SerialLine) -> String {
+    format!("[[serial]]\npath = '{}'\ndevice = '{BOARD}'\n", line.path().display())
+}
+
+/// Whatever became of what is wired to it, the gateway's own connection has noticed nothing.
+///
+/// # Panics
+/// It has.
+#[track_caller]
+pub fn assert_gateway_undisturbed(server: &Server) {
+    let sessions = server.ask(&["sessions", GATEWAY]);
+    assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
+}
+
+/// So many texts, each another.
+pub fn texts(what: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("{what} {number}")).collect()
 }
 
 /// The bodies of the messages of one kind that were archived from a device, in their order.

@@ -175,6 +175,11 @@ impl BrokenOff {
     }
 }
 
+/// So many bytes that mean nothing.
+pub fn garbage(length: u32) -> Vec<u8> {
+    (0..length).map(|number| (number * 7_919 % 251) as u8).collect()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,12 @@
 use std::{collections::BTreeSet, io, net::TcpListener, sync::Arc, time::Duration};
 
 use holdfast_tests::{
-    agent::Agent, microcontroller::Microcontroller, serial_line::SerialLine, server::Server, wait,
+    agent::Agent,
+    microcontroller::Microcontroller,
+    scene::{BOARD, GATEWAY, assert_gateway_undisturbed, enrol_wired, texts, wiring},
+    serial_line::{SerialLine, garbage},
+    server::Server,
+    wait,
 };
 use protocol_core::code::CloseReason;
 use rustix::process::Signal;
@@ -18,15 +23,13 @@ struct Scene {
     board: Microcontroller,
 }
 
-const BOARD: &str = "barometer";
-
 /// Longer than a device waits that was refused.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 impl Scene {
     /// All are there, and the microcontroller is online.
     fn new() -> io::Result<Self> {
-        let scene = Self::prepared(|server, _| enrol(server))?;
+        let scene = Self::prepared(|server, _| enrol_wired(server))?;
         scene.server.wait_online(BOARD, true);
         Ok(scene)
     }
@@ -35,11 +38,11 @@ impl Scene {
     fn prepared(prepare: impl FnOnce(&Server, &SerialLine)) -> io::Result<Self> {
         let server = Server::start()?;
         let line = Arc::new(SerialLine::new()?);
-        let mut agent = Agent::enrolled(&server, "pi")?;
+        let mut agent = Agent::enrolled(&server, GATEWAY)?;
         prepare(&server, &line);
-        agent.configure(&serial(&line))?;
+        agent.configure(&wiring(&line))?;
         agent.run()?;
-        server.wait_online("pi", true);
+        server.wait_online(GATEWAY, true);
         let board = Microcontroller::wired(&line);
         Ok(Self { server, agent, line, board })
     }
@@ -68,33 +71,12 @@ impl Scene {
         wait::until("all are archived", || self.server.archived(BOARD), |all| all.len() >= texts.len());
         assert_eq!(self.server.archived(BOARD), texts);
     }
-
-    /// The agent's own connection has noticed nothing.
-    #[track_caller]
-    fn assert_undisturbed(&self) {
-        let sessions = self.server.ask(&["sessions", "pi"]);
-        assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
-    }
-}
-
-/// Makes the microcontroller known.
-fn enrol(server: &Server) {
-    server.tell(&["enroll", "--name", BOARD, "--gateway", "pi"]);
-}
-
-/// The entry of its line in the agent's configuration.
-fn serial(line: &SerialLine) -> String {
-    format!("[[serial]]\npath = '{}'\ndevice = '{BOARD}'\n", line.path().display())
 }
 
 fn status(agent: &Agent) -> Value {
     let printed = agent.tell(&["status", "--json"]);
     let status: Value = serde_json::from_str(&printed).expect("the status is JSON");
     status["serial"][0].clone()
-}
-
-fn texts(what: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("{what} {number}")).collect()
 }
 
 #[test]
@@ -115,7 +97,7 @@ fn messages_go_both_ways_through_a_gateway() -> io::Result<()> {
     assert!(line["since"].as_u64() > Some(0) && line["reason"].is_null(), "{line:#}");
     let printed = scene.agent.tell(&["status"]);
     assert!(printed.contains("barometer on ") && printed.contains("at 115200 baud: connected"), "{printed}");
-    scene.assert_undisturbed();
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -133,7 +115,7 @@ fn a_noisy_line_costs_time_and_nothing_else() -> io::Result<()> {
         scene.board.wait("all are received", |seen| seen.received == down);
         assert_eq!(scene.board.wait_echoed(40).echoed, up, "seed {seed}");
         assert!(scene.line.hit() > 20, "the noise of seed {seed} hit {} bytes", scene.line.hit());
-        scene.assert_undisturbed();
+        assert_gateway_undisturbed(&scene.server);
     }
     Ok(())
 }
@@ -151,7 +133,7 @@ fn a_line_that_is_unplugged_comes_back_when_it_is_plugged_in() -> io::Result<()>
     scene.server.wait_online(BOARD, true);
     scene.wait_archived(&["before".into(), "while it was unplugged".into()]);
     scene.wait_status("connected", "");
-    scene.assert_undisturbed();
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -173,7 +155,7 @@ fn a_reset_in_the_middle_of_a_frame_is_a_new_session() -> io::Result<()> {
     assert!(echoed.iter().all(|text| archived.contains(text)), "{echoed:?} of {archived:?}");
     let different: BTreeSet<_> = archived.iter().collect();
     assert_eq!(different.len(), archived.len(), "nothing is archived twice: {archived:?}");
-    scene.assert_undisturbed();
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -182,12 +164,12 @@ fn a_reset_in_the_middle_of_a_frame_is_a_new_session() -> io::Result<()> {
 fn garbage_is_not_waited_for_and_says_what_it_may_be() -> io::Result<()> {
     let server = Server::start()?;
     let line = Arc::new(SerialLine::new()?);
-    let mut agent = Agent::enrolled(&server, "pi")?;
-    enrol(&server);
-    agent.configure(&serial(&line))?;
+    let mut agent = Agent::enrolled(&server, GATEWAY)?;
+    enrol_wired(&server);
+    agent.configure(&wiring(&line))?;
     agent.run()?;
     wait::until("nobody answers", || status(&agent), |line| line["state"] == "silent");
-    let garbage: Vec<u8> = (0..4_000_u32).map(|number| (number * 7_919 % 251) as u8).collect();
+    let garbage = garbage(4_000);
     wait::until(
         "it is told what it may be",
         || {
@@ -209,7 +191,7 @@ fn garbage_is_not_waited_for_and_says_what_it_may_be() -> io::Result<()> {
 #[test]
 fn a_wrong_speed_is_told_and_a_right_one_serves() -> io::Result<()> {
     let scene = Scene::prepared(|server, line| {
-        enrol(server);
+        enrol_wired(server);
         // Nothing comes through as it was sent.
         line.set_noise(1, 1);
     })?;
@@ -225,7 +207,7 @@ fn a_wrong_speed_is_told_and_a_right_one_serves() -> io::Result<()> {
     scene.board.say("at the wrong speed again");
     scene.line.set_noise(0, 0);
     scene.wait_archived(&["at the wrong speed".into(), "at the wrong speed again".into()]);
-    scene.assert_undisturbed();
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -299,12 +281,12 @@ fn an_address_that_never_answers_does_not_keep_a_wired_device_offline() -> io::R
     server.configure(&format!("advertise = ['{nowhere}', '{somewhere}']\n"))?;
     server.run()?;
     let line = Arc::new(SerialLine::new()?);
-    let mut agent = Agent::new("pi")?;
-    agent.configure(&serial(&line))?;
-    agent.tell(&["enroll", &server.invite(&["--name", "pi"])]);
-    enrol(&server);
+    let mut agent = Agent::new(GATEWAY)?;
+    agent.configure(&wiring(&line))?;
+    agent.tell(&["enroll", &server.invite(&["--name", GATEWAY])]);
+    enrol_wired(&server);
     agent.run()?;
-    server.wait_online("pi", true);
+    server.wait_online(GATEWAY, true);
     while silent.accept().is_ok() {}
 
     let board = Microcontroller::wired(&line);
@@ -333,7 +315,7 @@ fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Res
     assert!((1..=40).contains(&shown["asks_again_within_seconds"].as_u64().unwrap_or(0)), "{shown:#}");
     let shown = scene.agent.tell(&["status"]);
     assert!(shown.contains("(unknown-key); it asks again by itself within "), "{shown}");
-    enrol(&scene.server);
+    enrol_wired(&scene.server);
     // It would wait for as long.
     scene.board.turn_clock(REFUSED_WAIT);
     scene.server.wait_online(BOARD, true);
@@ -355,19 +337,18 @@ fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Res
     });
     let shown = status(&agent);
     assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("revoked")), "{shown:#}");
-    let sessions = server.ask(&["sessions", "pi"]);
-    assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
+    assert_gateway_undisturbed(&server);
     Ok(())
 }
 
 #[test]
 fn a_port_that_is_none_is_named() -> io::Result<()> {
     let server = Server::start()?;
-    let mut agent = Agent::enrolled(&server, "pi")?;
+    let mut agent = Agent::enrolled(&server, GATEWAY)?;
     for (path, words) in [("/nonexistent/tty", "is it plugged in"), ("/dev/null", "expected a serial port")] {
         agent.configure(&format!("[[serial]]\npath = '{path}'\ndevice = '{BOARD}'\n"))?;
         agent.run()?;
-        server.wait_online("pi", true);
+        server.wait_online(GATEWAY, true);
         let line = wait::until("it is told why", || status(&agent), |line| line["reason"].is_string());
         assert_eq!(line["state"], "no-port", "{line:#}");
         assert!(line["reason"].as_str().is_some_and(|reason| reason.contains(words)), "{line:#}");
@@ -375,11 +356,11 @@ fn a_port_that_is_none_is_named() -> io::Result<()> {
     }
     // Two agents on one line would each lose half of it.
     let wire = Arc::new(SerialLine::new()?);
-    agent.configure(&serial(&wire))?;
+    agent.configure(&wiring(&wire))?;
     agent.run()?;
     let mut second = Agent::enrolled(&server, "second")?;
     wait::until("the port is open", || status(&agent), |line| line["state"] == "silent");
-    second.configure(&serial(&wire))?;
+    second.configure(&wiring(&wire))?;
     second.run()?;
     let line = wait::until("it is told why", || status(&second), |line| line["reason"].is_string());
     assert!(line["reason"].as_str().is_some_and(|reason| reason.contains("another program")), "{line:#}");

@@ -5,10 +5,10 @@ use std::{env, io};
 use agent_embedded::board::ResetReason;
 use holdfast_tests::{
     machine::Machine,
-    scene::{assert_answers, counts, network, wait_counts},
+    scene::{assert_answers, counts, network, texts, wait_counts},
 };
 
-use crate::{assert_one_session, texts, wait_told};
+use crate::{assert_one_session, wait_told};
 
 #[test]
 fn microcontrollers_run_beside_each_other() -> io::Result<()> {

@@ -98,7 +98,3 @@ fn assert_outlives(server: &mut Server, device: &str) -> io::Result<()> {
     assert_one_session(server, device);
     Ok(())
 }
-
-fn texts(what: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("{what} {number}")).collect()
-}

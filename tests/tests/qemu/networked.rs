@@ -5,14 +5,12 @@ use std::{io, time::Instant};
 use agent_embedded::board::ResetReason;
 use holdfast_tests::{
     proxy::{Break, Network},
-    scene::{BOARD, OnNetwork, assert_answers, counts, wait_counts},
+    scene::{BOARD, OnNetwork, assert_answers, counts, texts, wait_counts},
     wait,
 };
 use rustix::process::Signal;
 
-use crate::{
-    assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, texts, wait_told,
-};
+use crate::{assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, wait_told};
 
 #[test]
 fn a_microcontroller_is_a_device_like_any_other() -> io::Result<()> {

@@ -4,22 +4,17 @@ use std::{io, time::Instant};
 
 use agent_embedded::board::ResetReason;
 use holdfast_tests::{
-    scene::{BOARD, GATEWAY, OnWire, archived, assert_answers, counts, wait_counts},
+    scene::{
+        BOARD, GATEWAY, OnWire, archived, assert_answers, assert_gateway_undisturbed, counts, texts,
+        wait_counts,
+    },
+    serial_line::garbage,
     server::Server,
     wait,
 };
 use rustix::process::Signal;
 
-use crate::{
-    assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, texts, wait_told,
-};
-
-/// The agent's own connection has noticed nothing.
-#[track_caller]
-fn assert_undisturbed(server: &Server) {
-    let sessions = server.ask(&["sessions", GATEWAY]);
-    assert!(sessions.len() == 1 && sessions[0]["ended"].is_null(), "{sessions:#?}");
-}
+use crate::{assert_offline_in_time, assert_one_session, assert_outlives, assert_said_farewell, wait_told};
 
 /// Nothing is archived but what the firmware says.
 #[track_caller]
@@ -46,7 +41,7 @@ fn a_wired_microcontroller_is_a_device_like_any_other() -> io::Result<()> {
     assert_eq!(counts(&scene.server, BOARD).len(), 2, "it was reset once");
     assert_said_farewell(server, BOARD);
     assert_one_session(server, BOARD);
-    assert_undisturbed(&scene.server);
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -72,7 +67,7 @@ fn presence_is_true_however_a_wired_microcontroller_stops() -> io::Result<()> {
     wait_counts(&scene.server, BOARD, 2);
     assert_eq!(counts(&scene.server, BOARD).len(), 2, "it was not reset");
     assert_one_session(&scene.server, BOARD);
-    assert_undisturbed(&scene.server);
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -107,7 +102,7 @@ fn a_noisy_line_costs_a_microcontroller_time_and_nothing_else() -> io::Result<()
     assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
     assert_nothing_else(server);
     assert_one_session(server, BOARD);
-    assert_undisturbed(&scene.server);
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -127,7 +122,7 @@ fn a_power_cut_in_the_middle_of_a_packet_is_a_new_start() -> io::Result<()> {
     }
     assert_nothing_else(&scene.server);
     assert_one_session(&scene.server, BOARD);
-    assert_undisturbed(&scene.server);
+    assert_gateway_undisturbed(&scene.server);
     Ok(())
 }
 
@@ -143,14 +138,13 @@ fn a_wrong_speed_and_garbage_are_got_over_without_a_reset() -> io::Result<()> {
     line.set_noise(0, 0);
     server.wait_online(BOARD, true);
     wait_counts(server, BOARD, 2);
-    let garbage: Vec<u8> = (0..4_000_u32).map(|number| (number * 7_919 % 251) as u8).collect();
-    for part in garbage.chunks(500) {
+    for part in garbage(4_000).chunks(500) {
         line.write(part);
         wait_counts(server, BOARD, 1);
     }
     assert_eq!(counts(server, BOARD).len(), 1, "it was not reset");
     assert_nothing_else(server);
     assert_one_session(server, BOARD);
-    assert_undisturbed(server);
+    assert_gateway_undisturbed(server);
     Ok(())
 }
