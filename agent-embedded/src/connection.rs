@@ -23,7 +23,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection: it says what to write, takes what came, and tells what that was. [`Agent::run`] drives it.
 ///
-/// 1. Put what came into [`Connection::room`], and say so by [`Connection::came`].
+/// 1. Put what came into [`Connection::room`], and say so by [`Connection::received`].
 /// 2. [`Connection::poll`] until it says [`Step::Idle`]. What is to be written is written as a whole, at once.
 /// 3. Wait until bytes have come, something was pushed or taken, or [`Connection::timeout`]; and begin again.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ pub struct Connection<
     /// The highest number of our stream that the server had when it welcomed us.
     archived: u64,
     /// The message that the caller has, and has not taken yet. The window allows for one.
-    untaken: Option<Echo>,
-    left: Left,
+    unacknowledged: Option<Echo>,
+    deferred: Deferred,
 }
 
 const _: () = assert!(
@@ -57,7 +57,7 @@ const _: () = assert!(
 
 /// What a step leaves to the next one, because what it gave back still borrowed the connection.
 #[derive(Debug)]
-enum Left {
+enum Deferred {
     Nothing,
     /// The opening is to be written.
     Open,
@@ -89,7 +89,7 @@ pub enum Step<'a> {
 pub enum Event<'a> {
     /// The session is open. The device knows the [time](Agent::time) from here on.
     Welcome(Welcome<'a>),
-    /// A message from the server. When it is done, or where it is not forgotten, call [`Connection::taken`]. No other
+    /// A message from the server. When it is done, or where it is not forgotten, call [`Connection::acknowledge`]. No other
     /// comes before that; if it is not called, this one comes again on the next connection.
     Message(Message<'a>),
     /// A frame that is neither numbered nor echoed: `ENDP`, or one whose tag a newer server knows, to be skipped.
@@ -144,8 +144,8 @@ impl<
             is_dry: true,
             has_ended: false,
             archived: 0,
-            untaken: None,
-            left: Left::Open,
+            unacknowledged: None,
+            deferred: Deferred::Open,
         }
     }
 
@@ -178,7 +178,7 @@ impl<
     }
 
     /// Notes that `count` bytes were put into the room; 0 if the server's stream has ended.
-    pub fn came(&mut self, count: usize) {
+    pub fn received(&mut self, count: usize) {
         self.filled = self.filled.saturating_add(count);
         self.has_ended |= count == 0;
         self.is_dry = false;
@@ -190,16 +190,16 @@ impl<
     /// # Errors
     /// [`End`]: the connection is over, and not to be polled again.
     pub fn poll(&mut self, now: Instant) -> Result<Step<'_>, End> {
-        match core::mem::replace(&mut self.left, Left::Nothing) {
-            Left::Nothing => {}
-            Left::Open => return Ok(Step::Write(self.hello(now)?)),
-            Left::Repeat(echo) => _ = self.session.echo(echo.stream, echo.number),
-            Left::SetAside => self.agent.outbox.drop_oldest(),
-            Left::Broken(error) => {
-                self.left = Left::End(End::Protocol(error));
+        match core::mem::replace(&mut self.deferred, Deferred::Nothing) {
+            Deferred::Nothing => {}
+            Deferred::Open => return Ok(Step::Write(self.hello(now)?)),
+            Deferred::Repeat(echo) => _ = self.session.echo(echo.stream, echo.number),
+            Deferred::SetAside => self.agent.outbox.drop_oldest(),
+            Deferred::Broken(error) => {
+                self.deferred = Deferred::End(End::Protocol(error));
                 return Ok(Step::Write(self.close(error.reason())));
             }
-            Left::End(end) => return Err(end),
+            Deferred::End(end) => return Err(end),
         }
         match self.next_waiting(now) {
             Waiting::Nothing => {}
@@ -227,7 +227,7 @@ impl<
         let (consumed, event) = match self.session.input(now, bytes) {
             Ok(taken) => taken,
             Err(error) => {
-                self.left = Left::Broken(error);
+                self.deferred = Deferred::Broken(error);
                 return Ok(Step::Again);
             }
         };
@@ -243,10 +243,10 @@ impl<
             Some(session::Event::Message(message)) => {
                 let echo = Echo { stream: message.stream, number: message.number };
                 if !inbox.has(echo) {
-                    self.untaken = Some(echo);
+                    self.unacknowledged = Some(echo);
                     return Ok(Step::Event(Event::Message(message)));
                 }
-                self.left = Left::Repeat(echo);
+                self.deferred = Deferred::Repeat(echo);
             }
             Some(session::Event::Echo(echo)) => outbox.echoed(echo),
             Some(session::Event::Notice(frame)) => return Ok(Step::Event(Event::Notice(frame))),
@@ -260,8 +260,8 @@ impl<
 
     /// Notes that the message that came last was taken: it is not delivered again before a reset, and the next step
     /// echoes it.
-    pub fn taken(&mut self) {
-        if let Some(echo) = self.untaken.take() {
+    pub fn acknowledge(&mut self) {
+        if let Some(echo) = self.unacknowledged.take() {
             self.agent.inbox.note(echo);
             self.session.echo(echo.stream, echo.number);
         }
@@ -339,7 +339,7 @@ impl<
 
     /// The oldest message can't pass: the next step drops it.
     fn set_aside(&mut self) -> Step<'_> {
-        self.left = Left::SetAside;
+        self.deferred = Deferred::SetAside;
         match self.agent.outbox.get(0) {
             // Its number is left out only if it was never archived; else its echo was lost.
             Some(message) if message.number > self.archived => Step::Event(Event::TooLarge(message)),

@@ -44,4 +44,4 @@ pub mod security;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod uptime;
-mod watch;
+mod watchdog;

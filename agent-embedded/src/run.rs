@@ -14,14 +14,14 @@ use protocol_core::{
     time::{Duration, Instant},
 };
 
-pub use crate::watch::FEED_INTERVAL;
+pub use crate::watchdog::FEED_INTERVAL;
 use crate::{
     agent::Agent,
     application::{Application, Failure, QUEUE_FREE, RESET, RESET_REASON, Readings, State},
     board::Board,
     connection::{Connection, End, Event, Step},
     security::Security,
-    watch::Watch,
+    watchdog::Watchdog,
 };
 
 /// How long it may take to connect.
@@ -51,19 +51,19 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         security: &impl Security,
         application: &mut impl Application,
     ) -> Infallible {
-        let watch = Watch::new(board);
+        let watchdog = Watchdog::new(board);
         let mut backoff = Backoff::default();
-        let mut begin = board.now();
+        let mut connect_at = board.now();
         loop {
             // When the session has stood long enough for the next failure to count as the first.
             let mut stable_at = Instant::NEVER;
             let ended = {
                 // Pinned here, and lent: handed over, it would take its room twice.
                 let attempt = pin!(async {
-                    self.rest(board, begin, application).await;
-                    self.connect(&watch, security, application, &mut stable_at).await
+                    self.rest(board, connect_at, application).await;
+                    self.connect(&watchdog, security, application, &mut stable_at).await
                 });
-                watch.over(attempt).await
+                watchdog.guard(attempt).await
             };
             let failure = match ended {
                 Some(Err(failure)) => failure,
@@ -83,18 +83,19 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                 _ => backoff.next(random as u16),
             };
             application.state(State::Offline(failure, wait));
-            begin = board.now().after(wait);
+            connect_at = board.now().after(wait);
             if let Failure::End(End::Closed { .. }) = failure {
-                watch.heard(begin);
+                // It may have asked for a long wait.
+                watchdog.heard(connect_at);
             }
         }
     }
 
-    /// Waits, and takes what the application has to say meanwhile.
-    async fn rest(&mut self, board: &impl Board, end: Instant, application: &mut impl Application) {
+    /// Waits until then, and takes what the application has to say meanwhile.
+    async fn rest(&mut self, board: &impl Board, until: Instant, application: &mut impl Application) {
         loop {
             let has_room = self.outbox.has_room();
-            match select(board.sleep_until(end), next(application, has_room)).await {
+            match select(board.sleep_until(until), next(application, has_room)).await {
                 Either::First(()) => return,
                 Either::Second(()) => self.say(board, application),
             }
@@ -109,20 +110,20 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
     /// One connection, from the transport to its end.
     async fn connect<B: Board, S: Security>(
         &mut self,
-        watch: &Watch<'_, B>,
+        watchdog: &Watchdog<'_, B>,
         security: &S,
         application: &mut impl Application,
         stable_at: &mut Instant,
     ) -> Result<Infallible, Failure> {
-        let address = security.address(watch.board)?;
+        let address = security.address(watchdog.board)?;
         application.state(State::Connecting(address.as_ref()));
-        watch.ends_within(CONNECT_LIMIT);
-        let transport = watch.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
-        watch.ends_within(HANDSHAKE_LIMIT);
+        watchdog.ends_within(CONNECT_LIMIT);
+        let transport = watchdog.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
+        watchdog.ends_within(HANDSHAKE_LIMIT);
         let mut room = S::Room::default();
-        let mut stream = security.open(watch.board, transport, &mut room).await?;
-        watch.may_wait();
-        Ok(Connection::open(self).drive(watch, security, application, &mut stream, stable_at).await?)
+        let mut stream = security.open(watchdog.board, transport, &mut room).await?;
+        watchdog.may_wait();
+        Ok(Connection::open(self).drive(watchdog, security, application, &mut stream, stable_at).await?)
     }
 }
 
@@ -132,29 +133,29 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
     /// Drives the connection until it ends.
     async fn drive<B: Board>(
         &mut self,
-        watch: &Watch<'_, B>,
+        watchdog: &Watchdog<'_, B>,
         security: &impl Security,
         application: &mut impl Application,
         stream: &mut (impl Read + Write),
         stable_at: &mut Instant,
     ) -> Result<Infallible, End> {
-        let board = watch.board;
+        let board = watchdog.board;
         let mut notices = Notices::NONE;
         loop {
             let now = board.now();
-            let bytes = match self.poll(now)? {
+            let to_write = match self.poll(now)? {
                 Step::Again => continue,
-                Step::Write(bytes) => bytes,
+                Step::Write(bytes) => Some(bytes),
                 Step::Event(event) => {
                     match event {
                         Event::Message(message) if message.kind == RESET => {
                             application.state(State::Resetting);
-                            watch.reset();
+                            watchdog.reset();
                         }
                         Event::Message(message) => {
-                            watch.ends_within(MESSAGE_LIMIT);
+                            watchdog.ends_within(MESSAGE_LIMIT);
                             application.message(&message).await;
-                            watch.may_wait();
+                            watchdog.may_wait();
                         }
                         Event::Notice(frame) => security.notice(board, frame),
                         Event::TooLarge(message) => application.too_large(&message),
@@ -165,34 +166,32 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                             notices = Notices { facts_due: true, status_at: now };
                         }
                     }
-                    // Of what came last, if it was a message.
-                    self.taken();
+                    // Changes nothing if it was no message.
+                    self.acknowledge();
                     continue;
                 }
-                Step::Idle => match self.next_notice(&mut notices, now, watch, application) {
-                    Some(bytes) => bytes,
-                    None => {
-                        let until = self.timeout().unwrap_or(Instant::NEVER).min(notices.status_at);
-                        let has_room = self.agent().outbox.has_room();
-                        let came = stream.read(self.room());
-                        match select3(came, board.sleep_until(until), next(application, has_room)).await {
-                            Either3::First(count) => {
-                                let count = count.map_err(transport)?;
-                                self.came(count);
-                                if count > 0 {
-                                    watch.heard(board.now());
-                                }
-                            }
-                            Either3::Second(()) => {}
-                            Either3::Third(()) => self.agent().say(board, application),
-                        }
-                        continue;
-                    }
-                },
+                Step::Idle => self.next_notice(&mut notices, now, watchdog, application),
             };
-            watch.ends_within(WRITE_LIMIT);
-            write(stream, bytes).await?;
-            watch.may_wait();
+            if let Some(bytes) = to_write {
+                watchdog.ends_within(WRITE_LIMIT);
+                write(stream, bytes).await?;
+                watchdog.may_wait();
+                continue;
+            }
+            let until = self.timeout().unwrap_or(Instant::NEVER).min(notices.status_at);
+            let has_room = self.agent().outbox.has_room();
+            let read = stream.read(self.room());
+            match select3(read, board.sleep_until(until), next(application, has_room)).await {
+                Either3::First(count) => {
+                    let count = count.map_err(transport)?;
+                    self.received(count);
+                    if count > 0 {
+                        watchdog.heard(board.now());
+                    }
+                }
+                Either3::Second(()) => {}
+                Either3::Third(()) => self.agent().say(board, application),
+            }
         }
     }
 
@@ -201,10 +200,10 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         &mut self,
         notices: &mut Notices,
         now: Instant,
-        watch: &Watch<'_, B>,
+        watchdog: &Watchdog<'_, B>,
         application: &mut impl Application,
     ) -> Option<&[u8]> {
-        if watch.is_resetting() {
+        if watchdog.is_resetting() {
             *notices = Notices::NONE;
             return self.is_open().then(|| self.close(CloseReason::Finished));
         }
@@ -218,7 +217,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         notices.status_at = now.after(STATUS_INTERVAL);
         let agent = self.agent();
         let uptime = agent.uptime(now);
-        let reason = f64::from(watch.board.reset_reason() as u8);
+        let reason = f64::from(watchdog.board.reset_reason() as u8);
         let free = f64::from(agent.outbox.free() as u32);
         let mut readings = Readings::new();
         for (name, value) in [(RESET_REASON, reason), (QUEUE_FREE, free)] {

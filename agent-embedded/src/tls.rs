@@ -19,7 +19,7 @@
 //!   would panic, does not reach it.
 //! - Indices, lengths and counters of its buffers are checked by panics that no bytes are known to reach.
 
-mod pinned;
+mod keys;
 mod records;
 mod stream;
 

@@ -112,7 +112,7 @@ impl TestServer {
         room[..count].copy_from_slice(&self.down[..count]);
         self.down.drain(..count);
         if count > 0 {
-            device.came(count);
+            device.received(count);
         }
         count > 0
     }
@@ -151,7 +151,7 @@ fn told(server: &mut TestServer, device: &mut TestConnection<'_>, takes: bool) -
             Step::Event(Event::Message(message)) => {
                 told.push(std::format!("{}/{}", message.stream.0, message.number));
                 if takes {
-                    device.taken();
+                    device.acknowledge();
                 }
             }
             Step::Event(Event::Notice(frame)) => told.push(std::format!("{}", frame.tag)),
@@ -236,8 +236,8 @@ fn a_message_may_be_taken_later() {
     told(&mut server, &mut device, true).unwrap();
     server.send(9, 1);
     assert_eq!(told(&mut server, &mut device, false).unwrap(), ["9/1"]);
-    device.taken();
-    device.taken();
+    device.acknowledge();
+    device.acknowledge();
     told(&mut server, &mut device, true).unwrap();
     server.poll(at(1));
     server.send(9, 2);
@@ -380,6 +380,6 @@ fn a_refusal_a_silent_server_and_one_that_went_are_told_apart() {
     let (mut server, mut device) = opened(&mut agent, |_| ());
     told(&mut server, &mut device, true).unwrap();
     device.room();
-    device.came(0);
+    device.received(0);
     assert_eq!(told(&mut server, &mut device, true), Err(End::Ended));
 }

@@ -12,7 +12,7 @@ use protocol_core::{
 };
 
 use super::{
-    pinned::{Device, Proof, Random, Server},
+    keys::{Device, Proof, Random, Server},
     records::Records,
 };
 

@@ -129,7 +129,7 @@ impl<'a> Both<'a> {
     fn hand(&mut self, bytes: &[u8]) {
         let room = self.device.room();
         room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        self.device.came(bytes.len());
+        self.device.received(bytes.len());
     }
 
     /// Runs the device until it has nothing to do, and gives the instructions that it took; what it says goes to the
@@ -143,7 +143,7 @@ impl<'a> Both<'a> {
                 Ok(Step::Idle) => break,
                 Ok(Step::Write(bytes)) => assert!(said.extend_from_slice(bytes).is_ok(), "it says little"),
                 Ok(Step::Event(Event::Message(_))) => {
-                    all += self.counter.count(|| self.device.taken()).1;
+                    all += self.counter.count(|| self.device.acknowledge()).1;
                 }
                 Ok(Step::Event(_) | Step::Again) => {}
                 Err(_) => panic!("the connection ended"),

@@ -43,10 +43,10 @@ pub fn connection(outside: Outside<'_>) {
             Ok(step) => show(step),
             Err(end) => show(end),
         }
-        connection.taken();
+        connection.acknowledge();
         let room = connection.room();
         room.iter_mut().zip(input).for_each(|(to, from)| *to = *from);
-        connection.came(black_box(input.len()));
+        connection.received(black_box(input.len()));
         show(connection.notice(now, &Facts::default()));
         show(connection.agent().outbox.push(number, Kind::TEXT, input));
         show((connection.timeout(), connection.is_open(), connection.agent().outbox.is_empty()));

@@ -15,7 +15,7 @@ const RESET_DELAY: Duration = Duration::from_secs(1);
 
 /// Watches that no step takes longer than it may, and that the server is heard of.
 #[derive(Debug)]
-pub(crate) struct Watch<'b, B> {
+pub(crate) struct Watchdog<'b, B> {
     pub(crate) board: &'b B,
     /// When the present step must have ended.
     limit: Cell<Instant>,
@@ -25,7 +25,7 @@ pub(crate) struct Watch<'b, B> {
     resets_at: Cell<Instant>,
 }
 
-impl<'b, B: Board> Watch<'b, B> {
+impl<'b, B: Board> Watchdog<'b, B> {
     pub(crate) fn new(board: &'b B) -> Self {
         let (never, now) = (Cell::new(Instant::NEVER), Cell::new(board.now()));
         Self { board, limit: never.clone(), heard: now, resets_at: never }
@@ -58,7 +58,7 @@ impl<'b, B: Board> Watch<'b, B> {
 
     /// Waits for `future`, and feeds the watchdog meanwhile. Gives nothing if a step of it does not end in time, give or
     /// take the interval of feeding. A device that is to reset does so then, however that ended.
-    pub(crate) async fn over<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
+    pub(crate) async fn guard<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         self.may_wait();
         loop {
             let now = self.board.now();
