@@ -8,8 +8,8 @@
 //! A microcontroller has no disk. Messages that wait in RAM are lost by a reset, and those from the server come at
 //! least once: again, if the reset came before the echo.
 //!
-//! A [`Board`](board::Board) gives clock, entropy, watchdog, reset and transport; an
-//! [`Application`](application::Application) says what the device is there for; [`Agent::run`](agent::Agent::run) does the rest.
+//! A [`Board`](board::Board) gives clock, entropy, watchdog and reset, and what [connects](board::Connect) it the
+//! transport; an [`Application`](application::Application) says what the device is there for; [`Agent::run`](agent::Agent::run) does the rest.
 //!
 //! [`Connection`](connection::Connection) is one session without its transport, for a loop of one's own.
 

@@ -18,7 +18,7 @@ pub use crate::watchdog::FEED_INTERVAL;
 use crate::{
     agent::Agent,
     application::{Application, Failure, QUEUE_FREE, RESET, RESET_REASON, Readings, State},
-    board::Board,
+    board::{Board, Connect},
     connection::{Connection, End, Event, Step},
     security::Security,
     watchdog::Watchdog,
@@ -48,6 +48,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
     pub async fn run(
         &mut self,
         board: &impl Board,
+        connector: &impl Connect,
         security: &impl Security,
         application: &mut impl Application,
     ) -> Infallible {
@@ -61,7 +62,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                 // Pinned here, and lent: handed over, it would take its room twice.
                 let attempt = pin!(async {
                     self.rest(board, connect_at, application).await;
-                    self.connect(&watchdog, security, application, &mut stable_at).await
+                    self.connect(&watchdog, connector, security, application, &mut stable_at).await
                 });
                 watchdog.guard(attempt).await
             };
@@ -72,7 +73,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
             if stable_at <= board.now() {
                 backoff.reset();
             }
-            let random = random(board);
+            let random = board.random();
             if let Failure::End(End::Closed { reason: CloseReason::Conflict, .. }) = failure {
                 self.outbox.begin_stream(StreamId(random));
             }
@@ -111,6 +112,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
     async fn connect<B: Board, S: Security>(
         &mut self,
         watchdog: &Watchdog<'_, B>,
+        connector: &impl Connect,
         security: &S,
         application: &mut impl Application,
         stable_at: &mut Instant,
@@ -118,7 +120,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         let address = security.address(watchdog.board)?;
         application.state(State::Connecting(address.as_ref()));
         watchdog.ends_within(CONNECT_LIMIT);
-        let transport = watchdog.board.connect(address.as_ref()).await.map_err(Failure::Connect)?;
+        let transport = connector.connect(address.as_ref()).await.map_err(Failure::Connect)?;
         watchdog.ends_within(HANDSHAKE_LIMIT);
         let mut room = S::Room::default();
         let mut stream = security.open(watchdog.board, transport, &mut room).await?;
@@ -236,13 +238,6 @@ async fn next(application: &mut impl Application, has_room: bool) {
         pending::<()>().await;
     }
     application.next().await;
-}
-
-/// Eight bytes at random.
-fn random(board: &impl Board) -> u64 {
-    let mut bytes = [0; 8];
-    board.fill_random(&mut bytes);
-    u64::from_le_bytes(bytes)
 }
 
 /// Writes a frame as a whole. Not by the transport's own `write_all`: it panics if nothing is taken.

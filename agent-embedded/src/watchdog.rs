@@ -32,6 +32,8 @@ impl<'b, B: Board> Watchdog<'b, B> {
     }
 
     /// The step that begins now ends within `limit`.
+    // Not a copy of it at each of its callers.
+    #[inline(never)]
     pub(crate) fn ends_within(&self, limit: Duration) {
         self.limit.set(self.board.now().after(limit));
     }

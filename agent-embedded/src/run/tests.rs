@@ -61,7 +61,7 @@ impl World {
         let end = self.now.get() + seconds * SECOND;
         let mut agent = Agent::<4, 64, 2, 256, 256>::new(self.instant(), BootId(1), StreamId(1));
         let mut application = self;
-        let mut running = pin!(agent.run(&self, &Plain, &mut application));
+        let mut running = pin!(agent.run(self, self, &Plain, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while self.now.get() < end && !self.is_reset.get() {
             self.wakes_at.set(end);
@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-impl Clock for &World {
+impl Clock for World {
     fn now(&self) -> Instant {
         self.instant()
     }
@@ -111,7 +111,7 @@ impl Clock for &World {
     }
 }
 
-impl Board for &World {
+impl Connect for World {
     type Transport<'a>
         = Wire<'a>
     where
@@ -125,7 +125,9 @@ impl Board for &World {
         *self.server.borrow_mut() = Some(TestServer::new(self.instant()));
         Ok(Wire(self))
     }
+}
 
+impl Board for World {
     fn fill_random(&self, bytes: &mut [u8]) {
         bytes.fill(0x80);
     }
@@ -288,7 +290,7 @@ fn a_message_that_the_application_hangs_on_comes_again() {
 fn the_watchdog_is_fed_while_the_server_may_be_down_and_no_longer() {
     let world = World::default();
     world.hangs.set(Some(Hang::Connect));
-    let limit = <&World as Board>::OFFLINE_LIMIT.as_micros();
+    let limit = <World as Board>::OFFLINE_LIMIT.as_micros();
     world.run(limit / SECOND - 10, |_| false);
     assert!(world.now.get() - world.fed_at.get() <= FEED_INTERVAL.as_micros());
     let started_at = world.now.get();

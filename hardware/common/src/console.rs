@@ -63,7 +63,8 @@ impl<P: Port> Console<P> {
         }
     }
 
-    fn line(&mut self, text: fmt::Arguments<'_>) {
+    /// Shows a line.
+    pub fn line(&mut self, text: fmt::Arguments<'_>) {
         // A console does not fail.
         _ = write!(self, "{text}\r\n");
     }

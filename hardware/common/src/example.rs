@@ -5,15 +5,14 @@ use core::convert::Infallible;
 
 use agent_embedded::agent::Agent;
 use agent_embedded::application::{Application, Readings, State};
-use agent_embedded::board::Clock;
+use agent_embedded::board::{Board, Clock};
 use agent_embedded::outbox::Outbox;
 #[cfg(feature = "tls")]
-use agent_embedded::{board::Board, tls::Tls};
+use agent_embedded::{board::Connect, tls::Tls};
 use heapless::Vec;
 use protocol_core::message::{BootId, Facts, Kind, Message, Reading, StreamId, Text};
 use protocol_core::time::{Duration, Instant};
 
-use crate::chip::Chip;
 #[cfg(feature = "tls")]
 use crate::{console::Console, uart::Port};
 
@@ -108,23 +107,23 @@ pub fn agent<
     const INPUT: usize,
     const OUTPUT: usize,
 >(
-    chip: &impl Chip,
+    board: &impl Board,
 ) -> Agent<MESSAGES, BODY, STREAMS, INPUT, OUTPUT> {
-    Agent::new(chip.now(), BootId(chip.random()), StreamId(chip.random()))
+    Agent::new(board.now(), BootId(board.random()), StreamId(board.random()))
 }
 
 /// The whole of a device with a network: the example over TLS, and a console that shows where it stands.
 #[cfg(feature = "tls")]
 pub async fn serve_by_tls(
-    chip: impl Chip,
     board: &impl Board,
+    network: &impl Connect,
     period: Duration,
     mut console: Console<impl Port>,
 ) -> Infallible {
-    let mut agent: Agent = agent(&chip);
+    let mut agent: Agent = agent(board);
     console.started(board.reset_reason());
-    let mut example = Example::new(chip, period, |state| console.state(state));
-    agent.run(board, &Tls::new(), &mut example).await
+    let mut example = Example::new(board, period, |state| console.state(state));
+    agent.run(board, network, &Tls::new(), &mut example).await
 }
 
 /// A number in decimal digits. The standard library's formatting would take some kilobytes of flash.

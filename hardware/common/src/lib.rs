@@ -3,7 +3,6 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod alarm;
-pub mod chip;
 pub mod console;
 #[cfg(feature = "embassy-clock")]
 pub mod embassy_clock;
@@ -16,10 +15,10 @@ pub mod flash;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 mod memory;
 #[cfg(feature = "network")]
-pub mod networked;
+pub mod network;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod retained;
 pub mod stack;
 pub mod uart;
-pub mod wired;
+pub mod wire;

@@ -8,7 +8,7 @@ use core::convert::Infallible;
 use core::pin::pin;
 
 use agent_embedded::agent::Agent;
-use agent_embedded::board::{Board, Clock, ResetReason};
+use agent_embedded::board::{Board, Clock, Connect, ResetReason};
 use agent_embedded::security::Plain;
 use critical_section::Mutex;
 use esp_hal::peripherals::{Peripherals, UART1};
@@ -20,11 +20,10 @@ use esp_hal::timer::systimer::SystemTimer;
 use esp_hal::uart::{Config, RxConfig, Uart, UartInterrupt, UartTx};
 use esp_hal::{Blocking, handler, system};
 use firmware::alarm::{self, Alarm, Timer};
-use firmware::chip::Chip;
 use firmware::console::Console;
 use firmware::example::{self, Example};
 use firmware::uart::{self, Port};
-use firmware::wired::Wired;
+use firmware::wire::Wire;
 use firmware::{executor, retained, stack};
 use protocol_core::time::{self, Instant};
 
@@ -65,23 +64,23 @@ fn with<R>(act: impl FnOnce(&mut Devices) -> R) -> Option<R> {
 #[esp_hal::main]
 fn main() -> ! {
     stack::paint();
-    let (chip, console) = start();
-    let board = Wired::new(chip, uart::Uart { port: Line, received: &RECEIVED });
-    let agent = pin!(serve(chip, &board, Console(console)));
+    let (board, console) = start();
+    let wire = Wire::new(&board, uart::Uart { port: Line, received: &RECEIVED });
+    let agent = pin!(serve(&board, &wire, Console(console)));
     executor::run([agent])
 }
 
-async fn serve(chip: Esp32C3, board: &impl Board, mut console: Console<Terminal>) -> Infallible {
-    let mut agent: Agent = example::agent(&chip);
+async fn serve(board: &impl Board, wire: &impl Connect, mut console: Console<impl Port>) -> Infallible {
+    let mut agent: Agent = example::agent(board);
     console.started(board.reset_reason());
-    let mut example = Example::new(chip, PERIOD, |state| console.state(state));
-    agent.run(board, &Plain, &mut example).await
+    let mut example = Example::new(board, PERIOD, |state| console.state(state));
+    agent.run(board, wire, &Plain, &mut example).await
 }
 
-/// Starts the chip's devices.
+/// Starts the board's devices.
 fn start() -> (Esp32C3, Terminal) {
     let peripherals = esp_hal::init(esp_hal::Config::default());
-    let chip = Esp32C3 { reset_reason: reset_reason() };
+    let board = Esp32C3 { reset_reason: reset_reason() };
     let Peripherals { RNG, ADC1, SYSTIMER, RTC_TIMER, UART0, UART1, GPIO4, GPIO5, GPIO21, .. } = peripherals;
 
     // Without its noise the numbers would only look random. It is never dropped, which would end it.
@@ -103,7 +102,7 @@ fn start() -> (Esp32C3, Terminal) {
 
     let (_, terminal) = open(UART0).with_tx(GPIO21).split();
     critical_section::with(|section| DEVICES.replace(section, Some(Devices { timer, line, watchdog })));
-    (chip, Terminal(RefCell::new(terminal)))
+    (board, Terminal(RefCell::new(terminal)))
 }
 
 /// Starts a UART at the line's rate.
@@ -117,8 +116,8 @@ fn open(uart: impl esp_hal::uart::Instance + 'static) -> Uart<'static, Blocking>
     }
 }
 
-/// The chip.
-#[derive(Clone, Copy, Debug)]
+/// The board.
+#[derive(Debug)]
 struct Esp32C3 {
     reset_reason: ResetReason,
 }
@@ -166,7 +165,7 @@ impl Timer for SystemClock {
     }
 }
 
-impl Chip for Esp32C3 {
+impl Board for Esp32C3 {
     fn fill_random(&self, bytes: &mut [u8]) {
         Rng::new().read(bytes);
     }
@@ -179,7 +178,7 @@ impl Chip for Esp32C3 {
         self.reset_reason
     }
 
-    fn reset(&self) -> ! {
+    fn reset(&self) {
         system::software_reset()
     }
 }

@@ -10,9 +10,8 @@ mod flash;
 use core::cell::RefCell;
 use core::pin::pin;
 
-use agent_embedded::board::{Clock, ResetReason};
+use agent_embedded::board::{Board, Clock, ResetReason};
 use cortex_m_rt::entry;
-use embassy_net::{Config, StackResources};
 use embassy_stm32::eth::{self, Ethernet, PacketQueue};
 use embassy_stm32::flash::Flash;
 use embassy_stm32::mode::Blocking;
@@ -22,13 +21,13 @@ use embassy_stm32::usart::UartTx;
 use embassy_stm32::wdg::IndependentWatchdog;
 use embassy_stm32::{bind_interrupts, pac, rcc, uid};
 use embedded_io_async::ErrorKind;
-use firmware::chip::Chip;
 use firmware::console::Console;
 use firmware::embassy_clock::EmbassyClock;
 use firmware::example::serve_by_tls;
 use firmware::flash::Sectors;
-use firmware::networked::{Buffers, Networked, SOCKETS};
+use firmware::network::Room;
 use firmware::{executor, retained};
+use protocol_core::provisioning::LENGTH;
 use protocol_core::time;
 
 use crate::flash::SafeFlash;
@@ -47,7 +46,7 @@ const WATCHDOG: u32 = 16_000_000;
 /// How often the example sends its number.
 const PERIOD: time::Duration = time::Duration::from_secs(60);
 
-/// The chip.
+/// The board.
 struct Stm32 {
     watchdog: RefCell<IndependentWatchdog<'static, IWDG1>>,
     random: RefCell<Rng<'static, RNG>>,
@@ -71,7 +70,7 @@ fn reset_reason() -> ResetReason {
     }
 }
 
-impl Clock for &Stm32 {
+impl Clock for Stm32 {
     fn now(&self) -> time::Instant {
         EmbassyClock.now()
     }
@@ -81,7 +80,7 @@ impl Clock for &Stm32 {
     }
 }
 
-impl Chip for &Stm32 {
+impl Board for Stm32 {
     fn fill_random(&self, bytes: &mut [u8]) {
         self.random.borrow_mut().fill_bytes(bytes);
     }
@@ -94,19 +93,17 @@ impl Chip for &Stm32 {
         self.reset_reason
     }
 
-    fn reset(&self) -> ! {
+    fn reset(&self) {
         retained::note(ResetReason::Software);
         cortex_m::peripheral::SCB::sys_reset()
     }
 
-    fn load(&self, block: &mut [u8]) {
-        if let Some(block) = block.first_chunk_mut() {
-            self.sectors.load(block);
-        }
+    fn load(&self, block: &mut [u8; LENGTH]) {
+        self.sectors.load(block);
     }
 
-    fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        self.sectors.store(block.first_chunk().ok_or(ErrorKind::InvalidInput)?)
+    fn store(&self, block: &[u8; LENGTH]) -> Result<(), ErrorKind> {
+        self.sectors.store(block)
     }
 }
 
@@ -128,16 +125,16 @@ fn main() -> ! {
     let mut watchdog = IndependentWatchdog::new(pins.IWDG1, WATCHDOG);
     watchdog.unleash();
     // It is there: nobody else takes it.
-    let Some(mut core) = cortex_m::Peripherals::take() else { cortex_m::peripheral::SCB::sys_reset() };
+    let Some(mut core) = cortex_m::Peripherals::take() else { panic!() };
     let flash = SafeFlash::new(Flash::new_blocking(pins.FLASH), &mut core.SCB);
-    let stm32 = Stm32 {
+    let board = Stm32 {
         watchdog: RefCell::new(watchdog),
         random: RefCell::new(Rng::new(pins.RNG, Interrupts)),
         sectors: Sectors::new(flash, PROVISIONING),
         reset_reason,
     };
-    let chip = &stm32;
-    let Ok(uart) = UartTx::new_blocking(pins.USART3, pins.PD8, Default::default()) else { chip.reset() };
+    // The rate is one that it has.
+    let Ok(uart) = UartTx::new_blocking(pins.USART3, pins.PD8, Default::default()) else { panic!() };
     let console = Console(Serial(RefCell::new(uart)));
 
     let mut queue = PacketQueue::<4, 4>::new();
@@ -158,12 +155,9 @@ fn main() -> ! {
         pins.PC1,
     );
 
-    let mut resources = StackResources::<SOCKETS>::new();
-    let config = Config::dhcpv4(Default::default());
-    let (stack, mut runner) = embassy_net::new(ethernet, config, &mut resources, chip.random());
-    let buffers = Buffers::new();
-    let board = Networked::new(chip, stack, &buffers);
-    executor::run([pin!(serve_by_tls(chip, &board, PERIOD, console)), pin!(async { runner.run().await })])
+    let mut room = Room::new();
+    let (network, stack) = room.open(&board, ethernet);
+    executor::run([pin!(serve_by_tls(&board, &network, PERIOD, console)), pin!(stack)])
 }
 
 /// 400 MHz from the chip's own oscillator, and 48 MHz for the random numbers.

@@ -4,30 +4,33 @@
 
 #![no_std]
 
-mod chip;
+mod board;
 mod clock;
-pub mod ethernet;
+mod ethernet;
 mod interrupts;
 mod provisioning;
 mod registers;
 pub mod semihosting;
 mod time_driver;
-pub mod uart;
+mod uart;
 mod watchdog;
 
 use protocol_core::time::Duration;
 
-pub use chip::Lm3s6965;
+pub use board::Lm3s6965;
+pub use ethernet::Ethernet;
+pub use uart::{Port, Uart};
 
 /// How often the example sends its number: tests count them.
 pub const PERIOD: Duration = Duration::from_secs(1);
 
-/// Starts the chip and its UART. To be called once.
-pub fn start_uart() -> (Lm3s6965, uart::Uart) {
+/// Starts the board, and its UART. To be called once.
+pub fn start() -> (Lm3s6965, Uart) {
     (Lm3s6965::start(), uart::start())
 }
 
-/// Starts the chip, its Ethernet, and its UART for a person. To be called once.
-pub fn start_ethernet() -> (Lm3s6965, ethernet::Ethernet, uart::Uart) {
-    (Lm3s6965::start(), ethernet::start(), uart::start())
+/// Starts the board, its UART for a person, and its Ethernet. To be called once.
+pub fn start_networked() -> (Lm3s6965, Port, Ethernet) {
+    let (board, uart) = start();
+    (board, uart.port, ethernet::start())
 }

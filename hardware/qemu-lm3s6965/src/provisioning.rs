@@ -17,20 +17,20 @@ unsafe extern "C" {
 }
 
 /// Reads the block: a changed one counts only if it is of the device whose block is in flash.
-pub(crate) fn load(block: &mut [u8]) {
+pub(crate) fn load(block: &mut [u8; LENGTH]) {
     // SAFETY: the linker script keeps these bytes of flash free for it.
     let flash = unsafe { &_provisioning_start };
-    block.copy_from_slice(flash.get(..block.len()).unwrap_or_default());
+    *block = *flash;
     let mut changed = [0; LENGTH];
     if semihosting::read_file(CHANGED, &mut changed) == LENGTH
         && let (Ok(was), Ok(is)) = (Provisioning::decode(flash), Provisioning::decode(&changed))
         && was.key == is.key
     {
-        block.copy_from_slice(&changed);
+        *block = changed;
     }
 }
 
 /// Keeps a changed block.
-pub(crate) fn store(block: &[u8]) -> Result<(), ErrorKind> {
+pub(crate) fn store(block: &[u8; LENGTH]) -> Result<(), ErrorKind> {
     if semihosting::write_file(CHANGED, block) { Ok(()) } else { Err(ErrorKind::Other) }
 }

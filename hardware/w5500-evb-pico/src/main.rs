@@ -8,9 +8,8 @@
 use core::cell::RefCell;
 use core::pin::pin;
 
-use agent_embedded::board::{Clock, ResetReason};
+use agent_embedded::board::{Board, Clock, ResetReason};
 use cortex_m_rt::entry;
-use embassy_net::{Config, StackResources};
 use embassy_net_wiznet::chip::W5500;
 use embassy_rp::clocks::RoscRng;
 use embassy_rp::flash::Flash;
@@ -23,13 +22,13 @@ use embassy_rp::{bind_interrupts, dma, pac};
 use embassy_time::{Delay, Duration};
 use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_io_async::ErrorKind;
-use firmware::chip::Chip;
 use firmware::console::Console;
 use firmware::embassy_clock::EmbassyClock;
 use firmware::example::serve_by_tls;
 use firmware::flash::Sectors;
-use firmware::networked::{Buffers, Networked, SOCKETS};
+use firmware::network::Room;
 use firmware::{entropy, executor, retained};
+use protocol_core::provisioning::LENGTH;
 use protocol_core::time;
 
 bind_interrupts!(struct Interrupts {
@@ -50,7 +49,7 @@ const PERIOD: time::Duration = time::Duration::from_secs(60);
 
 type OwnFlash = Flash<'static, FLASH, embassy_rp::flash::Blocking, FLASH_SIZE>;
 
-/// The chip.
+/// The board.
 struct Rp2040 {
     watchdog: RefCell<Watchdog>,
     sectors: Sectors<OwnFlash>,
@@ -77,7 +76,7 @@ fn reset_reason(watchdog: &Watchdog) -> ResetReason {
     }
 }
 
-impl Clock for &Rp2040 {
+impl Clock for Rp2040 {
     fn now(&self) -> time::Instant {
         EmbassyClock.now()
     }
@@ -87,7 +86,7 @@ impl Clock for &Rp2040 {
     }
 }
 
-impl Chip for &Rp2040 {
+impl Board for Rp2040 {
     fn fill_random(&self, bytes: &mut [u8]) {
         entropy::fill(bytes, RoscRng::next_u8);
     }
@@ -100,19 +99,17 @@ impl Chip for &Rp2040 {
         self.reset_reason
     }
 
-    fn reset(&self) -> ! {
+    fn reset(&self) {
         retained::note(ResetReason::Software);
         cortex_m::peripheral::SCB::sys_reset()
     }
 
-    fn load(&self, block: &mut [u8]) {
-        if let Some(block) = block.first_chunk_mut() {
-            self.sectors.load(block);
-        }
+    fn load(&self, block: &mut [u8; LENGTH]) {
+        self.sectors.load(block);
     }
 
-    fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        self.sectors.store(block.first_chunk().ok_or(ErrorKind::InvalidInput)?)
+    fn store(&self, block: &[u8; LENGTH]) -> Result<(), ErrorKind> {
+        self.sectors.store(block)
     }
 }
 
@@ -132,9 +129,8 @@ fn main() -> ! {
     let pins = embassy_rp::init(Default::default());
     let mut flash = Flash::new_blocking(pins.FLASH);
     let address = hardware_address(&mut flash);
-    let rp2040 = Rp2040::new(Watchdog::new(pins.WATCHDOG), flash);
-    let chip = &rp2040;
-    let console =
+    let board = Rp2040::new(Watchdog::new(pins.WATCHDOG), flash);
+    let mut console =
         Console(Serial(RefCell::new(UartTx::new_blocking(pins.UART0, pins.PIN_0, Default::default()))));
 
     let mut config = spi::Config::default();
@@ -147,16 +143,16 @@ fn main() -> ! {
     let mut state = embassy_net_wiznet::State::<2, 2>::new();
     let started =
         embassy_net_wiznet::new::<_, _, W5500, _, _, _>(address, &mut state, device, interrupt, reset);
-    let Ok((ethernet, driver)) = executor::block_on(started) else { chip.reset() };
+    let Ok((ethernet, driver)) = executor::block_on(started) else {
+        console.line(format_args!("the W5500 does not answer"));
+        panic!()
+    };
 
-    let mut resources = StackResources::<SOCKETS>::new();
-    let config = Config::dhcpv4(Default::default());
-    let (stack, mut runner) = embassy_net::new(ethernet, config, &mut resources, chip.random());
-    let buffers = Buffers::new();
-    let board = Networked::new(chip, stack, &buffers);
+    let mut room = Room::new();
+    let (network, stack) = room.open(&board, ethernet);
     executor::run([
-        pin!(serve_by_tls(chip, &board, PERIOD, console)),
-        pin!(async { runner.run().await }),
+        pin!(serve_by_tls(&board, &network, PERIOD, console)),
+        pin!(stack),
         pin!(async { driver.run().await }),
     ])
 }

@@ -13,6 +13,7 @@ use agent_embedded::{
 use embedded_io_async::ErrorKind;
 use protocol_core::{
     message::{BootId, Facts, Kind, Message, StreamId, Text},
+    provisioning::LENGTH,
     time::Instant,
 };
 use rustls::crypto::ring;
@@ -33,9 +34,9 @@ pub(super) fn live(shared: &Shared, mut cable: impl Cable, security: &impl Secur
 fn run_once(shared: &Shared, cable: &impl Cable, security: &impl Security) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be made");
-    let board = Host { shared, cable };
+    let board = Host(shared);
     let mut application = Example(shared);
-    let mut agent = Device::new(board.now(), BootId(random()), StreamId(random()));
+    let mut agent = Device::new(board.now(), BootId(board.random()), StreamId(board.random()));
     {
         let mut inner = shared.inner();
         inner.said.clear();
@@ -46,26 +47,15 @@ fn run_once(shared: &Shared, cable: &impl Cable, security: &impl Security) -> bo
             biased;
             () = shared.stop.notified() => false,
             () = shared.reset.notified() => true,
-            never = agent.run(&board, security, &mut application) => match never {},
+            never = agent.run(&board, cable, security, &mut application) => match never {},
         }
     })
 }
 
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    fill_random(&mut bytes);
-    u64::from_le_bytes(bytes)
-}
+/// The board.
+pub(super) struct Host<'a>(pub(super) &'a Shared);
 
-fn fill_random(bytes: &mut [u8]) {
-    ring::default_provider().secure_random.fill(bytes).expect("the system has randomness");
-}
-
-/// The device's clock.
-#[derive(Clone, Copy)]
-pub(super) struct Time<'a>(&'a Shared);
-
-impl Clock for Time<'_> {
+impl Clock for Host<'_> {
     fn now(&self) -> Instant {
         let passed = self.0.made.elapsed() + *self.0.ahead.borrow();
         Instant::from_micros(passed.as_micros() as u64)
@@ -84,33 +74,9 @@ impl Clock for Time<'_> {
     }
 }
 
-struct Host<'a, C> {
-    shared: &'a Shared,
-    cable: &'a C,
-}
-
-impl<C> Clock for Host<'_, C> {
-    fn now(&self) -> Instant {
-        Time(self.shared).now()
-    }
-
-    async fn sleep_until(&self, at: Instant) {
-        Time(self.shared).sleep_until(at).await;
-    }
-}
-
-impl<C: Cable> Board for Host<'_, C> {
-    type Transport<'a>
-        = C::Transport<'a>
-    where
-        Self: 'a;
-
-    async fn connect<'a>(&'a self, address: &str) -> Result<C::Transport<'a>, ErrorKind> {
-        self.cable.connect(Time(self.shared), random() as u32, address).await
-    }
-
+impl Board for Host<'_> {
     fn fill_random(&self, bytes: &mut [u8]) {
-        fill_random(bytes);
+        ring::default_provider().secure_random.fill(bytes).expect("the system has randomness");
     }
 
     fn feed_watchdog(&self) {}
@@ -120,15 +86,15 @@ impl<C: Cable> Board for Host<'_, C> {
     }
 
     fn reset(&self) {
-        self.shared.reset.notify_one();
+        self.0.reset.notify_one();
     }
 
-    fn load(&self, block: &mut [u8]) {
-        block.copy_from_slice(&self.shared.inner().flash);
+    fn load(&self, block: &mut [u8; LENGTH]) {
+        *block = self.0.inner().flash;
     }
 
-    fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {
-        self.shared.inner().flash.copy_from_slice(block);
+    fn store(&self, block: &[u8; LENGTH]) -> Result<(), ErrorKind> {
+        self.0.inner().flash = *block;
         Ok(())
     }
 }

@@ -94,7 +94,8 @@ impl Microcontroller {
     pub fn wired(line: &Arc<SerialLine>) -> Self {
         let shared = Shared::new([0xff; LENGTH]);
         let (device, line) = (Arc::clone(&shared), Arc::clone(line));
-        let thread = thread::spawn(move || transport::with_uart(&line, |wire| live(&device, wire, &Plain)));
+        let thread =
+            thread::spawn(move || transport::with_uart(&device, &line, |wire| live(&device, wire, &Plain)));
         Self { shared, thread: Some(thread) }
     }
 

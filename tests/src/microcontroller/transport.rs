@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use agent_embedded::line::{Line, Room};
+use agent_embedded::{
+    board::{Board, Connect},
+    line::{Line, Room},
+};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use protocol_core::serial::Retries;
 use tokio::{
@@ -14,27 +17,14 @@ use tokio::{
     },
 };
 
-use super::host::Time;
+use super::{Shared, host::Host};
 use crate::serial_line::SerialLine;
 
 /// How often a wire is looked at whether its device is still there.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What connects a board.
-pub(super) trait Cable {
-    /// The connection.
-    type Transport<'a>: Read + Write
-    where
-        Self: 'a;
-
-    /// Connects by this address, if it needs one.
-    async fn connect<'a>(
-        &'a self,
-        time: Time<'a>,
-        nonce: u32,
-        address: &str,
-    ) -> Result<Self::Transport<'a>, ErrorKind>;
-
+/// What connects a board, until that is reset.
+pub(super) trait Cable: Connect {
     /// Forgets what a reset of the board forgets.
     fn reset(&mut self) {}
 }
@@ -42,10 +32,12 @@ pub(super) trait Cable {
 /// The network of this machine.
 pub(super) struct Network;
 
-impl Cable for Network {
+impl Cable for Network {}
+
+impl Connect for Network {
     type Transport<'a> = Tcp;
 
-    async fn connect(&self, _: Time<'_>, _: u32, address: &str) -> Result<Tcp, ErrorKind> {
+    async fn connect(&self, address: &str) -> Result<Tcp, ErrorKind> {
         let address: SocketAddr = address.parse().map_err(|_| ErrorKind::InvalidInput)?;
         TcpStream::connect(address).await.map(Tcp).map_err(|_| ErrorKind::ConnectionRefused)
     }
@@ -77,6 +69,7 @@ impl Write for Tcp {
 
 /// A serial line, and the room for a link over it.
 pub(super) struct Wire<'l> {
+    board: Host<'l>,
     line: &'l SerialLine,
     /// What came over the line, and what of it was not read yet.
     came: Mutex<(UnboundedReceiver<Vec<u8>>, Vec<u8>)>,
@@ -84,12 +77,12 @@ pub(super) struct Wire<'l> {
 }
 
 /// Runs a device on this line, as long as `run` does. Nobody else reads the line meanwhile, and nobody does afterwards.
-pub(super) fn with_uart(line: &Arc<SerialLine>, run: impl FnOnce(Wire<'_>)) {
+pub(super) fn with_uart(shared: &Shared, line: &Arc<SerialLine>, run: impl FnOnce(Wire<'_>)) {
     let (sender, receiver) = unbounded_channel();
     thread::scope(|scope| {
         scope.spawn(|| listen(line, sender));
         let came = Mutex::new((receiver, Vec::new()));
-        run(Wire { line, came, room: RefCell::new(Room::new(Retries::DEFAULT)) });
+        run(Wire { board: Host(shared), line, came, room: RefCell::new(Room::new(Retries::DEFAULT)) });
     });
 }
 
@@ -104,23 +97,20 @@ fn listen(line: &SerialLine, sender: UnboundedSender<Vec<u8>>) {
     }
 }
 
-impl<'l> Cable for Wire<'l> {
+impl Cable for Wire<'_> {
+    fn reset(&mut self) {
+        self.room = RefCell::new(Room::new(Retries::DEFAULT));
+    }
+}
+
+impl<'l> Connect for Wire<'l> {
     type Transport<'a>
-        = Line<'a, &'a Wire<'l>, Time<'a>>
+        = Line<'a, &'a Wire<'l>, &'a Host<'l>>
     where
         Self: 'a;
 
-    async fn connect<'a>(
-        &'a self,
-        time: Time<'a>,
-        nonce: u32,
-        _: &str,
-    ) -> Result<Self::Transport<'a>, ErrorKind> {
-        Line::open(self, time, nonce, &self.room).await
-    }
-
-    fn reset(&mut self) {
-        self.room = RefCell::new(Room::new(Retries::DEFAULT));
+    async fn connect(&self, _: &str) -> Result<Self::Transport<'_>, ErrorKind> {
+        Line::open(self, &self.board, self.board.random() as u32, &self.room).await
     }
 }
 

@@ -91,7 +91,7 @@ fn live(world: &RefCell<World>) -> Result<(), Broken> {
     let mut device = world.borrow_mut().start();
     {
         let (board, mut application) = (Hardware::new(world), Simulated(world));
-        let mut agent = pin!(device.run(&board, &Plain, &mut application));
+        let mut agent = pin!(device.run(&board, &board, &Plain, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while !world.borrow().life_is_over() {
             let due = world.borrow().runs_at;

@@ -6,13 +6,11 @@
 use core::convert::Infallible;
 use core::pin::pin;
 
-use agent_embedded::board::Board;
+use agent_embedded::board::{Board, Connect};
 use cortex_m_rt::entry;
-use embassy_net::{Config, StackResources};
 use embedded_io_async::{Read, Write};
-use firmware::chip::Chip as _;
 use firmware::executor;
-use firmware::networked::{Buffers, Networked, SOCKETS};
+use firmware::network::Room;
 use protocol_core::time::Duration;
 
 /// The host's loopback, as QEMU shows it.
@@ -20,18 +18,15 @@ const HOST: &str = "10.0.2.2:7";
 
 #[entry]
 fn main() -> ! {
-    let (chip, ethernet, _) = qemu_lm3s6965::start_ethernet();
-    let mut resources = StackResources::<SOCKETS>::new();
-    let (stack, mut runner) =
-        embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());
-    let buffers = Buffers::new();
-    let board = Networked::new(chip, stack, &buffers);
-    executor::run([pin!(serve(&board)), pin!(async { runner.run().await })])
+    let (board, _, ethernet) = qemu_lm3s6965::start_networked();
+    let mut room = Room::new();
+    let (network, stack) = room.open(&board, ethernet);
+    executor::run([pin!(serve(&board, &network)), pin!(stack)])
 }
 
-async fn serve(board: &impl Board) -> Infallible {
+async fn serve(board: &impl Board, network: &impl Connect) -> Infallible {
     loop {
-        if let Ok(mut transport) = board.connect(HOST).await {
+        if let Ok(mut transport) = network.connect(HOST).await {
             _ = echo(board, &mut transport).await;
         }
         board.sleep_until(board.now().after(Duration::from_secs(1))).await;

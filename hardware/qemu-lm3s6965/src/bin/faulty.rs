@@ -8,16 +8,14 @@ use core::pin::pin;
 
 use agent_embedded::agent::Agent;
 use agent_embedded::application::{Application, Readings, State};
-use agent_embedded::board::Board;
+use agent_embedded::board::{Board, Clock, Connect};
 use agent_embedded::outbox::Outbox;
 use agent_embedded::tls::Tls;
 use cortex_m_rt::entry;
-use embassy_net::{Config, StackResources};
-use firmware::chip::Chip;
 use firmware::console::Console;
 use firmware::example::{self, Example};
 use firmware::executor;
-use firmware::networked::{Buffers, Networked, SOCKETS};
+use firmware::network::Room;
 use firmware::uart::Port;
 use protocol_core::message::{Facts, Message};
 use protocol_core::time::{Duration, Instant};
@@ -25,26 +23,23 @@ use qemu_lm3s6965::PERIOD;
 
 #[entry]
 fn main() -> ! {
-    let (chip, ethernet, uart) = qemu_lm3s6965::start_ethernet();
-    let mut resources = StackResources::<SOCKETS>::new();
-    let (stack, mut runner) =
-        embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());
-    let buffers = Buffers::new();
-    let board = Networked::new(chip, stack, &buffers);
-    executor::run([pin!(serve(chip, &board, Console(uart.port))), pin!(async { runner.run().await })])
+    let (board, port, ethernet) = qemu_lm3s6965::start_networked();
+    let mut room = Room::new();
+    let (network, stack) = room.open(&board, ethernet);
+    executor::run([pin!(serve(&board, &network, Console(port))), pin!(stack)])
 }
 
-async fn serve(chip: impl Chip, board: &impl Board, mut console: Console<impl Port>) -> Infallible {
-    let mut agent: Agent = example::agent(&chip);
+async fn serve(board: &impl Board, network: &impl Connect, mut console: Console<impl Port>) -> Infallible {
+    let mut agent: Agent = example::agent(board);
     console.started(board.reset_reason());
-    let example = Example::new(chip, PERIOD, |state| console.state(state));
-    agent.run(board, &Tls::new(), &mut Faulty { chip, example, fault: None }).await
+    let example = Example::new(board, PERIOD, |state| console.state(state));
+    agent.run(board, network, &Tls::new(), &mut Faulty { clock: board, example, fault: None }).await
 }
 
 /// A message of kind `fault` has it fail, a while after it came: by then its echo was sent, or it would come again after
 /// each reset.
 struct Faulty<C, A> {
-    chip: C,
+    clock: C,
     example: A,
     fault: Option<(Fault, Instant)>,
 }
@@ -59,19 +54,19 @@ enum Fault {
 /// How long it waits until it fails.
 const DELAY: Duration = Duration::from_secs(1);
 
-impl<C: Chip, A: Application> Application for Faulty<C, A> {
+impl<C: Clock, A: Application> Application for Faulty<C, A> {
     async fn message(&mut self, message: &Message<'_>) {
         let fault = match (message.kind.as_bytes(), message.body) {
             (b"fault", b"hang") => Fault::Hang,
             (b"fault", b"panic") => Fault::Panic,
             _ => return self.example.message(message).await,
         };
-        self.fault = Some((fault, self.chip.now().after(DELAY)));
+        self.fault = Some((fault, self.clock.now().after(DELAY)));
     }
 
     async fn next(&mut self) {
         let Some((fault, at)) = self.fault else { return self.example.next().await };
-        self.chip.sleep_until(at).await;
+        self.clock.sleep_until(at).await;
         match fault {
             Fault::Hang => loop {
                 core::hint::spin_loop();

@@ -31,10 +31,10 @@ type SmallAgent = Agent<4, 64, 4, 256, 256>;
 
 #[entry]
 fn main() -> ! {
-    let (chip, uart) = qemu_lm3s6965::start_uart();
+    let (board, uart) = qemu_lm3s6965::start();
     let mut console = Console(uart.port);
-    let mut agent: SmallAgent = example::agent(&chip);
-    let mut both = Both::open(chip, &mut agent);
+    let mut agent: SmallAgent = example::agent(&board);
+    let mut both = Both::open(&board, &mut agent);
     both.measure("ping", Both::ping, &mut console);
     both.measure("up", Both::up, &mut console);
     both.measure("down", Both::down, &mut console);
@@ -45,7 +45,7 @@ fn main() -> ! {
 
 /// A device's connection, and the server's session, which is not counted.
 struct Both<'a> {
-    counter: Counter,
+    counter: Counter<'a>,
     now: Instant,
     device: Connection<'a, 4, 64, 4, 256, 256>,
     server: Session<Server>,
@@ -54,9 +54,9 @@ struct Both<'a> {
 }
 
 impl<'a> Both<'a> {
-    fn open(chip: Lm3s6965, agent: &'a mut SmallAgent) -> Self {
-        let now = chip.now();
-        let (counter, device) = (Counter::new(chip), Connection::open(agent));
+    fn open(board: &'a Lm3s6965, agent: &'a mut SmallAgent) -> Self {
+        let now = board.now();
+        let (counter, device) = (Counter::new(board), Connection::open(agent));
         let server = Session::server(now, Duration::from_secs(10));
         let mut both = Self { counter, now, device, server, sent: 0 };
         both.run();
@@ -173,15 +173,15 @@ impl<'a> Both<'a> {
 }
 
 /// Counts instructions by the clock.
-struct Counter {
-    chip: Lm3s6965,
+struct Counter<'b> {
+    board: &'b Lm3s6965,
     /// What counting takes itself, in microseconds.
     own: u64,
 }
 
-impl Counter {
-    fn new(chip: Lm3s6965) -> Self {
-        let mut counter = Self { chip, own: 0 };
+impl<'b> Counter<'b> {
+    fn new(board: &'b Lm3s6965) -> Self {
+        let mut counter = Self { board, own: 0 };
         counter.own = counter.micros(|| ()).1;
         counter
     }
@@ -192,8 +192,8 @@ impl Counter {
     }
 
     fn micros<T>(&self, what: impl FnOnce() -> T) -> (T, u64) {
-        let begun = self.chip.now();
+        let begun = self.board.now();
         let result = what();
-        (result, self.chip.now().since(begun).as_micros())
+        (result, self.board.now().since(begun).as_micros())
     }
 }

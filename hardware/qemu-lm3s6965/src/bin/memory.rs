@@ -9,8 +9,8 @@ use core::cmp::Ordering;
 use core::fmt::{self, Write};
 use core::hint::black_box;
 
+use agent_embedded::board::Board;
 use cortex_m_rt::entry;
-use firmware::chip::Chip;
 use firmware::console::Console;
 use qemu_lm3s6965::{Lm3s6965, semihosting};
 
@@ -66,9 +66,9 @@ const DISTANCES: [usize; 10] = [1, 2, 3, 4, 5, 8, 11, 16, 31, 64];
 
 #[entry]
 fn main() -> ! {
-    let (chip, uart) = qemu_lm3s6965::start_uart();
+    let (board, uart) = qemu_lm3s6965::start();
     let mut console = Console(uart.port);
-    let mut trial = Trial { chip, cases: 0, tried: Memory::new(), expected: Memory::new() };
+    let mut trial = Trial { board, cases: 0, tried: Memory::new(), expected: Memory::new() };
     let result = trial.run();
     // A console does not fail.
     _ = match &result {
@@ -106,7 +106,7 @@ impl Memory {
 /// A piece of memory that is tried on, and another that is handled by plain loops. After each case the two are equal as a
 /// whole, what stands around the bytes in question included.
 struct Trial {
-    chip: Lm3s6965,
+    board: Lm3s6965,
     cases: u32,
     tried: Memory,
     expected: Memory,
@@ -255,7 +255,7 @@ impl Trial {
 
     /// After a case.
     fn check(&mut self, is_right: bool, wrong: Wrong) -> Result<(), Wrong> {
-        self.chip.feed_watchdog();
+        self.board.feed_watchdog();
         self.cases += 1;
         let end = (wrong.to.max(wrong.from) + wrong.length + 32).min(self.tried.0.len());
         let mut pairs = self.tried.0[..end].iter().zip(&self.expected.0[..end]);

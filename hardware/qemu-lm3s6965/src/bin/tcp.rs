@@ -8,46 +8,40 @@ use core::pin::pin;
 
 use agent_embedded::agent::Agent;
 use agent_embedded::application::Application;
-use agent_embedded::board::{Board, Clock as _};
+use agent_embedded::board::{Board, Clock, Connect};
 use agent_embedded::outbox::Outbox;
 use agent_embedded::security::Plain;
 use cortex_m_rt::entry;
-use embassy_net::{Config, StackResources};
-use firmware::chip::Chip as _;
-use firmware::example;
-use firmware::executor;
-use firmware::networked::{Buffers, Networked, SOCKETS};
+use firmware::network::Room;
+use firmware::{example, executor};
 use protocol_core::message::{Facts, Kind, Message};
 use protocol_core::time::Instant;
-use qemu_lm3s6965::{Lm3s6965, PERIOD};
+use qemu_lm3s6965::PERIOD;
 
 #[entry]
 fn main() -> ! {
-    let (chip, ethernet, _) = qemu_lm3s6965::start_ethernet();
-    let mut resources = StackResources::<SOCKETS>::new();
-    let (stack, mut runner) =
-        embassy_net::new(ethernet, Config::dhcpv4(Default::default()), &mut resources, chip.random());
-    let buffers = Buffers::new();
-    let board = Networked::new(chip, stack, &buffers);
-    executor::run([pin!(serve(chip, &board)), pin!(async { runner.run().await })])
+    let (board, _, ethernet) = qemu_lm3s6965::start_networked();
+    let mut room = Room::new();
+    let (network, stack) = room.open(&board, ethernet);
+    executor::run([pin!(serve(&board, &network)), pin!(stack)])
 }
 
-async fn serve(chip: Lm3s6965, board: &impl Board) -> Infallible {
-    let mut agent: Agent = example::agent(&chip);
-    agent.run(board, &Plain, &mut Sensor { chip, next_at: chip.now() }).await
+async fn serve(board: &impl Board, network: &impl Connect) -> Infallible {
+    let mut agent: Agent = example::agent(board);
+    agent.run(board, network, &Plain, &mut Sensor { clock: board, next_at: board.now() }).await
 }
 
 /// The least that a device does: a message each [`PERIOD`]. What comes is taken, and nothing done with it.
-struct Sensor {
-    chip: Lm3s6965,
+struct Sensor<C> {
+    clock: C,
     next_at: Instant,
 }
 
-impl Application for Sensor {
+impl<C: Clock> Application for Sensor<C> {
     async fn message(&mut self, _: &Message<'_>) {}
 
     async fn next(&mut self) {
-        self.chip.sleep_until(self.next_at).await;
+        self.clock.sleep_until(self.next_at).await;
     }
 
     fn say<const MESSAGES: usize, const BODY: usize>(

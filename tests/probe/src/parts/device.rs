@@ -11,7 +11,7 @@ use core::{
 use agent_embedded::{
     agent::Agent,
     application::{Application, Readings, State},
-    board::{Board, Clock, ResetReason},
+    board::{Board, Clock, Connect, ResetReason},
     connection::{Connection, Step},
     line::{self, Line},
     outbox::Outbox,
@@ -59,7 +59,7 @@ pub fn agent(outside: Outside<'_>) {
     let now = Instant::from_micros(outside.number);
     let mut agent = black_box(<Agent>::new(now, BootId(1), StreamId(2)));
     let (board, mut application) = (Outer(outside.input), Outer(outside.input));
-    poll(agent.run(&board, &Plain, &mut application));
+    poll(agent.run(&board, &board, &Plain, &mut application));
 }
 
 /// A serial line as a transport.
@@ -113,7 +113,7 @@ impl Clock for Outer<'_> {
     }
 }
 
-impl Board for Outer<'_> {
+impl Connect for Outer<'_> {
     type Transport<'a>
         = Outer<'a>
     where
@@ -123,7 +123,9 @@ impl Board for Outer<'_> {
         show(address);
         black_box(Ok(Outer(self.0)))
     }
+}
 
+impl Board for Outer<'_> {
     fn fill_random(&self, bytes: &mut [u8]) {
         bytes.iter_mut().zip(self.0).for_each(|(to, from)| *to = *from);
     }

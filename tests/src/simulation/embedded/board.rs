@@ -10,7 +10,7 @@ use std::{
 
 use agent_embedded::{
     application::{Application, Failure, State},
-    board::{Board, Clock, ResetReason},
+    board::{Board, Clock, Connect, ResetReason},
     connection::End,
     line::{Line, Room},
     outbox::Outbox,
@@ -65,7 +65,7 @@ impl Clock for Simulated<'_> {
     }
 }
 
-impl<'w> Board for Hardware<'w> {
+impl<'w> Connect for Hardware<'w> {
     type Transport<'a>
         = Way<'a, 'w>
     where
@@ -81,7 +81,9 @@ impl<'w> Board for Hardware<'w> {
         let wire = self.world().connect();
         Ok(Way::Plug(Plug { world, wire, came: VecDeque::new() }))
     }
+}
 
+impl Board for Hardware<'_> {
     fn fill_random(&self, bytes: &mut [u8]) {
         bytes.fill_with(|| self.world().random.number() as u8);
     }

@@ -1,18 +1,17 @@
-//! A board on a network: TCP by embassy-net, its address by DHCP, its server's by DNS.
+//! A network: TCP by embassy-net, the device's address by DHCP, its server's by DNS.
 
+use core::convert::Infallible;
 use core::net::SocketAddr;
 
-use agent_embedded::board::{Board, Clock, ResetReason};
+use agent_embedded::board::{Board, Connect};
 use embassy_futures::yield_now;
-use embassy_net::Stack;
 use embassy_net::dns::DnsQueryType;
+use embassy_net::driver::Driver;
 use embassy_net::tcp::Error;
 use embassy_net::tcp::client::{TcpClient, TcpClientState, TcpConnection};
+use embassy_net::{Config, Stack, StackResources};
 use embedded_io_async::{Error as _, ErrorKind, ErrorType, Read, Write};
 use embedded_nal_async::TcpConnect as _;
-use protocol_core::time::Instant;
-
-use crate::chip::{Chip, from_chip};
 
 /// Room for what goes out and was not acknowledged, in bytes.
 pub const SEND_ROOM: usize = 1024;
@@ -21,42 +20,51 @@ pub const SEND_ROOM: usize = 1024;
 pub const RECEIVE_ROOM: usize = 2048;
 
 /// The sockets that the network stack has: for DHCP, DNS, and the connection.
-pub const SOCKETS: usize = 3;
+const SOCKETS: usize = 3;
 
-/// The buffers of the one connection.
-pub type Buffers = TcpClientState<1, SEND_ROOM, RECEIVE_ROOM>;
-
-/// A chip whose connection goes over TCP. The stack's runner must be a task of its own.
-pub struct Networked<'d, C> {
-    chip: C,
-    stack: Stack<'d>,
-    client: TcpClient<'d, 1, SEND_ROOM, RECEIVE_ROOM>,
+/// What a network works in.
+pub struct Room {
+    sockets: StackResources<SOCKETS>,
+    buffers: TcpClientState<1, SEND_ROOM, RECEIVE_ROOM>,
 }
 
-impl<'d, C> Networked<'d, C> {
-    /// Joins a chip to its network.
-    pub fn new(chip: C, stack: Stack<'d>, buffers: &'d Buffers) -> Self {
-        Self { chip, stack, client: TcpClient::new(stack, buffers) }
+impl Room {
+    /// Room for one connection.
+    pub const fn new() -> Self {
+        Self { sockets: StackResources::new(), buffers: TcpClientState::new() }
+    }
+
+    /// The network that `ethernet` leads to, and what keeps it going: a task of its own.
+    pub fn open<'r>(
+        &'r mut self,
+        board: &impl Board,
+        ethernet: impl Driver + 'r,
+    ) -> (Network<'r>, impl Future<Output = Infallible> + 'r) {
+        let config = Config::dhcpv4(Default::default());
+        let (stack, mut runner) = embassy_net::new(ethernet, config, &mut self.sockets, board.random());
+        (Network { stack, client: TcpClient::new(stack, &self.buffers) }, async move { runner.run().await })
     }
 }
 
-impl<C: Clock> Clock for Networked<'_, C> {
-    fn now(&self) -> Instant {
-        self.chip.now()
-    }
-
-    fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> {
-        self.chip.sleep_until(at)
+impl Default for Room {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-impl<C: Chip> Board for Networked<'_, C> {
+/// What connects a board by TCP.
+pub struct Network<'r> {
+    stack: Stack<'r>,
+    client: TcpClient<'r, 1, SEND_ROOM, RECEIVE_ROOM>,
+}
+
+impl Connect for Network<'_> {
     type Transport<'a>
         = Connection<'a>
     where
         Self: 'a;
 
-    async fn connect<'a>(&'a self, address: &str) -> Result<Self::Transport<'a>, ErrorKind> {
+    async fn connect<'a>(&'a self, address: &str) -> Result<Connection<'a>, ErrorKind> {
         let (host, port) = address.rsplit_once(':').ok_or(ErrorKind::InvalidInput)?;
         let port = port.parse::<u16>().map_err(|_| ErrorKind::InvalidInput)?;
         self.stack.wait_config_up().await;
@@ -65,8 +73,6 @@ impl<C: Chip> Board for Networked<'_, C> {
         let connected = self.client.connect(SocketAddr::new(address.into(), port)).await;
         connected.map(Connection).map_err(|error| error.kind())
     }
-
-    from_chip!();
 }
 
 /// A TCP connection.

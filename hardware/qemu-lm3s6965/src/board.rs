@@ -1,9 +1,9 @@
-//! The chip, as the agent knows it.
+//! The board, as the agent knows it.
 
-use agent_embedded::board::{Clock, ResetReason};
+use agent_embedded::board::{Board, Clock, ResetReason};
 use embedded_io_async::ErrorKind;
-use firmware::chip::Chip;
 use firmware::retained;
+use protocol_core::provisioning::LENGTH;
 use protocol_core::time::Instant;
 
 use crate::{clock, provisioning, semihosting, watchdog};
@@ -12,7 +12,7 @@ use crate::{clock, provisioning, semihosting, watchdog};
 const WATCHDOG: u32 = 8;
 
 /// The LM3S6965, as QEMU has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Lm3s6965 {
     reset_reason: ResetReason,
 }
@@ -41,7 +41,7 @@ impl Clock for Lm3s6965 {
     }
 }
 
-impl Chip for Lm3s6965 {
+impl Board for Lm3s6965 {
     fn fill_random(&self, bytes: &mut [u8]) {
         semihosting::fill_random(bytes);
     }
@@ -54,16 +54,16 @@ impl Chip for Lm3s6965 {
         self.reset_reason
     }
 
-    fn reset(&self) -> ! {
+    fn reset(&self) {
         retained::note(ResetReason::Software);
         cortex_m::peripheral::SCB::sys_reset()
     }
 
-    fn load(&self, block: &mut [u8]) {
+    fn load(&self, block: &mut [u8; LENGTH]) {
         provisioning::load(block);
     }
 
-    fn store(&self, block: &[u8]) -> Result<(), ErrorKind> {
+    fn store(&self, block: &[u8; LENGTH]) -> Result<(), ErrorKind> {
         provisioning::store(block)
     }
 }
