@@ -10,6 +10,9 @@ pub const GATEWAY: &str = "holdfast-gateway/1";
 /// The exchange in which a device is registered.
 pub const ENROLMENT: &str = "holdfast-enroll/1";
 
+/// The bytes of one task, in a connection of their own: the device's [`Join`](crate::message::Join) first.
+pub const DATA: &str = "holdfast-data/1";
+
 /// The most that a server puts into one TLS record, in bytes before encryption: a microcontroller keeps room for a whole
 /// one. The server's part of the handshake, from its encrypted extensions on, is one record.
 pub const MAX_RECORD: usize = 1024;

@@ -62,8 +62,6 @@ codes! {
     ConnectionKind {
         /// A device's one connection for presence and messages: the newest replaces an older one.
         Control = 1 "control",
-        /// A task's own connection for bulk data.
-        Data = 2 "data",
         /// A local program's, over a Unix socket.
         Local = 4 "local",
     }
@@ -104,5 +102,35 @@ codes! {
         NotServed = 14 "not-served",
         /// The name that the token gives is another device's.
         NameTaken = 15 "name-taken",
+    }
+}
+
+codes! {
+    /// How a task stands, as a device reports it (`docs/protocol.md`, Tasks).
+    TaskState {
+        /// Its process is being started.
+        Starting = 1 "starting",
+        /// It does what it is for.
+        Running = 2 "running",
+        /// It was told to stop, and has not ended yet.
+        Stopping = 3 "stopping",
+        /// It has ended as it should.
+        Done = 4 "done",
+        /// It has ended otherwise.
+        Failed = 5 "failed",
+        /// The device does not take it: its configuration does not allow it.
+        Refused = 6 "refused",
+    }
+}
+
+codes! {
+    /// What someone may do who asks for a task.
+    Role {
+        /// Look.
+        Viewer = 1 "viewer",
+        /// Work with devices.
+        Operator = 2 "operator",
+        /// Everything.
+        Admin = 3 "admin",
     }
 }

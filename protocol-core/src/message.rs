@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 pub use text::{Kind, Text};
 
 use crate::{
-    code::{CloseReason, ConnectionKind},
+    code::{CloseReason, ConnectionKind, Role, TaskState},
     frame::{self, HEADER_LENGTH, MAX_FRAME},
     tag::Tag,
 };
 
 /// The newest version of the protocol that this crate speaks.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
+
+/// The version from which on peers speak of tasks.
+pub const TASKS_VERSION: u8 = 2;
 
 /// The oldest version of the protocol that this crate speaks.
 pub const OLDEST_VERSION: u8 = 1;
@@ -49,6 +52,10 @@ impl Notice for Facts<'_> {}
 impl Notice for Status<'_> {}
 impl Notice for Endpoints<'_> {}
 impl Notice for Information<'_> {}
+impl Notice for Offer<'_> {}
+impl Notice for Order<'_> {}
+impl Notice for Stop<'_> {}
+impl Notice for Report<'_> {}
 
 /// Writes a whole frame: header and body. Gives its length in bytes.
 ///
@@ -142,6 +149,11 @@ random_id! {
 random_id! {
     /// A random number made together with the server's database.
     StoreId
+}
+
+random_id! {
+    /// A random number made together with a task.
+    TaskId
 }
 
 /// How much a peer may send before it is echoed.
@@ -359,6 +371,87 @@ pub struct Information<'a> {
     pub json: &'a str,
 }
 
+/// The most kinds of tasks that a device takes.
+pub const MAX_TASK_KINDS: usize = 16;
+
+/// The most tasks that a device tells of when it connects, and so the most that it has.
+pub const MAX_TASKS: usize = 128;
+
+/// `OFFR`, client to server, behind the welcome: which tasks the device takes, and which it has now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer<'a> {
+    /// The kinds of tasks that the device's own configuration allows.
+    #[serde(borrow)]
+    pub kinds: Vec<Kind<'a>, MAX_TASK_KINDS>,
+    /// The tasks that it has, or whose end the server may not have heard of: those that are missing here are lost.
+    pub tasks: Vec<TaskId, MAX_TASKS>,
+}
+
+/// `TASK`, server to client: the device is to run this. Only of a kind that it has [offered](Offer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// What it is.
+    #[serde(borrow)]
+    pub kind: Kind<'a>,
+    /// What the one who asks for it may do. The device's configuration says whose word is enough.
+    pub role: Role,
+    /// Who asks for it, for the device's log.
+    #[serde(borrow)]
+    pub who: Text<'a, 64>,
+    /// What shows on its data connection that it is this task's: good for one connection.
+    #[serde(with = "crate::raw")]
+    pub key: [u8; 16],
+    /// For how long it may run, in seconds; 0 for as long as it likes.
+    pub limit: u32,
+    /// What the kind says.
+    #[serde(with = "serde_bytes")]
+    pub parameters: &'a [u8],
+}
+
+/// `STOP`, server to client: the device is to stop this task. One that it does not have is none of its business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// Why, for the device's log.
+    #[serde(borrow)]
+    pub detail: Text<'a, 128>,
+}
+
+/// The most that a report tells of what a task wrote, in bytes.
+pub const MAX_TASK_OUTPUT: usize = 8 * 1024;
+
+/// `REPT`, client to server: how a task stands now. The last one says how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report<'a> {
+    /// The task.
+    pub task: TaskId,
+    /// How it stands.
+    pub state: TaskState,
+    /// Why, in words.
+    #[serde(borrow)]
+    pub detail: Text<'a, 256>,
+    /// The end of what it wrote, at most [`MAX_TASK_OUTPUT`] bytes: never to be trusted.
+    #[serde(with = "serde_bytes")]
+    pub output: &'a [u8],
+}
+
+/// `JOIN`, client to server, the first frame on a data connection: what follows is the task's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The task.
+    pub task: TaskId,
+    /// The key of its [order](Order).
+    #[serde(with = "crate::raw")]
+    pub key: [u8; 16],
+}
+
+/// `JOOK`, server to client, the first frame on a data connection: what follows is for the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {}
+
 macro_rules! bodies {
     ($($body:ty => $tag:ident, $length:expr;)*) => {
         $(impl Body for $body {
@@ -398,4 +491,10 @@ bodies! {
     Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
     Gateway<'_> => GATEWAY, text(63);
     Information<'_> => INFORMATION, LONGEST_BODY;
+    Offer<'_> => OFFER, 1 + MAX_TASK_KINDS * KIND + 1 + MAX_TASKS * FIXED;
+    Order<'_> => ORDER, LONGEST_BODY;
+    Stop<'_> => STOP, FIXED + text(128);
+    Report<'_> => REPORT, FIXED + U16 + text(256) + U16 + MAX_TASK_OUTPUT;
+    Join => JOIN, FIXED + 16;
+    Joined => JOINED, 0;
 }

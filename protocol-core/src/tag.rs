@@ -36,7 +36,18 @@ impl Tag {
     pub const ENROLLED: Self = Self::of(b"ENOK");
     /// [`Gateway`](crate::message::Gateway): for which wired device a gateway's connection is.
     pub const GATEWAY: Self = Self::of(b"GATE");
-
+    /// [`Offer`](crate::message::Offer): which tasks a device takes, and which run on it.
+    pub const OFFER: Self = Self::of(b"OFFR");
+    /// [`Order`](crate::message::Order): a device is to run a task.
+    pub const ORDER: Self = Self::of(b"TASK");
+    /// [`Stop`](crate::message::Stop): a device is to stop a task.
+    pub const STOP: Self = Self::of(b"STOP");
+    /// [`Report`](crate::message::Report): how a task stands.
+    pub const REPORT: Self = Self::of(b"REPT");
+    /// [`Join`](crate::message::Join): for which task a data connection is.
+    pub const JOIN: Self = Self::of(b"JOIN");
+    /// [`Joined`](crate::message::Joined): what follows are the task's own bytes.
+    pub const JOINED: Self = Self::of(b"JOOK");
     /// [`Information`](crate::message::Information): how the agent is, between a local program and its agent.
     pub const INFORMATION: Self = Self::of(b"INFO");
 

@@ -9,8 +9,8 @@ use protocol_core::{
     frame::{self, Decoded, Frame, FrameError, MAX_FRAME},
     invitation::{self, Invitation, InvitationError},
     message::{
-        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message, Status,
-        Welcome,
+        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
+        Message, Offer, Order, Report, Status, Stop, Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
     serial::{self, Link, Retries},
@@ -58,8 +58,14 @@ golden_bytes! {
     gateway: Gateway<'_>,
     hello: Hello,
     information: Information<'_>,
+    join: Join,
+    joined: Joined,
     message: Message<'_>,
+    offer: Offer<'_>,
+    order: Order<'_>,
+    report: Report<'_>,
     status: Status<'_>,
+    stop: Stop<'_>,
     welcome: Welcome<'_>,
 }
 
@@ -252,6 +258,7 @@ const FROZEN: &[(&str, u32)] = &[
 fn version_1_is_frozen() {
     let now: Vec<_> = common::GOLDEN
         .iter()
+        .take(FROZEN.len())
         .map(|(name, _)| (*name, crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&golden(name))))
         .collect();
     assert_eq!(

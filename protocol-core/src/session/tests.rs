@@ -249,8 +249,11 @@ fn a_newer_peer_agrees_on_the_older_version() {
         server.input(at(0), &buffer[..length]).map(|_| ())?;
         Ok(server.version())
     };
-    assert_eq!(offer(1, 9), Ok(1));
-    assert_eq!(offer(2, 9), Err(ProtocolError::NoCommonVersion { oldest: 2, newest: 9 }));
+    let newest = message::VERSION;
+    assert_eq!(offer(1, 9), Ok(newest));
+    assert_eq!(offer(1, 1), Ok(1));
+    let too_new = newest + 1;
+    assert_eq!(offer(too_new, 9), Err(ProtocolError::NoCommonVersion { oldest: too_new, newest: 9 }));
 }
 
 #[test]

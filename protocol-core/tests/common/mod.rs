@@ -3,17 +3,18 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use protocol_core::{
-    code::{CloseReason, ConnectionKind},
+    code::{CloseReason, ConnectionKind, Role, TaskState},
     invitation::Invitation,
     message::{
-        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Kind, Message,
-        Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
+        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
+        Kind, Message, Offer, Order, Pin, Reading, Report, Status, Stop, StoreId, StreamId, TaskId, Text,
+        Welcome, Window,
     },
     provisioning::{PrivateKey, Provisioning},
 };
 
-/// The golden bytes of version 1, by name.
-pub(crate) const GOLDEN: [(&str, &str); 20] = [
+/// The golden bytes, by name: of version 1, and behind it what version 2 adds.
+pub(crate) const GOLDEN: [(&str, &str); 26] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -34,6 +35,12 @@ pub(crate) const GOLDEN: [(&str, &str); 20] = [
     ("provisioning", include_str!("../golden/v1/provisioning.hex")),
     ("status", include_str!("../golden/v1/status.hex")),
     ("welcome", include_str!("../golden/v1/welcome.hex")),
+    ("join", include_str!("../golden/v2/join.hex")),
+    ("joined", include_str!("../golden/v2/joined.hex")),
+    ("offer", include_str!("../golden/v2/offer.hex")),
+    ("order", include_str!("../golden/v2/order.hex")),
+    ("report", include_str!("../golden/v2/report.hex")),
+    ("stop", include_str!("../golden/v2/stop.hex")),
 ];
 
 /// The bytes of the golden file `name`.
@@ -137,6 +144,45 @@ pub(crate) fn gateway() -> Gateway<'static> {
 
 pub(crate) fn information() -> Information<'static> {
     Information { json: r#"{"connected":true}"# }
+}
+
+const TASK: TaskId = TaskId(0x3132_3334_3536_3738);
+
+const KEY: [u8; 16] =
+    [0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f];
+
+pub(crate) fn offer() -> Offer<'static> {
+    let kinds = ["ssh", "reboot"].into_iter().map(kind).collect();
+    Offer { kinds, tasks: [TASK].into_iter().collect() }
+}
+
+pub(crate) fn order() -> Order<'static> {
+    Order {
+        task: TASK,
+        kind: kind("ssh"),
+        role: Role::Operator,
+        who: text("ada"),
+        key: KEY,
+        limit: 1_200,
+        parameters: b"{}",
+    }
+}
+
+pub(crate) fn stop() -> Stop<'static> {
+    Stop { task: TASK, detail: text("ada hung up.") }
+}
+
+pub(crate) fn report() -> Report<'static> {
+    let (state, detail) = (TaskState::Failed, text("exit status 1"));
+    Report { task: TASK, state, detail, output: b"no.\n" }
+}
+
+pub(crate) fn join() -> Join {
+    Join { task: TASK, key: KEY }
+}
+
+pub(crate) fn joined() -> Joined {
+    Joined {}
 }
 
 pub(crate) fn invitation() -> Invitation<'static> {

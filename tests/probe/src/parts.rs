@@ -13,13 +13,14 @@ use heapless::Vec;
 use protocol_core::{
     backoff::Backoff,
     classic::{self, Classic},
-    code::{CloseReason, ConnectionKind},
+    code::{self, CloseReason, ConnectionKind, TaskState},
     escape::{Escaped, EscapedBytes, OneLine},
     frame::{self, Decoded, Frame},
     invitation::Invitation,
     message::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
-        Kind, Message, Pin, Reading, Status, StoreId, StreamId, Text, Welcome, Window,
+        Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Status, Stop, StoreId, StreamId,
+        TaskId, Text, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     serial::{self, Link, Retries},
@@ -154,6 +155,13 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
     show(message::decode::<Enrolled<'_>>(input));
     show(message::decode::<Information<'_>>(input));
     show(message::decode::<Gateway<'_>>(input));
+    show(message::decode::<Offer<'_>>(input));
+    show(message::decode::<Order<'_>>(input));
+    show(message::decode::<Stop<'_>>(input));
+    show(message::decode::<Report<'_>>(input));
+    show(message::decode::<Join>(input));
+    show(message::decode::<Joined>(input));
+    about_tasks(input, output);
     encode(&Gateway { name: text(input) }, output);
     encode(&Information { json: core::str::from_utf8(input).unwrap_or_default() }, output);
     encode(&welcome(input, 0), output);
@@ -171,6 +179,20 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
         output,
     );
     show(message::common_version(black_box(0), black_box(0)));
+}
+
+/// What stands in data connections, and in the sessions of those that have some.
+fn about_tasks(input: &[u8], output: &mut [u8]) {
+    let (task, key) = (TaskId(input.len() as u64), [0; 16]);
+    let kind = Kind::new(core::str::from_utf8(input).unwrap_or_default()).unwrap_or(Kind::TEXT);
+    encode(&Offer { kinds: list(kind), tasks: list(task) }, output);
+    let role = code::Role::from(input.len() as u16);
+    encode(&Order { task, kind, role, who: text(input), key, limit: 0, parameters: input }, output);
+    encode(&Stop { task, detail: text(input) }, output);
+    let state = TaskState::from(input.len() as u16);
+    encode(&Report { task, state, detail: text(input), output: input }, output);
+    encode(&Join { task, key }, output);
+    encode(&Joined {}, output);
 }
 
 fn texts(input: &[u8]) {

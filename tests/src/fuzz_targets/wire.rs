@@ -5,8 +5,8 @@ use protocol_core::{
     frame::{self, Decoded, FrameError, HEADER_LENGTH, MAX_FRAME},
     invitation::{Invitation, MAX_LENGTH},
     message::{
-        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Message,
-        Status, Welcome,
+        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join,
+        Joined, MAX_TASK_OUTPUT, Message, Offer, Order, Report, Status, Stop, Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
 };
@@ -73,7 +73,7 @@ macro_rules! read {
 /// The body that the first byte names.
 pub(super) fn message(input: &[u8]) {
     let Some((which, body)) = input.split_first() else { return };
-    match which % 12 {
+    match which % 18 {
         0 => read!(Hello, body),
         1 => read!(Welcome<'_>, body),
         2 => read!(Message<'_>, body),
@@ -85,7 +85,21 @@ pub(super) fn message(input: &[u8]) {
         8 => read!(Enrol<'_>, body),
         9 => read!(Enrolled<'_>, body),
         10 => read!(Information<'_>, body),
-        _ => read!(Gateway<'_>, body),
+        11 => read!(Gateway<'_>, body),
+        12 => read!(Offer<'_>, body),
+        13 => read!(Order<'_>, body),
+        14 => read!(Stop<'_>, body),
+        // The one body that is bounded by whoever takes it, not by its shape.
+        15 => read_report(body),
+        16 => read!(Join, body),
+        _ => read!(Joined, body),
+    }
+}
+
+fn read_report(body: &[u8]) {
+    let is_short = |report: &Report<'_>| report.output.len() <= MAX_TASK_OUTPUT;
+    if message::decode::<Report<'_>>(body).is_ok_and(|report| is_short(&report)) {
+        read!(Report<'_>, body);
     }
 }
 
