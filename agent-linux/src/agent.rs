@@ -1,5 +1,7 @@
 //! What the parts of a running agent share.
 
+use std::sync::Arc;
+
 use protocol_core::{message::BootId, time::Instant};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
@@ -11,6 +13,7 @@ use crate::{
     facts::Device,
     state::StateDirectory,
     store::{Levels, Store},
+    tasks::Tasks,
 };
 
 /// What the parts of a running agent share.
@@ -30,6 +33,8 @@ pub struct Agent {
     pub link: watch::Sender<Link>,
     /// How each serial line of the configuration stands.
     pub lines: Vec<watch::Sender<LineStatus>>,
+    /// The tasks of this device.
+    pub tasks: Arc<Tasks>,
     /// The device's name, once it is enrolled.
     pub name: watch::Sender<Option<String>>,
     /// The device may have been enrolled by another process: look at the identity again.
@@ -106,6 +111,7 @@ impl Agent {
     pub fn status(&self) -> Value {
         let mut status = describe(self.name.borrow().as_deref(), &self.store.levels().borrow());
         status["running"] = json!(true);
+        status["tasks"] = self.tasks.status();
         status["syncs"] = json!(self.store.levels().borrow().commits);
         match &*self.link.borrow() {
             Link::NotEnrolled => {}

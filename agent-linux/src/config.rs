@@ -1,5 +1,7 @@
 //! What the agent is told by its file. Everything has a default: the file may be absent.
 
+mod tasks;
+
 use std::{
     fs, io,
     ops::RangeInclusive,
@@ -10,6 +12,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::queue::{MAX_FRAME, OVERHEAD};
+pub use tasks::{Asker, RebootRules, SshRules, TaskRules};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/agent.toml";
@@ -35,6 +38,8 @@ pub struct Config {
     pub inbox: InboxLimits,
     /// The serial lines with devices at their other ends.
     pub serial: Vec<Serial>,
+    /// Which tasks this device takes.
+    pub tasks: TaskRules,
 }
 
 /// `[[serial]]`: a serial line with a device at its other end, which was enrolled for this one as its gateway.
@@ -107,6 +112,7 @@ impl Default for Config {
             outbox: OutboxLimits::default(),
             inbox: InboxLimits::default(),
             serial: Vec::new(),
+            tasks: TaskRules::default(),
         }
     }
 }
@@ -209,6 +215,7 @@ impl Config {
         at_most("[outbox] max_messages", self.outbox.max_messages, MOST_MESSAGES)?;
         at_most("[inbox] max_messages", self.inbox.max_messages, MOST_MESSAGES)?;
         range("[outbox] keep_messages", self.outbox.keep_messages, &(0..=MOST_MESSAGES), "")?;
+        self.tasks.check()?;
         self.check_serial()
     }
 

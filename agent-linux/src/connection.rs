@@ -4,8 +4,12 @@ use std::{collections::VecDeque, io, time::Duration};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{self, Close, Endpoints, Hello, OLDEST_VERSION, Pin, StreamId, Text, VERSION, Welcome, Window},
-    session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, Session},
+    frame::HEADER_LENGTH,
+    message::{
+        self, Body as _, Close, Endpoints, Hello, OLDEST_VERSION, Offer, Order, Pin, Report, Stop, StreamId,
+        TASKS_VERSION, Text, VERSION, Welcome, Window,
+    },
+    session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Session},
     tag::Tag,
     time::Instant,
 };
@@ -25,6 +29,7 @@ use crate::{
     queue::{MAX_FRAME, QueueError, StoredMessage},
     status,
     store::{Asked, Levels, Store, answer},
+    tasks::Contact,
 };
 
 /// How much the server may send before it is echoed.
@@ -114,6 +119,8 @@ pub(crate) async fn hold<S: AsyncRead + AsyncWrite>(
             outward: None,
             aside_told: 0,
             inward: Inward::default(),
+            speaks_of_tasks: false,
+            offer_due: false,
             facts_due: false,
             status_due: Instant::NEVER,
         },
@@ -171,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<'_, S> {
                 next = welcomed(&mut self.duties.welcoming) => self.duties.begin(next?)?,
                 loaded = load(&mut self.duties.outward) => loaded?,
                 _ = levels.changed() => {}
+                () = self.duties.agent.tasks.changed() => {}
                 () = self.duties.agent.identity_news.notified() => self.duties.check_identity()?,
                 () = alarm.until(Some(due)) => {}
             }
@@ -224,6 +232,9 @@ struct Duties<'a> {
     /// How many messages that it does not take the server was told of.
     aside_told: u64,
     inward: Inward,
+    /// The version agreed on has tasks.
+    speaks_of_tasks: bool,
+    offer_due: bool,
     facts_due: bool,
     status_due: Instant,
 }
@@ -242,6 +253,15 @@ impl Duties<'_> {
             Event::Notice(frame) if frame.tag == Tag::ENDPOINTS => {
                 let endpoints: Endpoints<'_> = message::decode(frame.body).map_err(ProtocolError::from)?;
                 self.learn(&endpoints);
+            }
+            Event::Notice(frame) if frame.tag == Tag::ORDER && self.speaks_of_tasks => {
+                let order: Order<'_> = message::decode(frame.body).map_err(ProtocolError::from)?;
+                let contact = Contact { identity: self.identity, server: self.server.address };
+                self.agent.tasks.order(&order, &contact);
+            }
+            Event::Notice(frame) if frame.tag == Tag::STOP && self.speaks_of_tasks => {
+                let stop: Stop<'_> = message::decode(frame.body).map_err(ProtocolError::from)?;
+                self.agent.tasks.stop(&stop);
             }
             Event::Notice(frame) => tracing::debug!(tag = %frame.tag, "skipped a frame of an unknown tag"),
             Event::Closed(close) => {
@@ -265,6 +285,8 @@ impl Duties<'_> {
         let max_frame = max_frame.max(OPENING_MAX_FRAME);
         self.welcoming =
             Some(self.agent.store.ask(move |queues| queues.outbox.welcomed(named, archived, max_frame)));
+        self.speaks_of_tasks = welcome.version >= TASKS_VERSION;
+        self.offer_due = self.speaks_of_tasks;
         self.facts_due = true;
         self.status_due = clock::now();
     }
@@ -320,6 +342,9 @@ impl Duties<'_> {
             let interval = self.agent.config.status_interval;
             self.status_due = if interval.is_zero() { Instant::NEVER } else { clock::after(interval) };
         }
+        if self.speaks_of_tasks {
+            self.speak_of_tasks(session, pipe);
+        }
         let store = &self.agent.store;
         self.inward.store(store, levels);
         let Some(outward) = &mut self.outward else { return Ok(()) };
@@ -328,6 +353,45 @@ impl Duties<'_> {
         // What does not fit was set aside at the welcome.
         sent.map_err(|error| End::Broken(io::Error::other(error)))
     }
+
+    /// Says which tasks there are, and how those stand of which the server does not know it.
+    fn speak_of_tasks<S: AsyncRead + AsyncWrite>(
+        &mut self,
+        session: &mut Session<Client>,
+        pipe: &mut Pipe<S>,
+    ) {
+        if std::mem::take(&mut self.offer_due) {
+            let offer = self.agent.tasks.offer();
+            let sent = pipe.write(OFFER_ROOM, |room| session.notice(clock::now(), &offer, room));
+            if let Err(error) = sent {
+                tracing::warn!(%error, "the server is not told which tasks this device takes: it gets none");
+            }
+        }
+        self.agent.tasks.report(|due| pipe.unsent() < MOST_REPORTS && report(session, pipe, due).is_ok());
+    }
+}
+
+/// The room for the largest offer.
+const OFFER_ROOM: usize = HEADER_LENGTH + Offer::MAX_LENGTH;
+
+/// While this much waits to be sent, in bytes, no report is added to it.
+const MOST_REPORTS: usize = 32 * 1024;
+
+/// The room for the largest report.
+const REPORT_ROOM: usize = HEADER_LENGTH + Report::MAX_LENGTH;
+
+/// Writes a report. A server that takes small frames only is told less.
+fn report<S: AsyncRead + AsyncWrite>(
+    session: &mut Session<Client>,
+    pipe: &mut Pipe<S>,
+    report: &Report<'_>,
+) -> Result<usize, SendError> {
+    let now = clock::now();
+    pipe.write(REPORT_ROOM, |room| session.notice(now, report, room)).or_else(|_| {
+        let detail = Text::shortened(Text::<128>::shortened(report.detail.as_str()).as_str());
+        let less = Report { detail, output: &[], ..*report };
+        pipe.write(REPORT_ROOM, |room| session.notice(now, &less, room))
+    })
 }
 
 /// Waits until the outbox has taken note of the welcome; for ever if there is none. Dropping the future loses nothing.

@@ -24,4 +24,5 @@ pub mod serial;
 pub mod state;
 pub mod status;
 pub mod store;
+pub mod tasks;
 pub mod tls;

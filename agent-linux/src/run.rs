@@ -22,6 +22,7 @@ use crate::{
     serial,
     state::{StateDirectory, StateError},
     store::{Queues, Store, answer},
+    tasks::Tasks,
     tls::{Connector, Protocol, SetupError},
 };
 
@@ -95,6 +96,7 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
         link: watch::Sender::new(Link::Connecting),
         name: watch::Sender::new(None),
         lines: config.serial.iter().map(|_| watch::Sender::default()).collect(),
+        tasks: Tasks::new(config.tasks.clone(), config.connection.timeout),
         identity_news: Notify::new(),
         state,
         config,

@@ -34,6 +34,8 @@ pub enum Protocol {
     Enrolment,
     /// The session of a device that is wired to this one.
     Gateway,
+    /// The bytes of a task.
+    Data,
 }
 
 impl Protocol {
@@ -42,6 +44,7 @@ impl Protocol {
             Self::Session => alpn::SESSION.as_bytes(),
             Self::Enrolment => alpn::ENROLMENT.as_bytes(),
             Self::Gateway => alpn::GATEWAY.as_bytes(),
+            Self::Data => alpn::DATA.as_bytes(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod send;
 mod show;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,7 +17,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::{config::Config, enrol, run};
+use crate::{config::Config, enrol, run, tasks};
 
 use error::CliError;
 
@@ -105,6 +106,16 @@ Examples:
     /// Show whether the agent runs and is connected, why not, and what waits
     #[command(after_help = "Example:\n  holdfast-agent status --json")]
     Status,
+    /// Do a task: the agent starts this for itself, and says on standard input what is to be done
+    #[command(hide = true)]
+    RunTask,
+    /// Run a program as long as standard input is open: a task starts this for itself
+    #[command(hide = true)]
+    RunProgram {
+        /// The program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  holdfast-agent completions bash > /etc/bash_completion.d/holdfast-agent"
@@ -120,6 +131,14 @@ pub fn main() -> ExitCode {
     // Whatever is made belongs to this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let Arguments { shared, verb } = Arguments::parse();
+    match verb {
+        Verb::RunTask => {
+            log::start("warn");
+            return tasks::run_task();
+        }
+        Verb::RunProgram { command } => return tasks::guard(&command),
+        _ => {}
+    }
     match perform(&shared, verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(shared.json),
@@ -146,7 +165,7 @@ fn perform(shared: &Shared, verb: Verb) -> Result<(), CliError> {
         Verb::Send(arguments) => send::send(shared, &config, &arguments),
         Verb::Receive { follow } => receive::receive(shared, &config, follow),
         Verb::Status => show::status(shared, &config),
-        Verb::Completions { .. } => Ok(()),
+        Verb::Completions { .. } | Verb::RunTask | Verb::RunProgram { .. } => Ok(()),
     }
 }
 

@@ -77,12 +77,24 @@ fn lines(status: &Value, state: &Path) -> Vec<(&'static str, String)> {
     for line in status["serial"].as_array().map(Vec::as_slice).unwrap_or_default() {
         lines.push(("serial", serial_line(line)));
     }
+    for task in status["tasks"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        lines.push(("task", task_line(task)));
+    }
     if let Some(count @ 1..) = status["outbox"]["too_large"].as_u64() {
         let what = "larger than the server takes; they wait until its limits.max-frame is raised";
         lines.push(("too large", format!("{count} messages are {what}")));
     }
     lines.push(("version", text("version")));
     lines
+}
+
+/// `ssh for ada: running since …`.
+fn task_line(task: &Value) -> String {
+    let text = |name: &str| task[name].as_str().unwrap_or_default();
+    let since = task["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
+    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let detail = if text("detail").is_empty() { "" } else { ": " };
+    format!("{} for {}: {}{since}{detail}{}", text("kind"), text("who"), text("state"), text("detail"))
 }
 
 /// `barometer on /dev/ttyAMA0: connected since …`, or why not.

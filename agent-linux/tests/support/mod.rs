@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod tasks;
+
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -50,7 +52,7 @@ impl TestServer {
     pub(crate) fn with_key(key: &KeyPair) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let config = tls::server(key, &["holdfast/1", "holdfast-enroll/1"]);
+        let config = tls::server(key, &["holdfast/1", "holdfast-enroll/1", "holdfast-data/1"]);
         Self { listener, config, pin: tls::pin(key) }
     }
 
@@ -128,6 +130,11 @@ pub(crate) enum Heard {
         ssh_user: String,
     },
     Status(Vec<(String, f64)>),
+    Offer {
+        kinds: Vec<String>,
+        tasks: Vec<u64>,
+    },
+    Report(tasks::Reported),
     Closed(CloseReason),
     /// The connection ended.
     End,
@@ -186,6 +193,9 @@ impl Peer {
                         readings.map(|reading| (reading.name.to_string(), reading.value)).collect(),
                     ))
                 }
+                Event::Notice(frame) if matches!(frame.tag, Tag::OFFER | Tag::REPORT) => {
+                    Some(tasks::heard(frame))
+                }
                 Event::Closed(close) => Some(Heard::Closed(close.reason)),
                 _ => None,
             });
@@ -229,8 +239,13 @@ impl Peer {
     }
 
     pub(crate) fn welcome(&mut self, archived: u64, window: Window) {
+        self.welcome_as(1, archived, window);
+    }
+
+    /// The same, by this version of the protocol.
+    pub(crate) fn welcome_as(&mut self, version: u8, archived: u64, window: Window) {
         let welcome = Welcome {
-            version: 1,
+            version,
             interval: 1_000,
             timeout: 1_000,
             max_frame: 16 * 1024,
@@ -302,9 +317,9 @@ impl Peer {
         }
     }
 
-    pub(crate) fn notice(&mut self, endpoints: &Endpoints<'_>) {
+    pub(crate) fn notice<N: message::Notice>(&mut self, notice: &N) {
         let mut room = [0; 1024];
-        let length = self.session.notice(clock::now(), endpoints, &mut room).unwrap();
+        let length = self.session.notice(clock::now(), notice, &mut room).unwrap();
         self.write(&room[..length]);
     }
 

@@ -1,0 +1,187 @@
+//! `[tasks]`: what this device lets itself be asked to do, by whom, and how much that may take.
+
+use std::{net::SocketAddr, time::Duration};
+
+use protocol_core::code::Role;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{DAY, OutOfRange, range, seconds};
+
+/// The most tasks at once; those that have ended lately have to be told of beside them.
+const MOST_TASKS: usize = 96;
+
+/// The least memory with which a task can do its work, and the most that one may have, in bytes: 16 MiB to 1 TiB.
+const MEMORY: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
+
+/// The most words of a command, and the most bytes of all of them.
+const MOST_WORDS: usize = 32;
+const LONGEST_COMMAND: usize = 1_024;
+
+/// `[tasks]`: which tasks this device takes, and from whom.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskRules {
+    /// The most tasks at once.
+    pub max_tasks: usize,
+    /// The most memory of each process of a task, in bytes.
+    pub max_memory_bytes: u64,
+    /// The most processor time of each process of a task, in seconds.
+    pub max_cpu_seconds: u64,
+    /// How long a task may take until it runs.
+    #[serde(rename = "start_seconds", deserialize_with = "seconds")]
+    pub start: Duration,
+    /// For how long a task may show no progress.
+    #[serde(rename = "progress_seconds", deserialize_with = "seconds")]
+    pub progress: Duration,
+    /// Operators' sessions with this device's SSH server.
+    pub ssh: SshRules,
+    /// Starting this device anew.
+    pub reboot: RebootRules,
+}
+
+/// `[tasks.ssh]`: operators' sessions with this device's SSH server.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SshRules {
+    /// Who may ask for one; nobody if it is empty.
+    pub allow: Vec<Asker>,
+    /// Where the SSH server listens. No task joins its bytes to anything else.
+    #[serde(deserialize_with = "address")]
+    pub address: SocketAddr,
+}
+
+/// `[tasks.reboot]`: starting this device anew.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RebootRules {
+    /// Who may ask for it; nobody if it is empty.
+    pub allow: Vec<Asker>,
+    /// The program that does it, and its arguments. No shell looks at them.
+    pub command: Vec<String>,
+}
+
+/// Whose word is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Asker {
+    /// Someone who may look.
+    Viewer,
+    /// Someone who may work with devices.
+    Operator,
+    /// Someone who may do everything, and whoever is root on the server's machine.
+    Admin,
+}
+
+impl Asker {
+    /// The role, as it is told by the server.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Viewer => Role::Viewer,
+            Self::Operator => Role::Operator,
+            Self::Admin => Role::Admin,
+        }
+    }
+}
+
+impl Default for TaskRules {
+    fn default() -> Self {
+        Self {
+            max_tasks: 64,
+            max_memory_bytes: 256 << 20,
+            max_cpu_seconds: 86_400,
+            start: Duration::from_secs(30),
+            progress: Duration::from_secs(30),
+            ssh: SshRules::default(),
+            reboot: RebootRules::default(),
+        }
+    }
+}
+
+impl Default for SshRules {
+    fn default() -> Self {
+        Self { allow: vec![Asker::Operator, Asker::Admin], address: SocketAddr::from(([127, 0, 0, 1], 22)) }
+    }
+}
+
+impl Default for RebootRules {
+    fn default() -> Self {
+        Self {
+            allow: vec![Asker::Operator, Asker::Admin],
+            command: vec!["systemctl".into(), "reboot".into()],
+        }
+    }
+}
+
+impl TaskRules {
+    pub(super) fn check(&self) -> Result<(), OutOfRange> {
+        range("[tasks] max_tasks", self.max_tasks, &(1..=MOST_TASKS), "")?;
+        range("[tasks] max_memory_bytes", self.max_memory_bytes, &MEMORY, "")?;
+        range("[tasks] max_cpu_seconds", self.max_cpu_seconds, &(1..=1_000_000_000), " seconds")?;
+        range("[tasks] start_seconds", self.start.as_secs_f64(), &(0.1..=3_600.0), " seconds")?;
+        range("[tasks] progress_seconds", self.progress.as_secs_f64(), &(0.1..=DAY), " seconds")?;
+        let command = &self.reboot.command;
+        if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
+            let expected = "a program and its arguments, such as [\"systemctl\", \"reboot\"]".to_owned();
+            return Err(OutOfRange("[tasks.reboot] command", expected, format!("{command:?}")));
+        }
+        range("the words of [tasks.reboot] command", command.len(), &(1..=MOST_WORDS), "")?;
+        let bytes = command.iter().map(String::len).sum();
+        range("the length of [tasks.reboot] command", bytes, &(1..=LONGEST_COMMAND), " bytes")
+    }
+}
+
+/// Reads an address with its port. Names are none: what is joined must not change with a resolver's answer.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!("expected an IP address and a port, such as 127.0.0.1:22, found {text:?}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn parse(text: &str) -> Result<TaskRules, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(Some(file.path())).map(|config| config.tasks).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn operators_and_admins_may_ask_for_both_unless_the_file_says_otherwise() {
+        let rules = parse("").unwrap();
+        assert_eq!(rules, TaskRules::default());
+        assert_eq!(rules.ssh.allow, [Asker::Operator, Asker::Admin]);
+        let rules = parse(
+            "[tasks]\nmax_tasks = 2\nprogress_seconds = 0.5\n[tasks.ssh]\nallow = []\naddress = '[::1]:2222'\n[tasks.reboot]\nallow = ['viewer']\ncommand = ['true']",
+        )
+        .unwrap();
+        assert_eq!((rules.max_tasks, rules.progress), (2, Duration::from_millis(500)));
+        assert_eq!((rules.ssh.allow.len(), rules.ssh.address.port()), (0, 2222));
+        assert_eq!((rules.reboot.allow[0].role(), rules.reboot.command.len()), (Role::Viewer, 1));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let many = format!("[tasks.reboot]\ncommand = [{}]", "'a',".repeat(33));
+        for (text, words) in [
+            ("[tasks]\nmax_tasks = 0", "[tasks] max_tasks: expected 1 to 96, found 0"),
+            ("[tasks]\nmax_memory_bytes = 1000", "max_memory_bytes: expected 16777216 to"),
+            ("[tasks]\nmax_cpu_seconds = 0", "max_cpu_seconds: expected 1 to"),
+            ("[tasks]\nstart_seconds = 0", "start_seconds: expected 0.1 to 3600 seconds, found 0"),
+            ("[tasks]\nprogress_seconds = 1e6", "progress_seconds: expected 0.1 to 86400 seconds"),
+            ("[tasks.ssh]\nallow = ['root']", "expected one of `viewer`, `operator`, `admin`"),
+            ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
+            ("[tasks.ssh]\nadress = 'x'", "adress"),
+            ("[tasks.reboot]\ncommand = []", "[tasks.reboot] command: expected a program"),
+            ("[tasks.reboot]\ncommand = ['']", "expected a program and its arguments"),
+            ("[tasks.video]\nallow = []", "video"),
+            (&many, "the words of [tasks.reboot] command: expected 1 to 32, found 33"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

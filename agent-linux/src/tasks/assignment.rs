@@ -1,0 +1,34 @@
+//! What a task's process is told to do, by its agent, on its standard input.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{program::Program, ssh::Ssh};
+
+/// The longest assignment, in bytes.
+pub(super) const LONGEST: u64 = 64 * 1024;
+
+/// What a task's process is told to do. It holds secrets: it is not shown.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Assignment {
+    /// The process id of the agent: without it there is nothing to do.
+    pub(super) agent: i32,
+    /// The most memory, in bytes.
+    pub(super) max_memory_bytes: u64,
+    /// The most processor time, in seconds.
+    pub(super) max_cpu_seconds: u64,
+    /// The time between two signs of progress.
+    pub(super) beat: Duration,
+    /// The work itself.
+    pub(super) work: Work,
+}
+
+/// What a task does.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Work {
+    /// Joins a data connection to this device's SSH server.
+    Ssh(Box<Ssh>),
+    /// Runs a program to its end.
+    Program(Program),
+}

@@ -1,0 +1,166 @@
+//! The kinds of tasks that this agent can do, and which of them this device takes, from whom.
+
+use std::time::Duration;
+
+use protocol_core::{
+    code::Role,
+    message::{Kind as KindName, Order},
+};
+
+use super::{Contact, assignment::Work, program::Program, ssh::Ssh};
+use crate::config::{Asker, TaskRules};
+
+/// A kind of task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Joins an operator to this device's SSH server.
+    Ssh,
+    /// Starts this device anew.
+    Reboot,
+}
+
+/// Why a task is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("this device takes no tasks of the kind {0:?}")]
+    Unknown(String),
+    #[error("this device takes no {kind}: its agent.toml says [tasks.{kind}] allow = []")]
+    SwitchedOff { kind: &'static str },
+    #[error(
+        "this device takes {kind} from {allowed} alone ([tasks.{kind}] allow in its agent.toml), not from a {role}"
+    )]
+    NotFrom { kind: &'static str, allowed: String, role: Role },
+    #[error("this device's agent knows no parameters of {kind}; update it")]
+    Parameters { kind: &'static str },
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Ssh, Self::Reboot];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Reboot => "reboot",
+        }
+    }
+
+    fn allow(self, rules: &TaskRules) -> &[Asker] {
+        match self {
+            Self::Ssh => &rules.ssh.allow,
+            Self::Reboot => &rules.reboot.allow,
+        }
+    }
+
+    /// The names of the kinds that this device takes from anybody at all.
+    pub(super) fn offered(rules: &TaskRules) -> impl Iterator<Item = KindName<'static>> {
+        let taken = Self::ALL.into_iter().filter(|kind| !kind.allow(rules).is_empty());
+        taken.filter_map(|kind| KindName::new(kind.name()))
+    }
+
+    /// The kind that is ordered, if this device takes it from whoever asks: whatever the server says, the rules decide.
+    pub(super) fn admit(order: &Order<'_>, rules: &TaskRules) -> Result<Self, Refusal> {
+        let unknown = || Refusal::Unknown(order.kind.as_str().to_owned());
+        let found =
+            Self::ALL.into_iter().find(|kind| kind.name() == order.kind.as_str()).ok_or_else(unknown)?;
+        let (kind, allow) = (found.name(), found.allow(rules));
+        if allow.is_empty() {
+            return Err(Refusal::SwitchedOff { kind });
+        }
+        if !allow.iter().any(|asker| asker.role() == order.role) {
+            let names: Vec<_> = allow.iter().map(|asker| asker.role().to_string()).collect();
+            return Err(Refusal::NotFrom { kind, allowed: names.join(" and "), role: order.role });
+        }
+        if !order.parameters.is_empty() {
+            return Err(Refusal::Parameters { kind });
+        }
+        Ok(found)
+    }
+
+    /// What a task of this kind does.
+    pub(super) fn work(
+        self,
+        order: &Order<'_>,
+        rules: &TaskRules,
+        step: Duration,
+        contact: &Contact<'_>,
+    ) -> Work {
+        match self {
+            Self::Ssh => Work::Ssh(Box::new(Ssh {
+                task: order.task.0,
+                key: order.key,
+                identity: contact.identity.clone(),
+                server: contact.server.to_owned(),
+                step,
+                address: rules.ssh.address,
+            })),
+            Self::Reboot => Work::Program(Program { command: rules.reboot.command.clone() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol_core::message::{TaskId, Text};
+
+    use super::*;
+    use crate::config::{RebootRules, SshRules};
+
+    fn order(kind: &'static str, role: Role) -> Order<'static> {
+        Order {
+            task: TaskId(1),
+            kind: KindName::new(kind).unwrap(),
+            role,
+            who: Text::new("ada").unwrap(),
+            key: [0; 16],
+            limit: 0,
+            parameters: &[],
+        }
+    }
+
+    fn rules(ssh: &[Asker], reboot: &[Asker]) -> TaskRules {
+        TaskRules {
+            ssh: SshRules { allow: ssh.to_vec(), ..SshRules::default() },
+            reboot: RebootRules { allow: reboot.to_vec(), ..RebootRules::default() },
+            ..TaskRules::default()
+        }
+    }
+
+    #[test]
+    fn every_kind_and_role_is_judged_by_the_rules_alone() {
+        use Asker::{Admin, Operator, Viewer};
+        let roles = [(Role::Viewer, Viewer), (Role::Operator, Operator), (Role::Admin, Admin)];
+        let allows: [&[Asker]; 5] =
+            [&[], &[Operator], &[Admin], &[Admin, Operator], &[Viewer, Operator, Admin]];
+        for ssh in allows {
+            for reboot in allows {
+                let rules = rules(ssh, reboot);
+                for (role, asker) in roles {
+                    let admitted = |kind| Kind::admit(&order(kind, role), &rules).is_ok();
+                    assert_eq!(admitted("ssh"), ssh.contains(&asker), "{role} {ssh:?}");
+                    assert_eq!(admitted("reboot"), reboot.contains(&asker), "{role} {reboot:?}");
+                    assert!(!admitted("video"));
+                }
+                for unknown in [Role::Other(0), Role::Other(4), Role::Other(u16::MAX)] {
+                    assert!(Kind::admit(&order("ssh", unknown), &rules).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_would_have_to_change() {
+        let told = |order: &Order<'_>, rules| Kind::admit(order, &rules).unwrap_err().to_string();
+        let viewer = order("ssh", Role::Viewer);
+        assert_eq!(
+            told(&viewer, TaskRules::default()),
+            "this device takes ssh from operator and admin alone ([tasks.ssh] allow in its agent.toml), not from a viewer"
+        );
+        assert!(told(&viewer, rules(&[], &[])).contains("[tasks.ssh] allow = []"));
+        let parameters = Order { parameters: b"x", ..order("ssh", Role::Admin) };
+        assert!(told(&parameters, TaskRules::default()).contains("update"));
+        let offered = |rules| Kind::offered(&rules).map(|kind| kind.to_string()).collect::<Vec<_>>();
+        assert_eq!(offered(TaskRules::default()), ["ssh", "reboot"]);
+        assert_eq!(offered(rules(&[], &[Asker::Admin])), ["reboot"]);
+        assert!(offered(rules(&[], &[])).is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+//! A task's process: the agent's own program, in a process group of its own, started and ended as a whole.
+
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, ChildStderr, ChildStdout, Command},
+    time::timeout,
+};
+
+use super::{output::Output, progress::Steps};
+
+/// This program as it runs, whatever has taken its file's place since.
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// The hidden verb by which a task's process is started.
+pub(super) const RUN_TASK: &str = "run-task";
+
+/// How long a process that was killed may take to go, and its last words to be read.
+const LAST_STEPS: Duration = Duration::from_secs(2);
+
+/// A process with all that it has started.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    pub(super) steps: Steps<ChildStdout>,
+    pub(super) output: Output<ChildStderr>,
+}
+
+impl Process {
+    /// Starts a process and hands it what it is to do: on its standard input, since arguments and environment
+    /// can be read by others.
+    pub(super) async fn start(assignment: &[u8]) -> io::Result<Self> {
+        let mut child = Command::new(OWN_PROGRAM)
+            .arg0("holdfast-agent")
+            .arg(RUN_TASK)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let missing = || io::Error::other("it has no process id, or no pipe");
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;
+        let (stdout, stderr) =
+            (child.stdout.take().ok_or_else(missing)?, child.stderr.take().ok_or_else(missing)?);
+        let mut stdin = child.stdin.take().ok_or_else(missing)?;
+        let process = Self { child, group, steps: Steps::new(stdout), output: Output::new(stderr) };
+        // Far less than a pipe holds: it never waits, unless something is very wrong.
+        timeout(LAST_STEPS, stdin.write_all(assignment)).await.map_err(io::Error::from)??;
+        Ok(process)
+    }
+
+    /// The process's id.
+    pub(super) fn id(&self) -> i32 {
+        self.group.as_raw_nonzero().get()
+    }
+
+    /// Asks the process, and all that it has started, to end.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends the process and all that it has started. Gives how it ended and its last output.
+    ///
+    /// It must not have been waited for before: its id, which is the group's, is another's afterwards.
+    pub(super) async fn end(mut self) -> (Option<ExitStatus>, Vec<u8>) {
+        self.signal(Signal::KILL);
+        let status = timeout(LAST_STEPS, self.child.wait()).await;
+        // Whoever has left the group may hold the pipe open.
+        let _ = timeout(LAST_STEPS / 10, self.output.read_on()).await;
+        (status.ok().and_then(Result::ok), self.output.take())
+    }
+
+    fn signal(&self, signal: Signal) {
+        // There may be nobody left.
+        let _ = kill_process_group(self.group, signal);
+    }
+}
+
+/// How a process ended, in words.
+pub(super) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => signal_name(signal),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    let name = match Signal::from_named_raw(number) {
+        Some(Signal::ABORT) => "SIGABRT",
+        Some(Signal::BUS) => "SIGBUS",
+        Some(Signal::FPE) => "SIGFPE",
+        Some(Signal::HUP) => "SIGHUP",
+        Some(Signal::ILL) => "SIGILL",
+        Some(Signal::INT) => "SIGINT",
+        Some(Signal::KILL) => "SIGKILL",
+        Some(Signal::PIPE) => "SIGPIPE",
+        Some(Signal::QUIT) => "SIGQUIT",
+        Some(Signal::SEGV) => "SIGSEGV",
+        Some(Signal::SYS) => "SIGSYS",
+        Some(Signal::TERM) => "SIGTERM",
+        Some(Signal::TRAP) => "SIGTRAP",
+        Some(Signal::XCPU) => "SIGXCPU (it has used all of [tasks] max_cpu_seconds)",
+        _ => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_have_names() {
+        for (raw, words) in [
+            (0, "exit code 0"),
+            (7 << 8, "exit code 7"),
+            (11, "SIGSEGV"),
+            (24, "SIGXCPU (it"),
+            (40, "signal 40"),
+        ] {
+            assert!(describe(ExitStatus::from_raw(raw)).starts_with(words), "{raw}");
+        }
+    }
+}

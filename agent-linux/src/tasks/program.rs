@@ -1,0 +1,115 @@
+//! A task that runs a program of the device's configuration to its end.
+//!
+//! Between the task's process and the program stands a guard, a process that does nothing but wait: for the program, and
+//! for the task's process to be gone, however that ends. Then it kills the whole group, whatever the program has started.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::AsFd as _,
+    process::{ExitCode, Stdio},
+};
+
+use rustix::process::{Signal, getpgrp, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::unix::pipe,
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{
+    process::{OWN_PROGRAM, describe},
+    progress::{Progress, tell},
+};
+
+/// The hidden verb by which a guard is started.
+const RUN_PROGRAM: &str = "run-program";
+
+/// What a guard exits with where there is no such program, as shells do.
+const NO_PROGRAM: u8 = 127;
+
+/// A program and its arguments.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Program {
+    pub(super) command: Vec<String>,
+}
+
+/// Why a program was not run, or not well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProgramError {
+    #[error("the command could not be started: {0}")]
+    Start(#[from] io::Error),
+    #[error("the command {name:?} can't be run on this device; correct it in its agent.toml")]
+    Missing { name: String },
+    #[error("the command {name:?} ended with {how}")]
+    Ended { name: String, how: String },
+}
+
+impl Program {
+    /// Runs the program, and waits for its end.
+    pub(super) async fn run(self) -> Result<String, ProgramError> {
+        // Whoever is to stop asks the whole group: the program's own end is waited for.
+        let _asked_to_end = signal(SignalKind::terminate())?;
+        // What it says goes to the task's output: standard output is for steps.
+        let output = io::stderr().as_fd().try_clone_to_owned()?;
+        let mut guard = Command::new(OWN_PROGRAM)
+            .arg0("holdfast-agent")
+            .arg(RUN_PROGRAM)
+            .arg("--")
+            .args(&self.command)
+            .stdin(Stdio::piped())
+            .stdout(output)
+            .spawn()?;
+        // As long as it is open, this process is there.
+        let lifeline = guard.stdin.take();
+        tell(&Progress::Running)?;
+        let status = guard.wait().await?;
+        drop(lifeline);
+        let name = self.command.first().cloned().unwrap_or_default();
+        match status.code() {
+            Some(0) => Ok("the command has ended well".to_owned()),
+            Some(code) if code == i32::from(NO_PROGRAM) => Err(ProgramError::Missing { name }),
+            _ => Err(ProgramError::Ended { name, how: describe(status) }),
+        }
+    }
+}
+
+/// `holdfast-agent run-program`: runs a program until it ends, or until standard input does. Gives the exit code of
+/// the program.
+pub fn guard(command: &[OsString]) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return no_program(&error),
+    };
+    runtime.block_on(async { watch(command).await.unwrap_or_else(|error| no_program(&error)) })
+}
+
+fn no_program(error: &io::Error) -> ExitCode {
+    eprintln!("holdfast-agent: the command can't be run: {error}");
+    ExitCode::from(NO_PROGRAM)
+}
+
+async fn watch(command: &[OsString]) -> io::Result<ExitCode> {
+    let _asked_to_end = signal(SignalKind::terminate())?;
+    let mut lifeline = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let mut nothing = [0];
+    let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut program = Command::new(name).args(arguments).stdin(Stdio::null()).spawn()?;
+    let status = tokio::select! {
+        status = program.wait() => status?,
+        _ = lifeline.read(&mut nothing) => {
+            // This ends the guard as well.
+            kill_process_group(getpgrp(), Signal::KILL)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    Ok(match status.code() {
+        Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        None => {
+            eprintln!("holdfast-agent: the command ended by {}", describe(status));
+            ExitCode::FAILURE
+        }
+    })
+}

@@ -1,0 +1,109 @@
+//! `holdfast-agent run-task`: a task's process. It lives no longer than its agent, takes no more than it may, and says
+//! how it goes on.
+
+use std::{
+    io::{self, Read as _},
+    process::ExitCode,
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
+
+use super::{
+    assignment::{Assignment, LONGEST, Work},
+    progress::{Progress, shortened, tell},
+};
+
+/// How much processor time there is between the signal that its end has come and the end, in seconds.
+const LAST_SECONDS: u64 = 5;
+
+/// How much sooner the kernel ends a task than the agent where memory runs out, of 1,000.
+const FIRST_TO_GO: &str = "500";
+
+/// What can go wrong before the work begins.
+#[derive(Debug, thiserror::Error)]
+enum WorkerError {
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+    #[error("expected an assignment on standard input; only the agent starts this: {0}")]
+    NoAssignment(#[from] serde_json::Error),
+    #[error("the agent has gone")]
+    NoAgent,
+}
+
+/// Does what standard input says. Gives the exit code: whatever was said on standard output counts, not this.
+pub fn run() -> ExitCode {
+    match prepare().and_then(|assignment| Ok(work(assignment)?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdfast-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare() -> Result<Assignment, WorkerError> {
+    // First of all: who dies later takes this process along, however it dies.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+    let mut text = Vec::new();
+    io::stdin().lock().take(LONGEST).read_to_end(&mut text)?;
+    let assignment: Assignment = serde_json::from_slice(&text)?;
+    // And who died before?
+    if getppid() != Pid::from_raw(assignment.agent) {
+        return Err(WorkerError::NoAgent);
+    }
+    let limit = |most: u64, last: u64| Rlimit { current: Some(most), maximum: Some(last) };
+    let (memory, seconds) = (assignment.max_memory_bytes, assignment.max_cpu_seconds);
+    set(Resource::Data, limit(memory, memory))?;
+    set(Resource::Cpu, limit(seconds, seconds.saturating_add(LAST_SECONDS)))?;
+    // A dump would hold the device's key.
+    set(Resource::Core, limit(0, 0))?;
+    // For the kernel's choice, and for people's eyes; it goes without as well.
+    let _ = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO);
+    let _ = std::fs::write("/proc/self/comm", "holdfast-task");
+    Ok(assignment)
+}
+
+/// Lowers a limit; one that is lower already stays.
+fn set(resource: Resource, wanted: Rlimit) -> io::Result<()> {
+    let now = rustix::process::getrlimit(resource);
+    let lower = |wanted: Option<u64>, now: Option<u64>| match (wanted, now) {
+        (Some(wanted), Some(now)) => Some(wanted.min(now)),
+        (wanted, now) => wanted.or(now),
+    };
+    let maximum = lower(wanted.maximum, now.maximum);
+    Ok(setrlimit(resource, Rlimit { current: lower(wanted.current, maximum), maximum })?)
+}
+
+/// Does the work, and gives signs of progress beside it.
+fn work(assignment: Assignment) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // For the resolver alone.
+        .max_blocking_threads(1)
+        .build()?;
+    let end = runtime.block_on(async {
+        let beat = async {
+            loop {
+                tokio::time::sleep(assignment.beat).await;
+                if let Err(error) = tell(&Progress::Beat) {
+                    return error;
+                }
+            }
+        };
+        let work = async {
+            match assignment.work {
+                Work::Ssh(ssh) => ssh.run().await.map_err(|error| error.to_string()),
+                Work::Program(program) => program.run().await.map_err(|error| error.to_string()),
+            }
+        };
+        tokio::select! {
+            done = work => Ok(match done {
+                Ok(detail) => Progress::Done(shortened(&detail)),
+                Err(detail) => Progress::Failed(shortened(&detail)),
+            }),
+            error = beat => Err(error),
+        }
+    })?;
+    runtime.shutdown_background();
+    tell(&end)
+}

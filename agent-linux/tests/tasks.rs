@@ -1,0 +1,472 @@
+//! Tasks: what the server may have this device do, and that nothing is left of it.
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use protocol_core::{
+    code::{Role, TaskState},
+    message::Order,
+};
+use rustix::process::Signal;
+use support::{
+    Device, Heard, LONGEST_WAIT, Peer, TestServer,
+    tasks::{order, until_gone},
+    until,
+};
+
+/// What stands in for the device's SSH server.
+struct SshServer(TcpListener);
+
+impl SshServer {
+    fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// The configuration that names it.
+    fn rules(&self) -> String {
+        format!("[tasks.ssh]\naddress = '{}'\n", self.0.local_addr().unwrap())
+    }
+
+    fn accept(&self) -> TcpStream {
+        let stream = self.0.accept().unwrap().0;
+        stream.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
+        stream
+    }
+}
+
+/// A device whose agent runs with these rules, connected.
+fn connected(rules: &str) -> (TestServer, Device, Peer) {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.configure(rules);
+    device.run();
+    let (peer, tasks) = server.open_for_tasks();
+    assert!(tasks.is_empty());
+    (server, device, peer)
+}
+
+/// Rules by which the task `reboot` runs a script of the shell.
+fn reboots_by(script: &str) -> String {
+    format!("[tasks.reboot]\ncommand = ['sh', '-c', '''{script}''']\n")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn what_the_configuration_does_not_allow_is_not_offered_and_refused() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.configure("[tasks.ssh]\nallow = []\n[tasks.reboot]\nallow = ['admin']\ncommand = ['true']\n");
+    device.run();
+    let mut peer = server.accept(LONGEST_WAIT).unwrap();
+    peer.hello();
+    peer.welcome_as(2, 0, protocol_core::message::Window { messages: 24, bytes: 1 << 20 });
+    assert_eq!(peer.offer(), (vec!["reboot".to_owned()], vec![]));
+    for (task, order, words) in [
+        (1, order(1, "ssh"), "[tasks.ssh] allow = []"),
+        (
+            2,
+            order(2, "reboot"),
+            "from admin alone ([tasks.reboot] allow in its agent.toml), not from a operator",
+        ),
+        (3, Order { role: Role::Viewer, ..order(3, "reboot") }, "not from a viewer"),
+        (4, Order { role: Role::Other(9), ..order(4, "reboot") }, "not from a code-9"),
+        (5, Order { role: Role::Admin, ..order(5, "video") }, "no tasks of the kind \"video\""),
+        (6, Order { role: Role::Admin, parameters: b"-f", ..order(6, "reboot") }, "parameters"),
+    ] {
+        peer.notice(&order);
+        let report = peer.report();
+        assert_eq!((report.task, report.state), (task, TaskState::Refused));
+        assert!(report.detail.contains(words), "{report:?}");
+    }
+    assert!(device.descendants().is_empty());
+    peer.notice(&Order { role: Role::Admin, ..order(7, "reboot") });
+    assert_eq!(peer.report().state, TaskState::Starting);
+    peer.reported(7, TaskState::Done);
+}
+
+#[test]
+fn a_server_of_version_1_hears_nothing_of_tasks() {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.configure(&reboots_by("exec sleep 1000"));
+    device.run();
+    let (mut peer, _) = server.open(0);
+    peer.notice(&order(1, "reboot"));
+    peer.no_report(Duration::from_secs(1));
+    assert!(device.descendants().is_empty());
+}
+
+#[test]
+fn an_ssh_session_carries_bytes_both_ways_and_each_sides_end() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&sshd.rules());
+    peer.notice(&order(7, "ssh"));
+    assert_eq!(peer.report().state, TaskState::Starting);
+    let mut local = sshd.accept();
+    local.write_all(b"SSH-2.0-test\r\n").unwrap();
+    let (mut data, task) = server.accept_data();
+    assert_eq!(task, 7);
+    // What the SSH server says first does not wait for the answer.
+    assert_eq!(text(&data.read(14)), "SSH-2.0-test\r\n");
+    // What may not be the task's yet is not for the SSH server.
+    local.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(local.read(&mut [0; 10]).is_err());
+    local.set_read_timeout(Some(LONGEST_WAIT)).unwrap();
+    peer.no_report(Duration::from_millis(200));
+    data.joined();
+    peer.reported(7, TaskState::Running);
+    assert_eq!(device.status()["tasks"][0]["state"], "running");
+    assert!(device.must(&["status"]).contains("ssh for ada: running since"));
+
+    let large: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 253) as u8).collect();
+    std::thread::scope(|scope| {
+        // An echo, as long as there is something to echo.
+        scope.spawn(|| {
+            let (mut room, mut all) = (vec![0; 64 * 1024], 0);
+            while let count @ 1.. = local.read(&mut room).unwrap() {
+                local.write_all(&room[..count]).unwrap();
+                all += count;
+            }
+            assert_eq!(all, large.len());
+            // It knows that nothing more comes, and has still something to say.
+            local.write_all(b"farewell").unwrap();
+            local.shutdown(Shutdown::Both).unwrap();
+        });
+        for piece in large.chunks(100_000) {
+            data.write(piece);
+            assert_eq!(data.read(piece.len()), piece);
+        }
+        data.finish();
+        assert_eq!(text(&data.read_to_end()), "farewell");
+    });
+    let report = peer.reported(7, TaskState::Done);
+    assert_eq!(report.detail, "the session has ended");
+    until("no process", || device.descendants().is_empty());
+    assert_eq!(device.status()["tasks"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn the_ssh_servers_end_is_passed_on_too() {
+    let sshd = SshServer::start();
+    let (server, _device, mut peer) = connected(&sshd.rules());
+    peer.notice(&order(7, "ssh"));
+    let mut local = sshd.accept();
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    local.write_all(b"last").unwrap();
+    local.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(text(&data.read_to_end()), "last");
+    data.write(b"heard");
+    data.finish();
+    let mut heard = String::new();
+    local.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "heard");
+    peer.reported(7, TaskState::Done);
+}
+
+#[test]
+fn a_session_that_comes_to_nothing_says_why() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&sshd.rules());
+    peer.notice(&order(1, "ssh"));
+    let (mut data, _) = server.accept_data();
+    data.refuse("this key was used");
+    let report = peer.reported(1, TaskState::Failed);
+    assert!(report.detail.contains("this key was used (not-served)"), "{report:?}");
+    peer.notice(&order(2, "ssh"));
+    let (mut data, _) = server.accept_data();
+    data.write(b"HTTP/1.1 400 Bad Request\r\n");
+    let report = peer.reported(2, TaskState::Failed);
+    assert!(report.detail.contains("does not keep to the protocol"), "{report:?}");
+    let address = sshd.0.local_addr().unwrap();
+    drop(sshd);
+    peer.notice(&order(3, "ssh"));
+    let report = peer.reported(3, TaskState::Failed);
+    assert!(report.detail.starts_with(&format!("{address}: no SSH server there (")), "{report:?}");
+    assert!(report.detail.contains("[tasks.ssh] address"), "{report:?}");
+    until("no process", || device.descendants().is_empty());
+}
+
+#[test]
+fn a_task_that_is_stopped_ends_with_all_that_it_has_started() {
+    let (_server, device, mut peer) =
+        connected(&reboots_by("trap \"\" TERM; sleep 1000 & echo deaf >&2; while true; do sleep 1000; done"));
+    peer.notice(&order(1, "reboot"));
+    peer.reported(1, TaskState::Running);
+    // Told twice, it runs once; one that is not there is none of its business.
+    peer.notice(&order(1, "reboot"));
+    assert_eq!(peer.report().state, TaskState::Running);
+    peer.stop(99);
+    until("the program", || device.descendants().len() >= 5);
+    let processes = device.descendants();
+    device.task_process();
+    peer.stop(1);
+    let report = peer.report();
+    assert_eq!((report.state, report.detail.as_str()), (TaskState::Stopping, "stopped: as the test wants"));
+    // The program does not listen, and is killed in the end.
+    let start = Instant::now();
+    let report = peer.reported(1, TaskState::Done);
+    assert!(start.elapsed() < Duration::from_secs(9), "the server waits for 10 s");
+    assert_eq!(report.detail, "stopped: as the test wants");
+    assert!(text(&report.output).contains("deaf\n"), "{report:?}");
+    until_gone(&processes);
+}
+
+#[test]
+fn an_ssh_session_that_is_stopped_ends_at_once() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&sshd.rules());
+    peer.notice(&order(1, "ssh"));
+    let mut local = sshd.accept();
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(1, TaskState::Running);
+    peer.stop(1);
+    let start = Instant::now();
+    peer.reported(1, TaskState::Done);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    data.wait_for_end();
+    assert!(local.read(&mut [0; 10]).map_or(true, |count| count == 0));
+    until("no process", || device.descendants().is_empty());
+}
+
+#[test]
+fn nothing_outlives_an_agent_that_is_killed() {
+    let sshd = SshServer::start();
+    let script = "sleep 1000 & trap \"\" TERM HUP; while true; do sleep 1000; done";
+    let (server, mut device, mut peer) = connected(&(sshd.rules() + &reboots_by(script)));
+    peer.notice(&order(1, "ssh"));
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(1, TaskState::Running);
+    peer.notice(&order(2, "reboot"));
+    peer.reported(2, TaskState::Running);
+    // One process for ssh; for the other the task's, the guard, the shell, two times sleep.
+    until("all processes", || device.descendants().len() == 6);
+    let processes = device.descendants();
+    device.kill();
+    until_gone(&processes);
+    data.wait_for_end();
+    device.run();
+    let (_peer, tasks) = server.open_for_tasks();
+    assert!(tasks.is_empty());
+}
+
+#[test]
+fn a_stopped_process_does_not_outlive_its_agent_either() {
+    let (_server, mut device, mut peer) = connected(&reboots_by("exec sleep 1000"));
+    peer.notice(&order(1, "reboot"));
+    peer.reported(1, TaskState::Running);
+    until("all processes", || {
+        device.descendants().iter().any(|process| process.command.starts_with("sleep"))
+    });
+    let processes = device.descendants();
+    for process in &processes {
+        process.signal(Signal::STOP);
+    }
+    device.kill();
+    until_gone(&processes);
+}
+
+#[test]
+fn a_signal_to_the_agent_ends_its_tasks() {
+    let (_server, mut device, mut peer) = connected(&reboots_by("trap \"\" TERM; sleep 1000; sleep 1000"));
+    peer.notice(&order(1, "reboot"));
+    peer.reported(1, TaskState::Running);
+    until("the program", || device.descendants().len() == 4);
+    let processes = device.descendants();
+    device.terminate();
+    until_gone(&processes);
+}
+
+#[test]
+fn a_task_without_progress_is_noticed() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&format!("[tasks]\nprogress_seconds = 1\n{}", sshd.rules()));
+    peer.notice(&order(1, "ssh"));
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(1, TaskState::Running);
+    // As long as it beats, an idle session lives.
+    peer.no_report(Duration::from_secs(3));
+    let process = device.task_process();
+    process.signal(Signal::STOP);
+    let report = peer.reported(1, TaskState::Failed);
+    assert_eq!(report.detail, "no progress for 1 s: it was ended");
+    until_gone(&[process]);
+    data.wait_for_end();
+}
+
+#[test]
+fn a_task_that_never_runs_is_given_up() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&format!("[tasks]\nstart_seconds = 1\n{}", sshd.rules()));
+    peer.notice(&order(1, "ssh"));
+    let (data, _) = server.accept_data();
+    let report = peer.reported(1, TaskState::Failed);
+    assert_eq!(report.detail, "it did not run within 1 s, and was ended");
+    data.wait_for_end();
+    until("no process", || device.descendants().is_empty());
+}
+
+#[test]
+fn a_process_that_dies_is_reported_with_its_signal() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&sshd.rules());
+    for (task, signal, name) in [(1, Signal::ABORT, "SIGABRT"), (2, Signal::KILL, "SIGKILL")] {
+        peer.notice(&order(task, "ssh"));
+        let (mut data, _) = server.accept_data();
+        data.joined();
+        peer.reported(task, TaskState::Running);
+        device.task_process().signal(signal);
+        let report = peer.reported(task, TaskState::Failed);
+        assert_eq!(report.detail, format!("its process ended without a word: {name}"));
+    }
+}
+
+#[test]
+fn a_program_that_floods_costs_bounded_memory_and_delays_nobody() {
+    let script = "yes flood >&2 & yes flood";
+    let (_server, device, mut peer) = connected(&reboots_by(script));
+    let memory = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", device.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let before = memory();
+    peer.notice(&Order { limit: 3, ..order(1, "reboot") });
+    peer.reported(1, TaskState::Running);
+    let mut slowest = Duration::ZERO;
+    let report = loop {
+        let start = Instant::now();
+        match peer.next(Duration::from_millis(100)) {
+            Heard::Nothing => {
+                // A message passes meanwhile, quickly.
+                device.must(&["send", "hello"]);
+                let sent = Instant::now();
+                loop {
+                    match peer.next(LONGEST_WAIT) {
+                        Heard::Message { stream, number, .. } => break peer.echo(stream, number),
+                        Heard::Facts { .. } | Heard::Status(_) | Heard::Report(_) => {}
+                        other => panic!("expected a message, found {other:?}"),
+                    }
+                }
+                slowest = slowest.max(sent.elapsed());
+                assert!(memory() < before + 4_096, "{} kB became {} kB", before, memory());
+            }
+            Heard::Report(report) if report.state == TaskState::Stopping => {
+                assert_eq!(report.detail, "its time is over: 3 s");
+            }
+            Heard::Report(report) => break report,
+            Heard::Facts { .. } | Heard::Status(_) => {}
+            other => panic!("after {:?}: {other:?}", start.elapsed()),
+        }
+    };
+    assert_eq!((report.state, report.detail.as_str()), (TaskState::Failed, "its time is over: 3 s"));
+    assert_eq!(report.output.len(), 8 * 1024);
+    assert!(text(&report.output).contains("flood\nflood\n"));
+    assert!(slowest < Duration::from_secs(1), "a message took {slowest:?}");
+    until("no process", || device.descendants().is_empty());
+}
+
+#[test]
+fn a_cut_connection_does_not_end_a_session() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&(sshd.rules() + &reboots_by("exit 3")));
+    peer.notice(&order(1, "ssh"));
+    let mut local = sshd.accept();
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(1, TaskState::Running);
+    drop(peer);
+    data.write(b"still there?");
+    let mut room = [0; 12];
+    local.read_exact(&mut room).unwrap();
+    local.write_all(b"yes").unwrap();
+    assert_eq!(text(&data.read(3)), "yes");
+
+    let (mut peer, tasks) = server.open_for_tasks();
+    assert_eq!(tasks, [1]);
+    peer.reported(1, TaskState::Running);
+    peer.notice(&order(2, "reboot"));
+    assert_eq!((peer.report().state, peer.report().state), (TaskState::Starting, TaskState::Running));
+    let failed = peer.reported(2, TaskState::Failed);
+    assert_eq!(failed.detail, "the command \"sh\" ended with exit code 3");
+    drop(peer);
+    // It ends while nobody can be told.
+    data.finish();
+    local.shutdown(Shutdown::Both).unwrap();
+    until("the end", || device.status()["tasks"].as_array().is_some_and(Vec::is_empty));
+
+    let (mut peer, tasks) = server.open_for_tasks();
+    assert_eq!(tasks, [1, 2], "one has ended, and the end of the other may not have been heard");
+    assert_eq!((peer.report().state, peer.report()), (TaskState::Done, failed));
+    // What the server knows need not be said again.
+    peer.stop(1);
+    until("the stop is heard", || device.log().contains("the server says stop"));
+    drop(peer);
+    let (_peer, tasks) = server.open_for_tasks();
+    assert!(tasks.is_empty());
+}
+
+#[test]
+fn a_reboot_is_what_the_configuration_says() {
+    let (_server, device, mut peer) = connected(&reboots_by("echo going down >&2; exit 0"));
+    peer.notice(&order(1, "reboot"));
+    let report = peer.reported(1, TaskState::Done);
+    assert_eq!(report.detail, "the command has ended well");
+    assert_eq!(text(&report.output), "going down\n");
+    until("no process", || device.descendants().is_empty());
+
+    let (_server, _device, mut peer) = connected("[tasks.reboot]\ncommand = ['/no/such/program']\n");
+    peer.notice(&order(1, "reboot"));
+    let report = peer.reported(1, TaskState::Failed);
+    assert!(report.detail.contains("\"/no/such/program\" can't be run on this device"), "{report:?}");
+}
+
+#[test]
+fn tasks_have_their_number_and_their_limits() {
+    let rules = reboots_by("ulimit -t >&2; ulimit -d >&2; ulimit -c >&2; exec sleep 1000");
+    let (_server, device, mut peer) = connected(&format!(
+        "[tasks]\nmax_tasks = 2\nmax_memory_bytes = 33554432\nmax_cpu_seconds = 77\n{rules}"
+    ));
+    for task in [1, 2] {
+        peer.notice(&order(task, "reboot"));
+        peer.reported(task, TaskState::Running);
+    }
+    peer.notice(&order(3, "reboot"));
+    let report = peer.report();
+    assert_eq!((report.task, report.state), (3, TaskState::Failed));
+    assert!(report.detail.contains("this device has 2 tasks"), "{report:?}");
+    until("the programs", || {
+        device.descendants().iter().filter(|process| process.command.starts_with("sleep")).count() == 2
+    });
+    peer.stop(1);
+    let report = peer.reported(1, TaskState::Done);
+    assert!(text(&report.output).starts_with("77\n32768\n0\n"), "{:?}", text(&report.output));
+    peer.notice(&order(4, "reboot"));
+    peer.reported(4, TaskState::Running);
+}
+
+#[test]
+fn an_orders_secrets_are_not_seen() {
+    let sshd = SshServer::start();
+    let (server, device, mut peer) = connected(&sshd.rules());
+    peer.notice(&order(1, "ssh"));
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(1, TaskState::Running);
+    let process = device.task_process();
+    assert_eq!(process.command.trim_end(), "holdfast-agent run-task");
+    let environment = text(&fs::read(format!("/proc/{}/environ", process.id)).unwrap());
+    assert!(!environment.contains("PRIVATE") && !device.log().contains("PRIVATE"));
+}
