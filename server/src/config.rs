@@ -94,6 +94,8 @@ pub struct Config {
     pub limits: Limits,
     /// The plain-text log files under `logs`.
     pub log_files: LogFiles,
+    /// How long operators' SSH sessions may last.
+    pub ssh: SshLimits,
 }
 
 /// Where metrics and health are served.
@@ -158,6 +160,27 @@ pub struct Limits {
     pub classic_connections: usize,
     /// Messages that may wait for one device.
     pub queued_messages: usize,
+}
+
+/// The longest that an SSH session may be told to last.
+const LONGEST_SESSION: Duration = Duration::from_secs(365 * 86_400);
+
+/// How long operators' SSH sessions may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SshLimits {
+    /// A session ends when nothing has moved for so long; 0: it may be idle as long as it likes.
+    #[serde(deserialize_with = "span::deserialize")]
+    pub idle_limit: Duration,
+    /// A session ends after so long, whatever it does.
+    #[serde(deserialize_with = "span::deserialize")]
+    pub time_limit: Duration,
+}
+
+impl Default for SshLimits {
+    fn default() -> Self {
+        Self { idle_limit: Duration::ZERO, time_limit: Duration::from_secs(24 * 60 * 60) }
+    }
 }
 
 /// The plain-text log files, which are rotated.
@@ -261,6 +284,7 @@ struct File {
     keep_alive: KeepAliveTable,
     limits: Limits,
     log_files: LogFiles,
+    ssh: SshLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -353,6 +377,8 @@ impl Config {
             opening_timeout,
             Duration::from_millis(100)..=Duration::from_secs(600),
         )?;
+        range("ssh.idle-limit", self.ssh.idle_limit, Duration::ZERO..=LONGEST_SESSION)?;
+        range("ssh.time-limit", self.ssh.time_limit, Duration::from_secs(1)..=LONGEST_SESSION)?;
         range("log-files.max-bytes", self.log_files.max_bytes, 4096..=u64::MAX)?;
         range("log-files.keep", self.log_files.keep, 0..=1000)?;
         check_advertised(&self.advertise)
@@ -390,6 +416,7 @@ impl File {
             keep_alive: self.keep_alive.resolve(),
             limits: self.limits,
             log_files: self.log_files,
+            ssh: self.ssh,
         }
     }
 }

@@ -60,6 +60,24 @@ event_kinds! {
     MessageExpired = "message-expired",
     /// An operator made an enrolment token.
     TokenCreated = "token-created",
+    /// An operator asked for a task of a device; `task` in the detail is its number.
+    TaskRequested = "task-requested",
+    /// A device starts a task.
+    TaskStarting = "task-starting",
+    /// A task runs.
+    TaskRunning = "task-running",
+    /// A task was told to stop; `reason` in the detail says why.
+    TaskStopping = "task-stopping",
+    /// A task has ended as it should.
+    TaskDone = "task-done",
+    /// A task has ended otherwise, or never began; `reason` in the detail says why.
+    TaskFailed = "task-failed",
+    /// Nobody knows how a task has ended.
+    TaskLost = "task-lost",
+    /// A device refused a task: its own configuration does not allow it.
+    TaskRefused = "task-refused",
+    /// A device's SSH server has shown an operator another host key than the registered one, and was refused.
+    HostKeyChanged = "host-key-changed",
     /// There were keys, but no database: it began anew, without any device.
     StoreMissing = "store-missing",
     /// The key in use was missing: the next one, which devices trust as well, was taken into use.

@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     classic_clients::ClassicClients,
-    config::{Config, KeepAlive, Limits},
+    config::{Config, KeepAlive, Limits, SshLimits},
     mailbox::Farewell,
     registry::Registry,
     store::Store,
     strangers::Strangers,
+    tasks::{Deadlines, Tasks},
     tls::Keys,
 };
 
@@ -32,12 +33,16 @@ pub struct Host {
     pub strangers: Arc<Strangers>,
     /// Who is online.
     pub registry: Arc<Registry>,
+    /// What devices are asked to do.
+    pub tasks: Arc<Tasks>,
     /// Which classic clients are there.
     pub classic_clients: Arc<ClassicClients>,
     /// When a silent device is lost.
     pub keep_alive: KeepAlive,
     /// How much is allowed.
     pub limits: Limits,
+    /// How long operators' SSH sessions may last.
+    pub ssh: SshLimits,
     /// Where and by which keys the server is found.
     pub address_book: AddressBook,
     /// What devices are told once the server stops.
@@ -47,14 +52,17 @@ pub struct Host {
 impl Host {
     /// What the connections of a server with this configuration share.
     pub fn new(config: &Config, store: Store, keys: &Keys, addresses: Vec<String>) -> Self {
+        let registry = Arc::<Registry>::default();
         Self {
+            tasks: Tasks::new(store.clone(), Arc::clone(&registry), config.ssh, Deadlines::default()),
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             strangers: Strangers::new(config.limits.unknown_connections),
-            registry: Arc::default(),
+            registry,
             classic_clients: Arc::default(),
             keep_alive: config.keep_alive,
             limits: config.limits,
+            ssh: config.ssh,
             address_book: AddressBook { current: keys.current_pin(), next: keys.next_pin(), addresses },
             farewell: OnceLock::new(),
         }

@@ -8,9 +8,10 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use axum::{Router, serve::Listener};
 use hyper::{
     Request,
-    body::Incoming,
+    body::{Bytes, Incoming},
     server::conn::http1,
     service::{Service, service_fn},
+    upgrade::Upgraded,
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
@@ -69,10 +70,17 @@ where
     let _ = places.acquire_many(u32::try_from(all).unwrap_or(u32::MAX)).await;
 }
 
+/// A connection that speaks HTTP no longer, and has no time limits any longer either: what its client has said already,
+/// and the stream itself. Nothing if the stream is none of this kind.
+pub fn taken_over<S: AsyncRead + AsyncWrite + Unpin + 'static>(upgraded: Upgraded) -> Option<(Bytes, S)> {
+    let parts = upgraded.downcast::<TokioIo<WriteTimeout<S>>>().ok()?;
+    Some((parts.read_buf, parts.io.into_inner().into_inner()))
+}
+
 /// Hears one request and answers it. Until its head is there the client is a stranger.
 async fn converse<S, P>(stream: S, peer: P, routes: TowerToHyperService<Router>, mut stranger: Stranger)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     P: Clone + Send + Sync + 'static,
 {
     let asked = Notify::new();
@@ -81,7 +89,10 @@ where
         request.extensions_mut().insert(peer.clone());
         routes.call(request)
     });
-    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
         // A request that has just come goes before the need of its place.

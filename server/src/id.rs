@@ -34,6 +34,8 @@ row_id! {
     EventId,
     /// An enrolment token.
     TokenId,
+    /// A task; later ones have greater ids.
+    TaskId,
     /// A time of the machine's clock, in milliseconds since 1970 (UTC).
     UnixMillis,
 }
@@ -61,7 +63,7 @@ impl UnixMillis {
     }
 }
 
-/// A random number that names a stream of messages, a boot, or a store. Shown as 16 hexadecimal digits.
+/// A random number that names a stream of messages, a boot, a store, or a task on the wire. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RandomId(pub u64);
 

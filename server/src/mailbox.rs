@@ -7,12 +7,12 @@ use std::{
 };
 
 use protocol_core::{
-    code::CloseReason,
-    message::{Close, Echo, StreamId, Text},
+    code::{CloseReason, Role},
+    message::{Close, Echo, MAX_TASKS, StreamId, TaskId, Text},
 };
 use tokio::sync::oneshot;
 
-use crate::store::{Archived, Outcome};
+use crate::store::{Archived, Kind, Outcome};
 
 /// When a device that is turned away over a gateway should try again, in seconds. That costs the server one small connection
 /// of a gateway that it mostly knows; and what is put right here or at the gateway, nobody should have to tell the device.
@@ -48,6 +48,33 @@ impl Farewell {
     }
 }
 
+/// What a device is told about a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// To run it.
+    Run {
+        /// Its name on the wire.
+        task: TaskId,
+        /// What it is.
+        kind: Kind,
+        /// What the one who asks may do.
+        role: Role,
+        /// Who asks.
+        who: String,
+        /// What shows that a data connection is its own.
+        key: [u8; 16],
+        /// For how long it may run, in seconds; 0 for as long as it likes.
+        limit: u32,
+    },
+    /// To stop it.
+    Stop {
+        /// Its name on the wire.
+        task: TaskId,
+        /// Why.
+        detail: String,
+    },
+}
+
 /// What is in the mailbox.
 #[derive(Debug, Default)]
 pub struct Requests {
@@ -59,6 +86,8 @@ pub struct Requests {
     pub store_failed: bool,
     /// Messages for the device wait in the store.
     pub deliver: bool,
+    /// What the device is told about tasks, in this order.
+    pub instructions: Vec<Instruction>,
     /// Who waits for the device's next sign of life.
     pub pings: Vec<oneshot::Sender<Duration>>,
     /// The connection is to end.
@@ -97,6 +126,9 @@ struct State {
 /// The most callers that wait for one connection's sign of life; more are told that there is none.
 const MAX_PINGS: usize = 64;
 
+/// The most instructions that wait for one connection: more than a device may have tasks.
+const MAX_INSTRUCTIONS: usize = 2 * MAX_TASKS;
+
 impl Mailbox {
     /// Messages for the device wait in the store.
     pub fn deliver(&self) {
@@ -109,6 +141,16 @@ impl Mailbox {
             requests.pings.retain(|waiting| !waiting.is_closed());
             if requests.pings.len() < MAX_PINGS {
                 requests.pings.push(reply);
+            }
+        });
+    }
+
+    /// The device is told something about a task. Where as much waits as may, it is left out: the task's deadlines see
+    /// to what follows.
+    pub fn instruct(&self, instruction: Instruction) {
+        self.put(|requests| {
+            if requests.instructions.len() < MAX_INSTRUCTIONS {
+                requests.instructions.push(instruction);
             }
         });
     }

@@ -14,11 +14,11 @@ use std::{
 };
 
 use protocol_core::{code::CloseReason, message::BootId};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot, watch};
 
 use crate::{
     mailbox::{Farewell, Mailbox},
-    store::{DeviceId, SessionId, UnixMillis},
+    store::{DeviceId, Kind, SessionId, UnixMillis},
 };
 
 /// A device's control connection, as others see it. Its figures are written by the connection alone.
@@ -38,6 +38,8 @@ pub struct Online {
     pub mailbox: Arc<Mailbox>,
     /// What is measured.
     pub figures: Figures,
+    /// The kinds of tasks that it takes; none before it has said so.
+    pub offers: watch::Sender<Option<Vec<Kind>>>,
 }
 
 /// What is measured of a connection.

@@ -109,6 +109,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     let listeners = Listeners::bind(config).await?;
     let addresses = listeners.addresses(config);
     let host = Arc::new(Host::new(config, store, &keys, prepare::advertised(config, addresses.listen)));
+    host.tasks.resume().await?;
     let acceptor = Acceptor::new(&keys)?;
     let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;
     let classic = listeners.classic.is_some().then(|| {

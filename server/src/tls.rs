@@ -41,10 +41,12 @@ pub enum Protocol {
     Enrolment,
     /// `holdfast-gateway/1`: a registered device, for one that is wired to it.
     Gateway,
+    /// `holdfast-data/1`: the bytes of a task of a registered device.
+    Data,
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Framed, Self::Enrolment, Self::Gateway];
+    const ALL: [Self; 4] = [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data];
 
     /// The protocol's name in the handshake (ALPN).
     pub const fn name(self) -> &'static str {
@@ -52,6 +54,7 @@ impl Protocol {
             Self::Framed => alpn::SESSION,
             Self::Enrolment => alpn::ENROLMENT,
             Self::Gateway => alpn::GATEWAY,
+            Self::Data => alpn::DATA,
         }
     }
 }

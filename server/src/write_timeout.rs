@@ -27,6 +27,11 @@ impl<S> WriteTimeout<S> {
         Self { stream, time_limit, timer: None }
     }
 
+    /// The stream alone: its peer may take its time from now on.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// The answer, or an error if it has not come for too long.
     fn guard<T>(&mut self, context: &mut Context<'_>, answer: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if answer.is_ready() {

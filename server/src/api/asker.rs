@@ -6,8 +6,9 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header, request::Parts},
 };
+use hyper::upgrade::OnUpgrade;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -18,6 +19,7 @@ use super::{
     Api,
     error::ApiError,
     rights::{self, Action, Actor, may},
+    view::UPGRADE,
 };
 
 /// One who asks. The server is reached through [`Asker::may`] only: no handler can forget to ask.
@@ -97,6 +99,26 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
 
     fn visit_map<M: MapAccess<'de>>(self, members: M) -> Result<T, M::Error> {
         T::deserialize(MapAccessDeserializer::new(members))
+    }
+}
+
+/// The connection itself, to be had once the answer is sent.
+pub(super) struct Upgrade(pub(super) OnUpgrade);
+
+impl FromRequestParts<Arc<Api>> for Upgrade {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
+        let wished = parts.headers.get(header::UPGRADE).map(|wished| wished.as_bytes());
+        match (wished == Some(UPGRADE.as_bytes()), parts.extensions.remove::<OnUpgrade>()) {
+            (true, Some(upgrade)) => Ok(Self(upgrade)),
+            _ => Err(ApiError::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade-required",
+                format!("expected the headers Connection: upgrade and Upgrade: {UPGRADE}"),
+            )
+            .hint("`holdfast proxy` speaks this")),
+        }
     }
 }
 

@@ -152,6 +152,7 @@ pub(super) async fn revoke(
     let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
     let farewell = if gateway.is_some() { farewell.retry_after(WIRED_RETRY) } else { farewell };
     let was_online = api.host.registry.close(device.id, farewell);
+    api.host.tasks.stop_of_device(device.id, "the device was revoked").await;
     for device in &wired {
         let farewell = Farewell::new(CloseReason::Revoked, "an operator took the rights of its gateway away");
         api.host.registry.close(device.id, farewell.retry_after(WIRED_RETRY));

@@ -18,6 +18,7 @@ use crate::{
     registry::ReachError,
     span,
     store::{DeviceKind, DeviceRow, StoreError},
+    tasks::TaskError,
 };
 
 /// An answer that says no.
@@ -56,6 +57,16 @@ impl ApiError {
         let again = enrol_again(&device.name, device.kind, device.gateway.as_deref());
         Self::new(StatusCode::FORBIDDEN, "revoked", StoreError::Revoked.to_string())
             .hint(format!("`{again}` lets it in again"))
+    }
+
+    /// The device has no connection.
+    pub(super) fn offline(row: &DeviceRow) -> Self {
+        let message = match row.last_seen {
+            Some(seen) => format!("{} is offline; it was last seen at {}", row.name, seen.rfc_3339()),
+            None => format!("{} is offline; it was never seen", row.name),
+        };
+        Self::new(StatusCode::CONFLICT, "offline", message)
+            .hint("wait for it with --wait, or see `holdfast sessions` for why it went")
     }
 
     /// The rest of the request did not come.
@@ -146,6 +157,24 @@ impl From<ReachError> for ApiError {
             ReachError::Offline => Self::new(StatusCode::CONFLICT, "offline", error.to_string())
                 .hint("`holdfast device` shows when it was last seen"),
             ReachError::NoAnswer => Self::new(StatusCode::GATEWAY_TIMEOUT, "no-answer", error.to_string()),
+        }
+    }
+}
+
+impl From<TaskError> for ApiError {
+    fn from(error: TaskError) -> Self {
+        let message = error.to_string();
+        match error {
+            TaskError::Store(error) => error.into(),
+            TaskError::Offline => Self::new(StatusCode::CONFLICT, "offline", message),
+            TaskError::NotOffered(_) => Self::new(StatusCode::CONFLICT, "not-offered", message)
+                .hint("see [tasks] in the device's agent.toml, and the version of its agent"),
+            TaskError::TooMany => Self::new(StatusCode::CONFLICT, "too-many-tasks", message)
+                .hint("`holdfast tasks` shows them, `holdfast task stop` ends one"),
+            TaskError::Ended(_) => Self::new(StatusCode::BAD_GATEWAY, "task-failed", message)
+                .hint("`holdfast tasks` shows it, `holdfast task show` what it wrote"),
+            TaskError::NoSuchTask => Self::new(StatusCode::CONFLICT, "ended", message),
+            TaskError::NoRandom(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-random", message),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod rights;
 mod server;
 mod socket;
 mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -108,6 +109,12 @@ fn router(api: Arc<Api>) -> Router {
         .route("/devices/{name}/messages", post(devices::send))
         .route("/devices/{name}/ping", post(devices::ping))
         .route("/devices/{name}/revoke", post(devices::revoke))
+        .route("/devices/{name}/ssh", post(tasks::ssh))
+        .route("/devices/{name}/host-key", post(tasks::host_key))
+        .route("/devices/{name}/tasks", post(tasks::start))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/{id}", get(tasks::show))
+        .route("/tasks/{id}/stop", post(tasks::stop))
         .route("/sessions", get(lists::sessions))
         .route("/messages", get(lists::messages))
         .route("/events", get(lists::events))

@@ -36,6 +36,12 @@ pub enum Action {
     Send,
     /// Ask for a sign of life.
     Ping,
+    /// Reach its SSH server.
+    Ssh,
+    /// Start it anew.
+    Reboot,
+    /// Have a task stopped.
+    StopTask,
     /// Let a new device in.
     Enrol,
     /// Take a device's rights away.
@@ -95,6 +101,9 @@ mod tests {
             Action::Look,
             Action::Send,
             Action::Ping,
+            Action::Ssh,
+            Action::Reboot,
+            Action::StopTask,
             Action::Enrol,
             Action::Revoke,
             Action::RotateKey,

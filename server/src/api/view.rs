@@ -300,6 +300,63 @@ pub struct EventView {
     pub detail: Map<String, Value>,
 }
 
+/// What a connection is upgraded to that carries the bytes of an SSH session.
+pub const UPGRADE: &str = "holdfast-ssh";
+
+/// A task: what somebody had a device do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its number: later tasks have greater ones.
+    pub id: i64,
+    /// The device's name.
+    pub device: String,
+    /// What it is: `ssh`, `reboot`.
+    pub kind: String,
+    /// `requested`, `starting`, `running`, `stopping`, and at last `done`, `failed` or `lost`.
+    pub state: String,
+    /// Who asked for it.
+    pub who: String,
+    /// From where, if not from the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// When it was asked for.
+    pub requested: Time,
+    /// Since when it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// When it ended, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
+    /// Why it stops, or has ended; perhaps in the device's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The end of what it wrote, as its device tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Bytes that came from the device for it.
+    pub bytes_in: u64,
+    /// Bytes that went to the device for it.
+    pub bytes_out: u64,
+}
+
+/// Tells of a host key that a device's SSH server has shown, and that is not registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostKeyRequest {
+    /// Its type: `ssh-ed25519`.
+    pub kind: String,
+    /// The key, as base64.
+    pub key: String,
+}
+
+/// Asks for a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// What it is: `reboot`.
+    pub kind: String,
+}
+
 /// Asks for a message to be sent. Exactly one of the two bodies is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,16 +11,20 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header,
+    header::{self, HeaderName},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    task::JoinHandle,
+};
 
 use super::{error::CliError, output::Output};
 use crate::api::{
     SOCKET,
-    view::{ErrorAnswer, ErrorBody, Page},
+    view::{ErrorAnswer, ErrorBody, Page, UPGRADE},
 };
 
 /// The longest answer, or entry of a stream, that is read, in bytes.
@@ -28,6 +32,9 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// How long the server may take to begin its answer: longer than a device may take to answer a ping.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Behind which entry a stream goes on.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The server on a data directory. Nothing is connected until something is asked.
 pub(super) struct ApiClient {
@@ -43,7 +50,7 @@ impl ApiClient {
 
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        let (response, _connection) = self.request(Method::GET, path, None, None).await?;
+        let (response, _connection) = self.request(Method::GET, path, None, &[]).await?;
         self.read(response).await
     }
 
@@ -54,8 +61,22 @@ impl ApiClient {
         body: &B,
     ) -> Result<T, CliError> {
         let body = serde_json::to_vec(body).map_err(|error| self.unreachable(&error))?;
-        let (response, _connection) = self.request(Method::POST, path, Some(body), None).await?;
+        let (response, _connection) = self.request(Method::POST, path, Some(body), &[]).await?;
         self.read(response).await
+    }
+
+    /// Asks for the connection itself: what follows is no HTTP any longer.
+    pub(super) async fn upgrade(&self, path: &str) -> Result<impl AsyncRead + AsyncWrite + use<>, CliError> {
+        let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
+        let (response, _connection) = self.request(Method::POST, path, None, &upgrade).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return match self.success(response).await {
+                Err(error) => Err(error),
+                Ok(_) => Err(self.unreachable(&"it did not hand over the connection")),
+            };
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.unreachable(&error))?;
+        Ok(TokioIo::new(upgraded))
     }
 
     /// Reads a list to its end, page by page.
@@ -90,7 +111,8 @@ impl ApiClient {
     ) -> Result<(), CliError> {
         let (mut last_id, mut connected) = (None, false);
         loop {
-            let request = self.request(Method::GET, path, None, last_id.as_deref()).await;
+            let last = last_id.as_deref().map(|id| (LAST_EVENT_ID, id));
+            let request = self.request(Method::GET, path, None, last.as_slice()).await;
             let (response, _connection) = request.map_err(|error| match error {
                 // It answered before: it has stopped since.
                 CliError::Unreachable { .. } if connected => CliError::NoServer { data: self.data.clone() },
@@ -131,9 +153,9 @@ impl ApiClient {
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
-        last_id: Option<&str>,
+        headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let answer = tokio::time::timeout(TIMEOUT, self.ask(method, path, body, last_id)).await;
+        let answer = tokio::time::timeout(TIMEOUT, self.ask(method, path, body, headers)).await;
         answer.unwrap_or_else(|_| Err(self.unreachable(&"it does not answer")))
     }
 
@@ -142,21 +164,21 @@ impl ApiClient {
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
-        last_id: Option<&str>,
+        headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
         let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(&error))?;
         let connection = Connection(tokio::spawn(async move {
             // What goes wrong here shows in the request that it goes wrong for.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         }));
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "holdfast");
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        if let Some(id) = last_id {
-            request = request.header("last-event-id", id);
+        for (name, value) in headers {
+            request = request.header(name, *value);
         }
         let request = request
             .body(Full::new(Bytes::from(body.unwrap_or_default())))

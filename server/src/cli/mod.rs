@@ -12,6 +12,8 @@ mod messages;
 mod output;
 mod rotate_key;
 mod server;
+mod ssh;
+mod tasks;
 mod term_password;
 #[cfg(test)]
 mod tests;
@@ -103,6 +105,40 @@ Examples:
     /// Ask a device to answer now, and show how long it took
     #[command(after_help = "Example:\n  holdfast ping greenhouse")]
     Ping(devices::One),
+    /// Log in to a device, or run a command there, by ssh
+    #[command(after_help = "\
+The user is the one that the device has reported, the host key the one it was enrolled with: nothing
+is asked, and another key is refused. Behind -- stands what ssh is to be told beside that.
+
+Examples:
+  holdfast ssh greenhouse
+  holdfast ssh greenhouse -- -L 8080:localhost:80
+  holdfast ssh --wait greenhouse -- uptime")]
+    Ssh(ssh::Ssh),
+    /// Carry the bytes of a device's SSH server on standard input and output, for ssh's ProxyCommand
+    #[command(after_help = "Example:\n  ssh -o ProxyCommand='holdfast proxy %h' pi@greenhouse.fleet")]
+    Proxy(ssh::Proxy),
+    /// Print the host keys of devices, for ssh's KnownHostsCommand
+    #[command(after_help = "\
+Examples:
+  holdfast known-hosts > known_hosts
+  ssh -o KnownHostsCommand='/usr/bin/holdfast known-hosts %H' pi@greenhouse.fleet")]
+    KnownHosts(ssh::KnownHosts),
+    /// Print the configuration by which ssh, scp, rsync, git and Ansible reach DEVICE.fleet; or install it
+    #[command(after_help = "\
+Examples:
+  holdfast ssh-config --install && ssh greenhouse.fleet
+  holdfast ssh-config > fleet.conf && scp -F fleet.conf notes.txt greenhouse.fleet:")]
+    SshConfig(ssh::SshConfig),
+    /// Start a device anew
+    #[command(after_help = "Example:\n  holdfast reboot greenhouse")]
+    Reboot(devices::One),
+    /// Show what devices were asked to do: sessions of ssh, restarts
+    #[command(after_help = "Examples:\n  holdfast tasks --open\n  holdfast tasks greenhouse --json")]
+    Tasks(tasks::Selection),
+    /// Show or stop one task
+    #[command(subcommand, after_help = "Examples:\n  holdfast task show 17\n  holdfast task stop 17")]
+    Task(tasks::Verb),
     /// Print the line that enrols a new device; or enrol a wired one (--gateway), or microcontrollers (--firmware)
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
@@ -178,7 +214,14 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
             }
             return server::serve(&shared.data, &overrides);
         }
-        Verb::Client(_) | Verb::Completions { .. } if shared.json => {
+        Verb::Client(_)
+        | Verb::Completions { .. }
+        | Verb::Ssh(_)
+        | Verb::Proxy(_)
+        | Verb::KnownHosts(_)
+        | Verb::SshConfig(_)
+            if shared.json =>
+        {
             return Err(CliError::Usage("this command has no JSON to print: leave --json away".to_owned()));
         }
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
@@ -197,6 +240,13 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         Verb::Events(selection) => ask(watch::events(&api, &selection, output)),
         Verb::Send(send) => ask(messages::send(&api, &send, output)),
         Verb::Ping(one) => ask(devices::ping(&api, &one.device, output)),
+        Verb::Ssh(arguments) => ssh::ssh(&shared.data, &arguments),
+        Verb::Proxy(arguments) => ask(ssh::proxy(&api, &arguments)),
+        Verb::KnownHosts(arguments) => ask(ssh::known_hosts(&api, &arguments, output)),
+        Verb::SshConfig(arguments) => ask(ssh::ssh_config(&api, &shared.data, &arguments, output)),
+        Verb::Reboot(one) => ask(tasks::reboot(&api, &one.device, output)),
+        Verb::Tasks(selection) => ask(tasks::list(&api, &selection, output)),
+        Verb::Task(verb) => ask(tasks::one(&api, &verb, output)),
         Verb::Enroll(enroll) => ask(enroll::enroll(&api, &enroll, output)),
         Verb::Revoke(one) => ask(devices::revoke(&api, &one.device, output)),
         Verb::Status => ask(server::status(&api, output)),
@@ -206,7 +256,10 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
 }
 
 /// Runs the conversation with the server; Ctrl-C ends it.
-fn ask(conversation: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+fn ask<T>(conversation: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(conversation)
+    let answer = runtime.block_on(conversation);
+    // A thread may still wait for standard input, which nobody reads any longer.
+    runtime.shutdown_background();
+    answer
 }

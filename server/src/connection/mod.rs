@@ -12,7 +12,7 @@ mod tests;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
-    message,
+    message::{self, Kind, Order, Stop, Text},
     session::{Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, Server, Session},
     time,
 };
@@ -32,7 +32,7 @@ use crate::{
     clock,
     handler::{self, Allowance, Device},
     host::Host,
-    mailbox::Requests,
+    mailbox::{Instruction, Requests},
     registry::Online,
     store::{SessionEnd, UnixMillis},
     strangers::Stranger,
@@ -40,6 +40,9 @@ use crate::{
 
 /// How long a peer has to take the farewell.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the longest frame about a task needs, in bytes.
+const INSTRUCTION_ROOM: usize = 256;
 
 /// Serves one connection of the caller, to its end. It is a stranger until it is known whose it is.
 pub async fn serve<S>(
@@ -191,6 +194,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if requests.deliver {
             self.delivery.look_again();
         }
+        for instruction in &requests.instructions {
+            self.instruct(instruction);
+        }
         if !requests.pings.is_empty() {
             if self.pings.is_empty() {
                 self.session.ping();
@@ -198,6 +204,35 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             self.pings.extend(requests.pings);
         }
         Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    /// Tells the device about a task. What can't be told is found by the task's own deadlines.
+    fn instruct(&mut self, instruction: &Instruction) {
+        let now = clock::now();
+        let told = match instruction {
+            Instruction::Run { task, kind, role, who, key, limit } => {
+                let order = Order {
+                    task: *task,
+                    // Both types allow the same kinds.
+                    kind: Kind::new(kind.as_str()).unwrap_or(Kind::TEXT),
+                    role: *role,
+                    who: Text::shortened(who),
+                    key: *key,
+                    limit: *limit,
+                    parameters: &[],
+                };
+                self.wire.write(INSTRUCTION_ROOM, |room| self.session.notice(now, &order, room))
+            }
+            Instruction::Stop { task, detail } => {
+                let stop = Stop { task: *task, detail: Text::shortened(detail) };
+                self.wire.write(INSTRUCTION_ROOM, |room| self.session.notice(now, &stop, room))
+            }
+        };
+        if let Err(error) = told {
+            tracing::error!(device = self.device.name, %error, "the device could not be told about a task");
+        }
     }
 }
 

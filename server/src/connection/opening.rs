@@ -4,11 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{Hello, Pin, StoreId, Text, Welcome},
+    message::{self, Hello, Pin, StoreId, TASKS_VERSION, Text, Welcome},
     session::{Event, SendError, Server, Session},
     time,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
 use super::{
     End, Wire,
@@ -220,6 +223,7 @@ async fn enter(
         since: UnixMillis::now(),
         mailbox: Arc::clone(&mailbox),
         figures,
+        offers: watch::Sender::new((!knows_tasks(hello)).then(Vec::new)),
     };
     let place = host.registry.enter(Arc::new(online), turn);
     let device = Arc::new(Device {
@@ -232,6 +236,12 @@ async fn enter(
         reply: Reply::new(mailbox),
     });
     Ok(Opened { device, place, archived })
+}
+
+/// Whether the device will say which tasks it takes.
+fn knows_tasks(hello: Hello) -> bool {
+    let version = message::common_version(hello.oldest_version, hello.newest_version);
+    version.is_some_and(|version| version >= TASKS_VERSION)
 }
 
 /// Begins the session's row. If that takes too long the peer does not wait for it, and the row ends when it is there.

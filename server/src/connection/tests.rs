@@ -525,7 +525,7 @@ async fn strangers_and_the_revoked_are_told_why() {
     assert!(host.registry.close(device, Farewell::new(CloseReason::Revoked, "revoked")));
     peer.closed(CloseReason::Revoked).await;
     Peer::connect(&host, KEY, &hello(1)).await.closed(CloseReason::Revoked).await;
-    let data = Hello { kind: ConnectionKind::Data, ..hello(1) };
+    let data = Hello { kind: ConnectionKind::Other(2), ..hello(1) };
     Peer::connect(&host, KEY, &data).await.closed(CloseReason::NotServed).await;
     let sessions = host.store.sessions(SessionFilter::default()).await.unwrap();
     assert_eq!(sessions.len(), 1, "those who are refused have no session");

@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod message;
 pub mod status;
+pub mod task;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -97,7 +98,13 @@ pub fn notice(
     match frame.tag {
         Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body),
         Tag::STATUS if allowance.take(now) => status::handle(device, frame.body),
-        Tag::FACTS | Tag::STATUS => Err(HandlerError::TooMany),
+        Tag::OFFER if allowance.take(now) => task::offered(device, frame.body),
+        // Those of tasks that there are cost little: each changes its state a few times.
+        Tag::REPORT => match task::reported(device, frame.body)? || allowance.take(now) {
+            true => Ok(()),
+            false => Err(HandlerError::TooMany),
+        },
+        Tag::FACTS | Tag::STATUS | Tag::OFFER => Err(HandlerError::TooMany),
         tag => {
             tracing::debug!(device = device.name, %tag, "skipped a frame of a tag that is not known");
             Ok(())

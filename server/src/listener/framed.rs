@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     connection::{self, Caller},
-    enrolment,
+    data, enrolment,
     event::EventKind,
     host::Host,
     metrics::METRICS,
@@ -80,6 +80,9 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
                 Protocol::Gateway => {
                     let caller = Caller::Gateway(shaken.key);
                     connection::serve(&host, shaken.stream, caller, address, stranger).await
+                }
+                Protocol::Data => {
+                    return data::serve(&host, shaken.stream, shaken.key, address, stranger, permit).await;
                 }
                 Protocol::Enrolment => {
                     let enrolment = Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address));

@@ -26,6 +26,7 @@ mod schema;
 mod sessions;
 mod settle;
 mod streams;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -45,8 +46,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 pub use crate::id::{
-    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TokenId,
-    UnixMillis,
+    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TaskId,
+    TokenId, UnixMillis,
 };
 pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Revoked};
@@ -55,6 +56,7 @@ pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use provisioned::Provisioned;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
+pub use tasks::{NewTask, TaskChange, TaskFilter, TaskRow, TaskState};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};
 pub use told_keys::ToldKeys;
 pub use wired::{EnrolledWired, WiredStatus};

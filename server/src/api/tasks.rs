@@ -1,0 +1,204 @@
+//! `/tasks`, and what begins one: what devices are asked to do.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body as HttpBody,
+    extract::Path,
+    http::{StatusCode, header},
+    response::Response,
+};
+use protocol_core::code::Role;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+
+use super::{
+    Api,
+    asker::{Asker, Body, Name, Nothing, Options, Upgrade},
+    devices,
+    error::ApiError,
+    rights::{Action, Object},
+    view::{HostKeyRequest, Page, TaskRequest, TaskView, UPGRADE},
+};
+use crate::{
+    event::{EventKind, NewEvent},
+    http,
+    store::{DeviceKind, DeviceRow, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
+    tasks::{Relay, Requester, Task, TaskError, TaskKind},
+};
+
+/// How many tasks a page has if nobody says, and at most.
+const PAGE: usize = 500;
+
+/// How much of a host key that is not registered is kept.
+const LONGEST_KEY: usize = 1_024;
+
+/// Which tasks are wanted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Selection {
+    /// Only of this device.
+    device: Option<String>,
+    /// Only those that have not ended.
+    open: bool,
+    /// Only what is behind this id.
+    after: i64,
+    /// So many at most.
+    limit: Option<usize>,
+}
+
+/// `GET /tasks`
+pub(super) async fn list(
+    asker: Asker,
+    Options(selection): Options<Selection>,
+) -> Result<Json<Page<TaskView>>, ApiError> {
+    let object = selection.device.as_deref().map_or(Object::Devices, Object::Device);
+    let api = asker.may(Action::Look, object)?;
+    let limit = selection.limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(ApiError::bad_request(format!("limit: expected 1 to {PAGE}, found {limit}")));
+    }
+    let device = match &selection.device {
+        Some(name) => Some(devices::find(api, name).await?.id),
+        None => None,
+    };
+    let filter = TaskFilter { device, open: selection.open, after: TaskId(selection.after), limit };
+    let rows = api.host.store.tasks(filter).await?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
+    Ok(Json(Page { items: rows.into_iter().map(view).collect(), next }))
+}
+
+/// `GET /tasks/{id}`
+pub(super) async fn show(asker: Asker, Path(id): Path<i64>) -> Result<Json<TaskView>, ApiError> {
+    let (_, row) = find(&asker, Action::Look, id).await?;
+    Ok(Json(view(row)))
+}
+
+/// `POST /tasks/{id}/stop`
+pub(super) async fn stop(asker: Asker, Path(id): Path<i64>, _: Nothing) -> Result<Json<TaskView>, ApiError> {
+    let (api, row) = find(&asker, Action::StopTask, id).await?;
+    api.host.tasks.stop(row.id, format!("stopped by {}", asker.name())).await?;
+    let (_, row) = find(&asker, Action::Look, id).await?;
+    Ok(Json(view(row)))
+}
+
+/// `POST /devices/{name}/tasks`
+pub(super) async fn start(
+    asker: Asker,
+    Name(name): Name,
+    Body(request): Body<TaskRequest>,
+) -> Result<(StatusCode, Json<TaskView>), ApiError> {
+    let kind = TaskKind::find(&request.kind).filter(|kind| !kind.has_bytes());
+    let kind = kind
+        .ok_or_else(|| ApiError::bad_request(format!("kind: expected reboot, found {:?}", request.kind)))?;
+    let api = asker.may(action(kind), Object::Device(&name))?;
+    let mut task = begin(api, &asker, &name, kind).await?;
+    let id = task.id();
+    let standing = task.running().await;
+    task.leave();
+    if standing.state == TaskState::Failed {
+        return Err(TaskError::Ended(standing.reason.unwrap_or_default()).into());
+    }
+    let row = api.host.store.task(id).await?.ok_or_else(|| no_such_task(id.0))?;
+    Ok((StatusCode::CREATED, Json(view(row))))
+}
+
+/// `POST /devices/{name}/ssh`, answered by the bytes of the device's SSH server instead of HTTP.
+pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Result<Response, ApiError> {
+    let api = asker.may(action(TaskKind::Ssh), Object::Device(&name))?;
+    if api.shutdown.is_requested() {
+        return Err(ApiError::stopping());
+    }
+    let mut task = begin(api, &asker, &name, TaskKind::Ssh).await?;
+    // Whoever goes before this ends the task: it is dropped with the request.
+    let bytes = task.bytes().await?;
+    let (idle_limit, shutdown) = (api.host.ssh.idle_limit, api.shutdown.clone());
+    tokio::spawn(async move {
+        match upgrade.0.await.ok().and_then(http::taken_over::<UnixStream>) {
+            Some((first, operator)) => {
+                Relay::new(operator, &first, idle_limit).run(task, bytes, &shutdown).await
+            }
+            None => tracing::debug!("an operator has gone before the session began"),
+        }
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, UPGRADE)
+        .body(HttpBody::empty())
+        .map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// `POST /devices/{name}/host-key`: the operator's ssh was shown another key than the registered one.
+pub(super) async fn host_key(
+    asker: Asker,
+    Name(name): Name,
+    Body(request): Body<HostKeyRequest>,
+) -> Result<Json<()>, ApiError> {
+    let api = asker.may(action(TaskKind::Ssh), Object::Device(&name))?;
+    let row = devices::find(api, &name).await?;
+    let shown: String = format!("{} {}", request.kind, request.key).chars().take(LONGEST_KEY).collect();
+    let event =
+        NewEvent::new(EventKind::HostKeyChanged).device(row.id).who(asker.name()).detail("shown", shown);
+    api.host.store.record(event).await?;
+    Ok(Json(()))
+}
+
+/// Has the device asked, on behalf of the one who asks here.
+async fn begin(api: &Arc<Api>, asker: &Asker, name: &str, kind: TaskKind) -> Result<Task, ApiError> {
+    let row = reachable(api, name).await?;
+    let requester = Requester { name: asker.name(), role: Role::Admin, address: None };
+    match api.host.tasks.start(row.id, kind, requester).await {
+        Err(TaskError::Offline) => Err(ApiError::offline(&row)),
+        started => Ok(started?),
+    }
+}
+
+/// The device of this name, if it is one that can be asked.
+async fn reachable(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
+    let row = devices::find(api, name).await?;
+    match (row.kind, row.revoked_at) {
+        (DeviceKind::Classic, _) => Err(StoreError::Classic.into()),
+        (_, Some(_)) => Err(StoreError::Revoked.into()),
+        (_, None) => Ok(row),
+    }
+}
+
+/// The task of this number, if it may be asked about: the rights are those to its device.
+async fn find(asker: &Asker, action: Action, id: i64) -> Result<(Arc<Api>, TaskRow), ApiError> {
+    let api = asker.may(Action::Look, Object::Devices)?;
+    let row = api.host.store.task(TaskId(id)).await?.ok_or_else(|| no_such_task(id))?;
+    let api = asker.may(action, Object::Device(&row.name))?;
+    Ok((Arc::clone(api), row))
+}
+
+fn no_such_task(id: i64) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "no-such-task", format!("there is no task {id}"))
+        .hint("`holdfast tasks` shows all that there are")
+}
+
+const fn action(kind: TaskKind) -> Action {
+    match kind {
+        TaskKind::Ssh => Action::Ssh,
+        TaskKind::Reboot => Action::Reboot,
+    }
+}
+
+fn view(row: TaskRow) -> TaskView {
+    TaskView {
+        id: row.id.0,
+        device: row.name,
+        kind: row.kind,
+        state: row.state.name().to_owned(),
+        who: row.who,
+        address: row.address,
+        requested: row.requested.into(),
+        started: row.started.map(Into::into),
+        ended: row.ended.map(Into::into),
+        reason: row.reason,
+        output: row.output.map(|output| String::from_utf8_lossy(&output).into_owned()),
+        bytes_in: row.bytes_in,
+        bytes_out: row.bytes_out,
+    }
+}

@@ -1,0 +1,126 @@
+//! `ssh`, `proxy`, `known-hosts`, `ssh-config`: a device's SSH server by stock tools.
+//!
+//! What a device says of itself ends up on command lines and in configuration files of ssh here: each such word is
+//! checked, and left out if it is not what it should be.
+
+mod config;
+mod hosts;
+mod proxy;
+
+use std::{os::unix::process::CommandExt, path::Path, process::Command, time::Duration};
+
+use clap::Args;
+
+use super::{api_client::ApiClient, devices, error::CliError, output::exact_and_ago};
+use crate::api::view::{DeviceView, Time};
+
+pub(super) use self::{
+    config::{SshConfig, ssh_config},
+    hosts::{KnownHosts, known_hosts},
+    proxy::{Proxy, proxy},
+};
+
+/// What stands behind a device's name where ssh is to know that it is one.
+const DOMAIN: &str = ".fleet";
+
+/// The arguments of `ssh`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Ssh {
+    /// The device's name
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// Wait until the device is online
+    #[arg(long)]
+    wait: bool,
+    /// The user to log in as [default: the one that the device has reported]
+    #[arg(long, short = 'l', value_name = "USER")]
+    user: Option<String>,
+    /// What ssh is to be told beside this: options, and the command to be run
+    #[arg(last = true, value_name = "SSH ARGUMENTS")]
+    rest: Vec<String>,
+}
+
+/// `holdfast ssh DEVICE`: becomes ssh; returns only if it can't.
+pub(super) fn ssh(data: &Path, ssh: &Ssh) -> Result<(), CliError> {
+    let device = super::ask(find(data, ssh))?;
+    let name = device.name.as_str();
+    let options = config::Options::new(data, ssh.wait)?;
+    let mut command = Command::new("ssh");
+    for (name, value) in options.all() {
+        command.arg("-o").arg(format!("{name}={value}"));
+    }
+    let user = ssh.user.as_deref().or_else(|| user(&device));
+    if let Some(user) = user {
+        command.arg("-l").arg(user);
+    }
+    // ssh takes options behind the host as well, up to the command.
+    command.arg(format!("{name}{DOMAIN}")).args(&ssh.rest);
+    let error = command.exec();
+    Err(CliError::failed(format!("ssh can't be run: {error}; install OpenSSH's client (openssh-client)")))
+}
+
+/// The device. One that is offline is told of here, in fewer words than ssh would need; unless it is waited for.
+async fn find(data: &Path, ssh: &Ssh) -> Result<DeviceView, CliError> {
+    let name = device_name(&ssh.device);
+    let device: DeviceView = ApiClient::new(data).get(&devices::path(name, "")).await?;
+    if device.online || device.revoked.is_some() {
+        return Ok(device);
+    }
+    if ssh.wait {
+        eprintln!("Waiting for {name} to come online…");
+        return Ok(device);
+    }
+    let seen = device.last_seen.map(|seen| exact_and_ago(seen, Time::now()));
+    let seen = seen.map_or_else(|| "was never seen".to_owned(), |seen| format!("was last seen {seen}"));
+    Err(CliError::failed(format!("{name} is offline; it {seen}; --wait waits for it")))
+}
+
+/// How often it is looked whether a device has come online.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Waits until a device is online.
+async fn wait_for(api: &ApiClient, name: &str) -> Result<(), CliError> {
+    loop {
+        let device: DeviceView = api.get(&devices::path(name, "")).await?;
+        if device.online || device.revoked.is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// The device's name in what people and ssh call it: `kiosk`, `kiosk.fleet`.
+fn device_name(host: &str) -> &str {
+    host.strip_suffix(DOMAIN).unwrap_or(host)
+}
+
+/// The user that the device has reported, if that is a user's name: it never becomes an option of ssh.
+fn user(device: &DeviceView) -> Option<&str> {
+    device.ssh_user.as_deref().filter(|user| is_user_name(user))
+}
+
+/// `[a-z_][a-z0-9_-]{0,31}`
+fn is_user_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    let begins_well = letters.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_');
+    begins_well
+        && name.len() <= 32
+        && letters
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b"_-".contains(&letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{device_name, is_user_name};
+
+    #[test]
+    fn names() {
+        assert_eq!([device_name("kiosk"), device_name("kiosk.fleet")], ["kiosk", "kiosk"]);
+        for good in ["pi", "_x", "a-b_9", &"u".repeat(32)] {
+            assert!(is_user_name(good), "{good}");
+        }
+        for bad in ["", "-oProxyCommand=x", "Root", "a b", "9a", "a\n", "ä", "a;b", &"u".repeat(33)] {
+            assert!(!is_user_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `tasks`, `task`, `reboot`.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    api_client::ApiClient,
+    devices::path,
+    error::CliError,
+    output::{Cell, Output, Style, Table, ago, clock, exact_and_ago, or_dash, size},
+};
+use crate::api::view::{TaskRequest, TaskView, Time};
+
+/// Which tasks to show.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Selection {
+    /// Only of this device
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
+    /// Only those that have not ended
+    #[arg(long)]
+    open: bool,
+}
+
+/// What is to be done with one task.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Show all that is known of a task
+    #[command(after_help = "Example:\n  holdfast task show 17")]
+    Show(One),
+    /// Stop a task
+    #[command(after_help = "Example:\n  holdfast task stop 17")]
+    Stop(One),
+}
+
+/// One task.
+#[derive(Args, Clone, Debug)]
+pub(super) struct One {
+    /// The task's number
+    #[arg(value_name = "ID")]
+    id: i64,
+}
+
+/// `holdfast tasks [DEVICE]`.
+pub(super) async fn list(
+    api: &ApiClient,
+    selection: &Selection,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let mut table =
+        Table::new(&["ID", "DEVICE", "KIND", "STATE", "WHO", "REQUESTED", "LASTED", "IN", "OUT", "REASON"]);
+    let now = Time::now();
+    let device = selection.device.iter().map(|device| ("device", device.clone()));
+    let query: Vec<_> = device.chain([("open", selection.open.to_string())]).collect();
+    let mut is_empty = true;
+    api.each("/api/v1/tasks", &query, |task: TaskView| {
+        is_empty = false;
+        if output.json {
+            return Ok(output.json_line(&task)?);
+        }
+        let lasted = task.started.map(|started| ago(started, task.ended.unwrap_or(now)));
+        table.row([
+            Cell::plain(task.id),
+            Cell::plain(&task.device),
+            Cell::plain(&task.kind),
+            state(&task),
+            Cell::plain(&task.who),
+            Cell::plain(clock(task.requested)),
+            Cell::plain(or_dash(lasted)),
+            Cell::plain(size(task.bytes_in)),
+            Cell::plain(size(task.bytes_out)),
+            Cell::plain(or_dash(task.reason.as_ref())),
+        ]);
+        Ok(())
+    })
+    .await?;
+    match (output.json, is_empty) {
+        (true, _) => {}
+        (false, true) => eprintln!("There are no tasks. `holdfast ssh DEVICE` begins one."),
+        (false, false) => output.table(&table)?,
+    }
+    Ok(())
+}
+
+fn state(task: &TaskView) -> Cell {
+    let style = match task.state.as_str() {
+        "failed" | "lost" => Style::Bad,
+        "done" => Style::Dim,
+        _ => Style::Good,
+    };
+    Cell::styled(style, &task.state)
+}
+
+/// `holdfast task show|stop ID`.
+pub(super) async fn one(api: &ApiClient, verb: &Verb, output: &mut Output) -> Result<(), CliError> {
+    match verb {
+        Verb::Show(One { id }) => show(api.get(&format!("/api/v1/tasks/{id}")).await?, output),
+        Verb::Stop(One { id }) => {
+            let task: TaskView =
+                api.post(&format!("/api/v1/tasks/{id}/stop"), &serde_json::json!({})).await?;
+            if output.json {
+                return Ok(output.json_line(&task)?);
+            }
+            let device = Cell::plain(&task.device);
+            Ok(output.line(&format!("Task {id} of {device} was told to stop."))?)
+        }
+    }
+}
+
+fn show(task: TaskView, output: &mut Output) -> Result<(), CliError> {
+    if output.json {
+        return Ok(output.json_line(&task)?);
+    }
+    let now = Time::now();
+    let exactly = |time: Option<Time>| time.map(|time| exact_and_ago(time, now));
+    output.facts(&[
+        ("task", Some(task.id.to_string())),
+        ("device", Some(task.device)),
+        ("kind", Some(task.kind)),
+        ("state", Some(task.state)),
+        ("reason", task.reason),
+        ("asked for by", Some(task.who)),
+        ("from", task.address),
+        ("requested", exactly(Some(task.requested))),
+        ("running since", exactly(task.started)),
+        ("ended", exactly(task.ended)),
+        ("from the device", Some(size(task.bytes_in))),
+        ("to the device", Some(size(task.bytes_out))),
+    ])?;
+    if let Some(written) = task.output {
+        output.line("It wrote at last:")?;
+        for line in written.lines() {
+            output.line(&format!("  {}", Cell::plain(line)))?;
+        }
+    }
+    Ok(())
+}
+
+/// `holdfast reboot DEVICE`.
+pub(super) async fn reboot(api: &ApiClient, device: &str, output: &mut Output) -> Result<(), CliError> {
+    let request = TaskRequest { kind: "reboot".to_owned() };
+    let task: TaskView = api.post(&path(device, "/tasks"), &request).await?;
+    if output.json {
+        return Ok(output.json_line(&task)?);
+    }
+    let (id, device) = (task.id, Cell::plain(&task.device));
+    Ok(output.line(&format!("{device} starts anew. `holdfast task show {id}` tells when it is back."))?)
+}

@@ -1,0 +1,342 @@
+//! Tasks: what operators had devices do, who asked for it, and how it ended.
+
+use std::{net::IpAddr, str::FromStr};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{DeviceId, Kind, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change};
+use crate::event::{EventKind, NewEvent};
+
+/// How a task stands. It goes through these in their order, leaving some out, and ends in one of the last three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskState {
+    /// It is written down, and the device is being asked.
+    Requested,
+    /// The device starts it.
+    Starting,
+    /// It does what it is for.
+    Running,
+    /// It was told to stop.
+    Stopping,
+    /// It has ended as it should.
+    Done,
+    /// It has ended otherwise, or never began.
+    Failed,
+    /// The device has it no longer, or did not come back: nobody knows how it ended.
+    Lost,
+}
+
+impl TaskState {
+    const ALL: [Self; 7] = [
+        Self::Requested,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Done,
+        Self::Failed,
+        Self::Lost,
+    ];
+
+    /// Its name, in the store and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Whether nothing follows.
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Lost)
+    }
+
+    /// Whether a task in this state may go on to that one: only forward, and nowhere from an end.
+    pub fn may_become(self, next: Self) -> bool {
+        !self.is_end() && next > self
+    }
+
+    const fn event(self) -> EventKind {
+        match self {
+            Self::Requested => EventKind::TaskRequested,
+            Self::Starting => EventKind::TaskStarting,
+            Self::Running => EventKind::TaskRunning,
+            Self::Stopping => EventKind::TaskStopping,
+            Self::Done => EventKind::TaskDone,
+            Self::Failed => EventKind::TaskFailed,
+            Self::Lost => EventKind::TaskLost,
+        }
+    }
+}
+
+impl FromStr for TaskState {
+    type Err = StoreError;
+
+    fn from_str(name: &str) -> Result<Self, StoreError> {
+        let found = Self::ALL.into_iter().find(|state| state.name() == name);
+        found.ok_or(StoreError::Inconsistent("a task is in a state that there is not"))
+    }
+}
+
+/// A task that someone asks for.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Of which device.
+    pub device: DeviceId,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name on the wire.
+    pub code: RandomId,
+    /// The start of the device's agent that is asked.
+    pub boot: RandomId,
+    /// Who asks for it.
+    pub who: String,
+    /// From where, if not from this machine.
+    pub address: Option<IpAddr>,
+}
+
+/// A task that goes on to another state.
+#[derive(Clone, Debug)]
+pub struct TaskChange {
+    /// Its name on the wire.
+    pub code: RandomId,
+    /// The state.
+    pub state: TaskState,
+    /// Why; what a peer said in it is escaped where it is shown.
+    pub reason: Option<String>,
+    /// The end of what it wrote; none leaves what is known.
+    pub output: Option<Vec<u8>>,
+}
+
+/// A task as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRow {
+    /// Its number: later tasks have greater ones.
+    pub id: TaskId,
+    /// Its name on the wire.
+    pub code: RandomId,
+    /// Of which device.
+    pub device: DeviceId,
+    /// The device's name.
+    pub name: String,
+    /// What it is.
+    pub kind: String,
+    /// How it stands.
+    pub state: TaskState,
+    /// Who asked for it.
+    pub who: String,
+    /// From where, if not from this machine.
+    pub address: Option<String>,
+    /// The start of the device's agent that was asked.
+    pub boot: Option<RandomId>,
+    /// When it was asked for.
+    pub requested: UnixMillis,
+    /// Since when it ran.
+    pub started: Option<UnixMillis>,
+    /// When it ended.
+    pub ended: Option<UnixMillis>,
+    /// Why it stops, or has ended.
+    pub reason: Option<String>,
+    /// The end of what it wrote.
+    pub output: Option<Vec<u8>>,
+    /// Bytes that came from the device on its data connection.
+    pub bytes_in: u64,
+    /// Bytes that went to it.
+    pub bytes_out: u64,
+}
+
+/// Which tasks to read, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskFilter {
+    /// Of this device only.
+    pub device: Option<DeviceId>,
+    /// Only those that have not ended.
+    pub open: bool,
+    /// Only those behind this one; 0 for the first page.
+    pub after: TaskId,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for TaskFilter {
+    fn default() -> Self {
+        Self { device: None, open: false, after: TaskId(0), limit: 500 }
+    }
+}
+
+impl Store {
+    /// Writes down that a task is asked for, with its event.
+    ///
+    /// # Errors
+    ///
+    /// The device has been revoked meanwhile, or the store can't be written.
+    pub async fn begin_task(&self, task: NewTask) -> Result<TaskId, StoreError> {
+        self.write(move |change| begin(change, &task)).await
+    }
+
+    /// Brings a task to another state, with its event. Gives whether it did: a task that has ended, or is further
+    /// already, stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn change_task(&self, next: TaskChange) -> Result<bool, StoreError> {
+        self.write(move |change| go_on(change, &next)).await
+    }
+
+    /// Keeps how many bytes came from a task's device, and went to it.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn count_task(&self, code: RandomId, bytes_in: u64, bytes_out: u64) -> Result<(), StoreError> {
+        self.write(move |change| {
+            change
+                .connection
+                .prepare_cached("UPDATE tasks SET bytes_in = ?2, bytes_out = ?3 WHERE code = ?1")?
+                .execute(params![code, bytes_in, bytes_out])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A page of tasks, oldest first. Fewer than the limit: there are no more now.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn tasks(&self, filter: TaskFilter) -> Result<Vec<TaskRow>, StoreError> {
+        self.read(move |connection| page(connection, &filter)).await
+    }
+
+    /// The task of this number.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn task(&self, id: TaskId) -> Result<Option<TaskRow>, StoreError> {
+        self.read(move |connection| {
+            let query = format!("{SELECT} WHERE tasks.id = ?");
+            Ok(connection.prepare_cached(&query)?.query_row([id], row).optional()?)
+        })
+        .await
+    }
+}
+
+fn begin(change: &mut Change<'_>, task: &NewTask) -> Result<TaskId, StoreError> {
+    let revoked = change
+        .connection
+        .prepare_cached("SELECT revoked_at IS NOT NULL FROM devices WHERE id = ?")?
+        .query_row([task.device], |row| row.get(0))
+        .optional()?;
+    match revoked {
+        None => return Err(StoreError::NoSuchDevice),
+        Some(true) => return Err(StoreError::Revoked),
+        Some(false) => {}
+    }
+    let state = TaskState::Requested;
+    let address = task.address.map(|address| address.to_canonical());
+    change
+        .connection
+        .prepare_cached(
+            "INSERT INTO tasks (code, device, kind, state, who, address, boot, requested)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            task.code,
+            task.device,
+            task.kind.as_str(),
+            state.name(),
+            task.who,
+            address.map(|address| address.to_string()),
+            task.boot,
+            change.now,
+        ])?;
+    let id = TaskId(change.connection.last_insert_rowid());
+    let event = NewEvent { address, ..event(state, id, task.device, task.kind.as_str(), &task.who) };
+    change.event(&event)?;
+    Ok(id)
+}
+
+fn go_on(change: &mut Change<'_>, next: &TaskChange) -> Result<bool, StoreError> {
+    let found: Option<(TaskId, DeviceId, String, String, String)> = change
+        .connection
+        .prepare_cached("SELECT id, device, kind, who, state FROM tasks WHERE code = ?")?
+        .query_row([next.code], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        .optional()?;
+    let Some((id, device, kind, who, state)) = found else { return Ok(false) };
+    if !state.parse::<TaskState>()?.may_become(next.state) {
+        return Ok(false);
+    }
+    change
+        .connection
+        .prepare_cached(
+            "UPDATE tasks SET state = ?2, reason = coalesce(?3, reason), output = coalesce(?4, output),
+                started = CASE WHEN ?5 THEN ?7 ELSE started END, ended = CASE WHEN ?6 THEN ?7 END
+                WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            next.state.name(),
+            next.reason,
+            next.output,
+            next.state == TaskState::Running,
+            next.state.is_end(),
+            change.now,
+        ])?;
+    let mut event = event(next.state, id, device, &kind, &who);
+    if let Some(reason) = &next.reason {
+        event = event.detail("reason", reason.as_str());
+    }
+    change.event(&event)?;
+    Ok(true)
+}
+
+fn event(state: TaskState, id: TaskId, device: DeviceId, kind: &str, who: &str) -> NewEvent {
+    NewEvent::new(state.event()).device(device).who(who).detail("task", id.0).detail("kind", kind)
+}
+
+const SELECT: &str =
+    "SELECT tasks.id, code, device, name, tasks.kind, state, who, address, boot, requested, started,
+    ended, reason, output, tasks.bytes_in, tasks.bytes_out FROM tasks JOIN devices ON devices.id = device";
+
+fn page(connection: &Connection, filter: &TaskFilter) -> Result<Vec<TaskRow>, StoreError> {
+    // A text for each index, as one for all would use none.
+    let which = match (filter.device, filter.open) {
+        (Some(_), _) => "device = ?1 AND (NOT ?2 OR ended IS NULL)",
+        (None, true) => "?1 IS NULL AND ?2 AND ended IS NULL",
+        (None, false) => "?1 IS NULL AND NOT ?2",
+    };
+    let query = format!("{SELECT} WHERE {which} AND tasks.id > ?3 ORDER BY tasks.id LIMIT ?4");
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(&query)?;
+    let rows = statement.query_map(params![filter.device, filter.open, filter.after, limit], row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+    let state: String = row.get(5)?;
+    Ok(TaskRow {
+        id: row.get(0)?,
+        code: row.get(1)?,
+        device: row.get(2)?,
+        name: row.get(3)?,
+        kind: row.get(4)?,
+        // A state of a newer version: whatever it is, it has not ended here.
+        state: state.parse().unwrap_or(TaskState::Lost),
+        who: row.get(6)?,
+        address: row.get(7)?,
+        boot: row.get(8)?,
+        requested: row.get(9)?,
+        started: row.get(10)?,
+        ended: row.get(11)?,
+        reason: row.get(12)?,
+        output: row.get(13)?,
+        bytes_in: row.get(14)?,
+        bytes_out: row.get(15)?,
+    })
+}

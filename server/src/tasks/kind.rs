@@ -1,0 +1,67 @@
+//! What the kinds of tasks differ in.
+
+use crate::store::{Kind, TaskState};
+
+/// A kind of task that operators can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// Joins an operator to the device's SSH server.
+    Ssh,
+    /// Starts the device anew.
+    Reboot,
+}
+
+impl TaskKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 2] = [Self::Ssh, Self::Reboot];
+
+    /// Its name, on the wire, in the store and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Reboot => "reboot",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Its name as it is sent.
+    pub fn kind(self) -> Kind {
+        // Both types allow the same names; a test holds it.
+        self.name().parse().unwrap_or(Kind::TEXT)
+    }
+
+    /// Whether it has bytes of its own, which somebody waits for.
+    pub const fn has_bytes(self) -> bool {
+        match self {
+            Self::Ssh => true,
+            Self::Reboot => false,
+        }
+    }
+
+    /// What has become of one that its device does not name any longer; `is_new` if the device's agent has started
+    /// since it was asked.
+    pub(super) const fn missed(self, is_new: bool) -> (TaskState, &'static str) {
+        match (self, is_new) {
+            (Self::Reboot, true) => (TaskState::Done, "the device has come back"),
+            (_, true) => (TaskState::Lost, "the device's agent started anew meanwhile"),
+            (_, false) => (TaskState::Lost, "the device does not have it any longer"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TaskKind;
+
+    #[test]
+    fn names_are_names_on_the_wire() {
+        for kind in TaskKind::ALL {
+            assert_eq!(kind.kind().as_str(), kind.name());
+            assert_eq!(TaskKind::find(kind.name()), Some(kind));
+        }
+    }
+}

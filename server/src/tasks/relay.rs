@@ -1,0 +1,221 @@
+//! Joins an operator to a task's bytes, until either side ends or the task is to stop.
+//!
+//! What is slow is slowed down by TCP's own back-pressure, and by nothing else; a session that is idle holds no buffer.
+
+use std::{
+    cell::RefCell,
+    future::{pending, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
+
+use super::{Bytes, Data, Task};
+use crate::{shutdown::Shutdown, span, store::TaskState};
+
+/// The most bytes read at once.
+const READ_SIZE: usize = 32 * 1024;
+
+thread_local! {
+    /// Lent to whichever session of this thread reads.
+    static LENT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// Why a relay has ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("finished")]
+    Finished,
+    #[error("the connection to the {0} broke: {1}")]
+    Broken(&'static str, io::Error),
+    #[error("nothing moved for {}", span::shortened(*.0))]
+    Idle(Duration),
+    #[error("{}", .0.as_deref().unwrap_or("the task has ended"))]
+    Stopped(Option<String>),
+}
+
+/// An operator who waits for the bytes of a task.
+pub struct Relay<S> {
+    operator: S,
+    idle_limit: Option<Duration>,
+    moved_at: Instant,
+    /// From the device.
+    inward: Way,
+    /// To the device.
+    outward: Way,
+}
+
+impl<S: Data> Relay<S> {
+    /// An operator who has said `first` already. Where nothing moves for `idle_limit` the relay ends; 0 is for ever.
+    pub fn new(operator: S, first: &[u8], idle_limit: Duration) -> Self {
+        let idle_limit = (!idle_limit.is_zero()).then_some(idle_limit);
+        let outward = Way { rest: first.to_vec(), count: first.len() as u64, ..Way::default() };
+        Self { operator, idle_limit, moved_at: Instant::now(), inward: Way::default(), outward }
+    }
+
+    /// Carries bytes between the operator and the task's device to the end, and writes down how many there were and how
+    /// it ended.
+    pub async fn run(mut self, mut task: Task, mut bytes: Bytes, shutdown: &Shutdown) {
+        let end = tokio::select! {
+            end = self.carry(&mut bytes.stream) => end,
+            standing = task.stopped() => End::Stopped(standing.reason),
+            cause = shutdown.requested() => End::Stopped(Some(format!("the server stopped: {cause}"))),
+        };
+        let (from_device, to_device) = (self.inward.count, self.outward.count);
+        // Both ends learn of it before the record is written.
+        drop((self, bytes));
+        task.count(from_device, to_device).await;
+        task.finish(TaskState::Done, end.to_string()).await;
+    }
+
+    async fn carry(&mut self, device: &mut impl Data) -> End {
+        loop {
+            let idle_at = self.idle_limit.map(|limit| (self.moved_at + limit, limit));
+            let moved = poll_fn(|context| self.poll_carry(context, device));
+            tokio::select! {
+                end = moved => return end,
+                limit = idle(idle_at) => if self.moved_at.elapsed() >= limit {
+                    return End::Idle(limit);
+                },
+            }
+        }
+    }
+
+    fn poll_carry(&mut self, context: &mut Context<'_>, device: &mut impl Data) -> Poll<End> {
+        let before = self.inward.count + self.outward.count;
+        let inward = self.inward.poll_carry(context, Pin::new(&mut *device), Pin::new(&mut self.operator));
+        let outward = self.outward.poll_carry(context, Pin::new(&mut self.operator), Pin::new(device));
+        if self.inward.count + self.outward.count > before {
+            self.moved_at = Instant::now();
+        }
+        match (inward, outward) {
+            (Poll::Ready(Err(Broken::From(error))), _) | (_, Poll::Ready(Err(Broken::To(error)))) => {
+                Poll::Ready(End::Broken("device", error))
+            }
+            (Poll::Ready(Err(Broken::To(error))), _) | (_, Poll::Ready(Err(Broken::From(error)))) => {
+                Poll::Ready(End::Broken("operator", error))
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Finished),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Waits until nothing may have moved for too long; gives how long that is.
+async fn idle(at: Option<(Instant, Duration)>) -> Duration {
+    match at {
+        Some((at, limit)) => {
+            sleep_until(at).await;
+            limit
+        }
+        None => pending().await,
+    }
+}
+
+/// Where bytes went wrong.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
+/// One way: what was read and is not written yet, and how much has been read in all.
+#[derive(Default)]
+struct Way {
+    /// `written <= rest.len()`.
+    rest: Vec<u8>,
+    written: usize,
+    count: u64,
+    /// Something was written that was not flushed.
+    unflushed: bool,
+    /// No more will be read.
+    ended: bool,
+    /// And the other end was told.
+    done: bool,
+}
+
+impl Way {
+    /// Carries what there is, to the end of the stream that it comes from.
+    fn poll_carry(
+        &mut self,
+        context: &mut Context<'_>,
+        mut from: Pin<&mut (impl AsyncRead + ?Sized)>,
+        mut to: Pin<&mut (impl AsyncWrite + ?Sized)>,
+    ) -> Poll<Result<(), Broken>> {
+        while !self.done {
+            while let Some(rest @ [_, ..]) = self.rest.get(self.written..) {
+                match to.as_mut().poll_write(context, rest) {
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into())));
+                    }
+                    Poll::Ready(Ok(count)) => self.written += count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::To(error))),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            (self.rest, self.written) = (Vec::new(), 0);
+            if self.ended {
+                match to.as_mut().poll_shutdown(context) {
+                    Poll::Ready(Ok(())) => self.done = true,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::To(error))),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            let read = LENT.with_borrow_mut(|lent| self.poll_pass(context, from.as_mut(), to.as_mut(), lent));
+            match read {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+                Poll::Pending => {
+                    if self.unflushed && to.as_mut().poll_flush(context).map_err(Broken::To)?.is_ready() {
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, and writes as much of that as is taken at once; keeps what is not.
+    fn poll_pass(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Pin<&mut (impl AsyncRead + ?Sized)>,
+        mut to: Pin<&mut (impl AsyncWrite + ?Sized)>,
+        lent: &mut [u8],
+    ) -> Poll<Result<(), Broken>> {
+        let mut buffer = ReadBuf::new(lent);
+        match from.poll_read(context, &mut buffer) {
+            Poll::Pending => return Poll::Pending,
+            // A peer that goes without a word of TLS: all that it said has come.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut bytes = buffer.filled();
+        self.ended = bytes.is_empty();
+        self.count += bytes.len() as u64;
+        while !bytes.is_empty() {
+            match to.as_mut().poll_write(context, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(count)) => {
+                    self.unflushed = true;
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::To(error))),
+                Poll::Pending => {
+                    self.rest = bytes.to_vec();
+                    self.unflushed = true;
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,359 @@
+use std::time::Duration;
+
+use protocol_core::{
+    code::{self, CloseReason},
+    message::{BootId, Kind, Text},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    mailbox::{Farewell, Mailbox},
+    registry::{Figures, Place},
+    shutdown::Shutdown,
+    store::{Enrolment, EventFilter, Facts, NewToken, SessionId, UnixMillis},
+};
+
+/// Far longer than anything here takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// Longer than what is waited for here, so that nothing ends by itself.
+const LONG: Deadlines = Deadlines {
+    start: LONGEST_WAIT,
+    stop: LONGEST_WAIT,
+    away: LONGEST_WAIT,
+    bytes: Duration::from_millis(50),
+    look: Duration::from_millis(10),
+};
+
+struct Fleet {
+    _directory: TempDir,
+    store: Store,
+    registry: Arc<Registry>,
+    tasks: Arc<Tasks>,
+}
+
+/// A device that is online for as long as this lives.
+struct Device {
+    online: Arc<Online>,
+    _place: Place,
+}
+
+impl Fleet {
+    fn new(deadlines: Deadlines) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let registry = Arc::<Registry>::default();
+        let tasks = Tasks::new(store.clone(), Arc::clone(&registry), SshLimits::default(), deadlines);
+        Self { _directory: directory, store, registry, tasks }
+    }
+
+    async fn enrol(&self, name: &str) -> DeviceId {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let token = NewToken {
+            hash,
+            name: Some(name.parse().unwrap()),
+            uses: 1,
+            expires_at: UnixMillis::now().plus(60_000),
+            who: "test".to_owned(),
+        };
+        self.store.create_token(token).await.unwrap();
+        let address = "192.0.2.1".parse().unwrap();
+        let enrolment = Enrolment { token_hash: hash, key: hash, facts: Facts::default(), address };
+        self.store.enrol(enrolment).await.unwrap().unwrap().device
+    }
+
+    async fn connect(&self, device: DeviceId, boot: u64) -> Device {
+        let online = Arc::new(Online {
+            device,
+            session: SessionId(1),
+            boot: BootId(boot),
+            address: "192.0.2.1:5".parse().unwrap(),
+            since: UnixMillis::now(),
+            mailbox: Arc::<Mailbox>::default(),
+            figures: Figures::default(),
+            offers: watch::Sender::new(None),
+        });
+        let turn = self.registry.turn(device).await;
+        let place = self.registry.enter(Arc::clone(&online), turn);
+        Device { online, _place: place }
+    }
+
+    /// A device that takes all kinds of tasks.
+    async fn device(&self, name: &str) -> Device {
+        let id = self.enrol(name).await;
+        let device = self.connect(id, 1).await;
+        self.offer(&device, &[]);
+        device
+    }
+
+    fn offer(&self, device: &Device, tasks: &[message::TaskId]) {
+        let kinds = ["ssh", "reboot"].into_iter().map(|kind| Kind::new(kind).unwrap()).collect();
+        self.tasks.offered(&device.online, &Offer { kinds, tasks: tasks.iter().copied().collect() });
+    }
+
+    async fn start(&self, device: &Device, kind: TaskKind) -> Result<Task, TaskError> {
+        let requester = Requester { name: "ada".to_owned(), role: Role::Operator, address: None };
+        self.tasks.start(device.online.device, kind, requester).await
+    }
+
+    fn report(&self, device: &Device, task: message::TaskId, state: code::TaskState) {
+        let (detail, output) = (Text::default(), b"some words".as_slice());
+        assert!(self.tasks.reported(device.online.device, &Report { task, state, detail, output }));
+    }
+
+    /// Waits until the task has ended, and gives how.
+    async fn ended(&self, id: TaskId) -> TaskRow {
+        let ended = async {
+            loop {
+                let row = self.store.task(id).await.unwrap().unwrap();
+                if row.state.is_end() {
+                    return row;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONGEST_WAIT, ended).await.expect("a task ends")
+    }
+
+    async fn events(&self) -> Vec<String> {
+        let events = self.store.events(EventFilter::default()).await.unwrap();
+        events.into_iter().map(|event| event.kind).filter(|kind| kind.starts_with("task-")).collect()
+    }
+}
+
+/// A connection of the device, and its other end.
+fn connection() -> (Bytes, DuplexStream) {
+    let (near, far) = duplex(1_024);
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    (Bytes::new(near, permit), far)
+}
+
+impl Device {
+    async fn instruction(&self) -> Instruction {
+        let mailbox = &self.online.mailbox;
+        let next = std::future::poll_fn(|context| mailbox.poll_take(context));
+        let requests = timeout(LONGEST_WAIT, next).await.expect("an instruction");
+        assert_eq!(requests.instructions.len(), 1, "{:?}", requests.instructions);
+        requests.instructions.into_iter().next().unwrap()
+    }
+
+    async fn order(&self) -> message::Join {
+        match self.instruction().await {
+            Instruction::Run { task, key, .. } => message::Join { task, key },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn stop(&self) -> String {
+        match self.instruction().await {
+            Instruction::Stop { detail, .. } => detail,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_from_the_request_to_its_end() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let id = task.id();
+    let join = device.order().await;
+    fleet.report(&device, join.task, code::TaskState::Starting);
+    let (bytes, mut far) = connection();
+    assert!(fleet.tasks.join(device.online.device, &join).unwrap().admit(bytes));
+    fleet.report(&device, join.task, code::TaskState::Running);
+    let bytes = task.bytes().await.unwrap();
+    let (operator, mut screen) = duplex(1_024);
+    let shutdown = Shutdown::default();
+    let relay = Relay::new(operator, b"early ", Duration::ZERO).run(task, bytes, &shutdown);
+    let talk = async {
+        screen.write_all(b"words").await.unwrap();
+        let mut heard = [0; 11];
+        far.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"early words");
+        far.write_all(b"answer").await.unwrap();
+        screen.shutdown().await.unwrap();
+        assert_eq!(far.read(&mut heard).await.unwrap(), 0, "the end is passed on, and the other way goes on");
+        far.write_all(b", and more").await.unwrap();
+        drop(far);
+        let mut answer = String::new();
+        screen.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer, and more");
+    };
+    timeout(LONGEST_WAIT, async { tokio::join!(relay, talk) }).await.unwrap();
+    let row = fleet.ended(id).await;
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Done, Some("finished")));
+    assert_eq!((row.bytes_in, row.bytes_out), (16, 11));
+    assert_eq!((row.who.as_str(), row.name.as_str(), row.kind.as_str()), ("ada", "kiosk", "ssh"));
+    assert!(row.started.is_some());
+    let expected = ["task-requested", "task-starting", "task-running", "task-done"];
+    assert_eq!(fleet.events().await, expected);
+    assert_eq!(device.stop().await, "finished", "if it has something left of it");
+}
+
+#[tokio::test]
+async fn a_key_is_good_for_one_connection_of_one_device() {
+    let fleet = Fleet::new(LONG);
+    let (device, other) = (fleet.device("kiosk").await, fleet.device("other").await);
+    let task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let join = device.order().await;
+    let refused = |device: &Device, join| fleet.tasks.join(device.online.device, &join).err();
+    assert_eq!(refused(&other, join), Some(JoinError::NoSuchTask));
+    assert_eq!(refused(&device, message::Join { key: [0; 16], ..join }), Some(JoinError::WrongKey));
+    let unknown = message::Join { task: message::TaskId(1), ..join };
+    assert_eq!(refused(&device, unknown), Some(JoinError::NoSuchTask));
+    let admission = fleet.tasks.join(device.online.device, &join).unwrap();
+    assert_eq!(refused(&device, join), Some(JoinError::Used));
+    assert!(admission.admit(connection().0));
+    let id = task.id();
+    drop(task);
+    assert_eq!(device.stop().await, "whoever asked for it has gone");
+    fleet.report(&device, join.task, code::TaskState::Done);
+    assert_eq!(fleet.ended(id).await.state, TaskState::Done);
+    assert_eq!(refused(&device, join), Some(JoinError::NoSuchTask));
+}
+
+#[tokio::test]
+async fn who_can_not_do_it_is_not_asked() {
+    let fleet = Fleet::new(LONG);
+    let id = fleet.enrol("kiosk").await;
+    let requester = || Requester { name: "ada".to_owned(), role: Role::Admin, address: None };
+    let offline = fleet.tasks.start(id, TaskKind::Ssh, requester()).await;
+    assert!(matches!(offline, Err(TaskError::Offline)));
+    let device = fleet.connect(id, 1).await;
+    let kinds = [Kind::new("reboot").unwrap()].into_iter().collect();
+    fleet.tasks.offered(&device.online, &Offer { kinds, tasks: heapless::Vec::new() });
+    let not_offered = fleet.start(&device, TaskKind::Ssh).await;
+    assert!(matches!(not_offered, Err(TaskError::NotOffered(TaskKind::Ssh))));
+    let mut kept = Vec::new();
+    for _ in 0..MAX_OF_DEVICE {
+        kept.push(fleet.start(&device, TaskKind::Reboot).await.unwrap());
+    }
+    assert!(matches!(fleet.start(&device, TaskKind::Reboot).await, Err(TaskError::TooMany)));
+    fleet.store.revoke("kiosk", "test").await.unwrap();
+    fleet.tasks.stop_of_device(id, "the device was revoked").await;
+    for task in kept {
+        assert_eq!(
+            task.standing
+                .clone()
+                .wait_for(|now| now.state == TaskState::Stopping)
+                .await
+                .unwrap()
+                .reason
+                .as_deref(),
+            Some("the device was revoked")
+        );
+    }
+    assert_eq!(fleet.tasks.count(), MAX_OF_DEVICE);
+}
+
+#[tokio::test]
+async fn a_device_that_does_nothing_is_waited_for_so_long() {
+    let short = Deadlines { start: Duration::from_millis(20), stop: Duration::from_millis(20), ..LONG };
+    let fleet = Fleet::new(short);
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let error = task.bytes().await.err().unwrap().to_string();
+    assert_eq!(error, "the device did not start it in 20ms");
+    let row = fleet.ended(task.id()).await;
+    assert_eq!((row.state, row.reason), (TaskState::Failed, Some(error)));
+
+    let task = fleet.start(&device, TaskKind::Reboot).await.unwrap();
+    let code = message::TaskId(fleet.store.task(task.id()).await.unwrap().unwrap().code.0);
+    fleet.report(&device, code, code::TaskState::Running);
+    fleet.tasks.stop(task.id(), "stopped by ada").await.unwrap();
+    let row = fleet.ended(task.id()).await;
+    let reason = "the device did not stop it in 20ms (stopped by ada)";
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Failed, Some(reason)));
+    let gone = async { while fleet.tasks.stop(task.id(), "again").await.is_ok() {} };
+    timeout(LONGEST_WAIT, gone).await.expect("a task that has ended can't be stopped");
+}
+
+#[tokio::test]
+async fn what_a_device_refuses_is_an_event() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let join = device.order().await;
+    fleet.report(&device, join.task, code::TaskState::Refused);
+    let error = task.bytes().await.err().unwrap().to_string();
+    assert_eq!(error, "the device refused: its configuration does not allow it");
+    assert_eq!(fleet.ended(task.id()).await.state, TaskState::Failed);
+    assert_eq!(fleet.events().await, ["task-requested", "task-refused", "task-failed"]);
+}
+
+#[tokio::test]
+async fn what_a_device_does_not_name_any_longer_is_lost() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let [ssh, kept, reboot] = [
+        fleet.start(&device, TaskKind::Ssh).await.unwrap(),
+        fleet.start(&device, TaskKind::Ssh).await.unwrap(),
+        fleet.start(&device, TaskKind::Reboot).await.unwrap(),
+    ];
+    let code =
+        async |task: &Task| message::TaskId(fleet.store.task(task.id()).await.unwrap().unwrap().code.0);
+    for task in [&ssh, &kept, &reboot] {
+        fleet.report(&device, code(task).await, code::TaskState::Running);
+    }
+    let id = device.online.device;
+    device.online.mailbox.close(Farewell::new(CloseReason::Finished, "gone"));
+    drop(device);
+    let device = fleet.connect(id, 2).await;
+    let unknown = message::TaskId(77);
+    fleet.offer(&device, &[code(&kept).await, unknown]);
+    assert_eq!(device.stop().await, "the server does not know it, or it has ended there");
+    let lost = fleet.ended(ssh.id()).await;
+    assert_eq!(lost.state, TaskState::Lost);
+    assert_eq!(lost.reason.as_deref(), Some("the device's agent started anew meanwhile"));
+    let done = fleet.ended(reboot.id()).await;
+    assert_eq!((done.state, done.reason.as_deref()), (TaskState::Done, Some("the device has come back")));
+    let row = fleet.store.task(kept.id()).await.unwrap().unwrap();
+    assert_eq!(row.state, TaskState::Running);
+    fleet.report(&device, code(&kept).await, code::TaskState::Failed);
+    let failed = fleet.ended(kept.id()).await;
+    assert_eq!(failed.output.as_deref(), Some(b"some words".as_slice()));
+}
+
+#[tokio::test]
+async fn a_task_whose_device_stays_away_is_lost() {
+    let fleet = Fleet::new(Deadlines { away: Duration::from_millis(30), ..LONG });
+    let device = fleet.device("kiosk").await;
+    let task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    drop(device);
+    let row = fleet.ended(task.id()).await;
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Lost, Some("the device was away for 30ms")));
+}
+
+#[tokio::test]
+async fn the_next_server_takes_tasks_up() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let asked = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let running = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let code = message::TaskId(fleet.store.task(running.id()).await.unwrap().unwrap().code.0);
+    fleet.report(&device, code, code::TaskState::Running);
+    let mut standing = running.standing.clone();
+    standing.wait_for(|now| now.state == TaskState::Running).await.unwrap();
+
+    let next = Tasks::new(fleet.store.clone(), Arc::clone(&fleet.registry), SshLimits::default(), LONG);
+    next.resume().await.unwrap();
+    let row = fleet.ended(asked.id()).await;
+    assert_eq!((row.state, row.who.as_str()), (TaskState::Failed, "ada"));
+    assert_eq!(row.reason.as_deref(), Some("the server ended before the device was asked"));
+    assert_eq!(
+        next.join(device.online.device, &message::Join { task: code, key: [0; 16] }).err(),
+        Some(JoinError::Used)
+    );
+    let (detail, output) = (Text::default(), [].as_slice());
+    next.reported(device.online.device, &Report { task: code, state: code::TaskState::Done, detail, output });
+    assert_eq!(fleet.ended(running.id()).await.state, TaskState::Done);
+}

@@ -1,0 +1,263 @@
+//! Watches one task until it has ended: the only one that changes its row.
+
+use std::{future::pending, time::Duration};
+
+use protocol_core::{code, message};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+
+use super::{Live, Standing, TaskKind, Tasks};
+use crate::{
+    event::{EventKind, NewEvent},
+    mailbox::Instruction,
+    span,
+    store::{StoreError, TaskChange, TaskState},
+};
+
+/// How long a task may be in states that nobody should have to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For the device to start it, and then until it runs.
+    pub start: Duration,
+    /// For the device to stop it.
+    pub stop: Duration,
+    /// For a device that is away.
+    pub away: Duration,
+    /// For the end of a task's bytes behind the device's word that it has ended.
+    pub bytes: Duration,
+    /// How often it is looked whether the device is there.
+    pub look: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(15),
+            stop: Duration::from_secs(15),
+            away: Duration::from_secs(60),
+            bytes: Duration::from_secs(5),
+            look: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How long to wait before an end that could not be written down is written again.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The device says how it stands.
+    Report { state: code::TaskState, detail: Option<String>, output: Option<Vec<u8>> },
+    /// The device does not name it any longer; `is_new` if its agent has started since it was asked.
+    Missed { is_new: bool },
+    /// It is to stop.
+    Stop(String),
+    /// Its bytes have ended.
+    Finished { state: TaskState, reason: String },
+}
+
+/// What is to become of the task.
+struct Next {
+    state: TaskState,
+    reason: Option<String>,
+    output: Option<Vec<u8>>,
+}
+
+impl Next {
+    fn new(state: TaskState, reason: impl Into<String>) -> Self {
+        Self { state, reason: Some(reason.into()), output: None }
+    }
+}
+
+pub(super) struct Watcher<'a> {
+    tasks: &'a Tasks,
+    live: &'a Live,
+    news: mpsc::Receiver<News>,
+    state: TaskState,
+    /// When the state lasts too long.
+    deadline: Option<Instant>,
+    /// Since when the device is away.
+    away_since: Option<Instant>,
+}
+
+impl<'a> Watcher<'a> {
+    pub(super) fn new(tasks: &'a Tasks, live: &'a Live, news: mpsc::Receiver<News>) -> Self {
+        let state = live.standing.borrow().state;
+        Self { tasks, live, news, state, deadline: None, away_since: None }
+    }
+
+    /// Runs until the task has ended, and that is on disk.
+    pub(super) async fn run(mut self) {
+        if self.state == TaskState::Requested && self.live.is_resumed() {
+            self.go_to(Next::new(TaskState::Failed, "the server ended before the device was asked")).await;
+        }
+        self.set_deadline();
+        let mut looks = interval(self.tasks.deadlines.look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.state.is_end() {
+            let next = tokio::select! {
+                news = self.news.recv() => match news {
+                    Some(news) => self.judge(news).await,
+                    None => return,
+                },
+                () = due(self.deadline) => Some(self.overdue()),
+                _ = looks.tick() => self.look(),
+            };
+            if let Some(next) = next {
+                self.go_to(next).await;
+            }
+        }
+    }
+
+    /// What follows from what was said; nothing if it changes nothing.
+    async fn judge(&mut self, news: News) -> Option<Next> {
+        match news {
+            News::Report { state, detail, output } => {
+                let state = match state {
+                    code::TaskState::Starting => TaskState::Starting,
+                    code::TaskState::Running => TaskState::Running,
+                    code::TaskState::Stopping => TaskState::Stopping,
+                    code::TaskState::Done => TaskState::Done,
+                    code::TaskState::Failed => TaskState::Failed,
+                    code::TaskState::Refused => return Some(self.refused(detail).await),
+                    code::TaskState::Other(_) => return None,
+                };
+                // Whoever wanted it to stop has said why.
+                let is_wanted = self.state == TaskState::Stopping && state == TaskState::Done;
+                let next = Next { state, reason: detail.filter(|_| !is_wanted), output };
+                // What its bytes were is known when they have ended.
+                Some(if state.is_end() { self.after_bytes(next).await } else { next })
+            }
+            News::Missed { is_new } => {
+                let missed = self.live.which.kind.map(|kind| kind.missed(is_new));
+                let (state, reason) =
+                    missed.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
+                Some(Next::new(state, reason))
+            }
+            News::Stop(reason) => Some(Next::new(TaskState::Stopping, reason)),
+            // The bytes of one that is to stop have ended because of that.
+            News::Finished { state, .. } if self.state == TaskState::Stopping => {
+                Some(Next { state, reason: None, output: None })
+            }
+            News::Finished { state, reason } => Some(Next::new(state, reason)),
+        }
+    }
+
+    async fn refused(&self, detail: Option<String>) -> Next {
+        let detail = detail.unwrap_or_else(|| "its configuration does not allow it".to_owned());
+        let kind = self.live.which.kind.map_or("unknown", TaskKind::name);
+        let event = NewEvent::new(EventKind::TaskRefused)
+            .device(self.live.which.device)
+            .detail("task", self.live.which.id.0)
+            .detail("kind", kind)
+            .detail("reason", detail.as_str());
+        if let Err(error) = self.tasks.store.record(event).await {
+            tracing::error!(%error, "a refused task could not be recorded");
+        }
+        Next::new(TaskState::Failed, format!("the device refused: {detail}"))
+    }
+
+    /// Waits a while for the end of the task's bytes, if it has some: whoever carried them knows how they ended.
+    async fn after_bytes(&mut self, next: Next) -> Next {
+        if !self.live.has_data() {
+            return next;
+        }
+        let is_to_stop = self.state == TaskState::Stopping;
+        let finished = async {
+            while let Some(news) = self.news.recv().await {
+                if let News::Finished { state, reason } = news {
+                    let reason = Some(reason).filter(|_| !is_to_stop);
+                    return Some(Next { state, reason, output: None });
+                }
+            }
+            None
+        };
+        match timeout(self.tasks.deadlines.bytes, finished).await {
+            Ok(Some(finished)) => Next { output: next.output, ..finished },
+            _ => next,
+        }
+    }
+
+    /// The state has lasted too long.
+    fn overdue(&self) -> Next {
+        match self.state {
+            TaskState::Running => Next::new(TaskState::Stopping, "its time is over"),
+            TaskState::Stopping => {
+                let before = self.live.standing.borrow().reason.clone().unwrap_or_default();
+                let limit = span::shortened(self.tasks.deadlines.stop);
+                Next::new(TaskState::Failed, format!("the device did not stop it in {limit} ({before})"))
+            }
+            _ => {
+                let limit = span::shortened(self.tasks.deadlines.start);
+                Next::new(TaskState::Failed, format!("the device did not start it in {limit}"))
+            }
+        }
+    }
+
+    /// Gives a task up whose device stays away.
+    fn look(&mut self) -> Option<Next> {
+        if self.tasks.registry.online(self.live.which.device).is_some() {
+            self.away_since = None;
+            return None;
+        }
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let limit = self.tasks.deadlines.away;
+        (since.elapsed() >= limit).then(|| {
+            Next::new(TaskState::Lost, format!("the device was away for {}", span::shortened(limit)))
+        })
+    }
+
+    /// Writes the next state down, and then tells whoever waits for it.
+    async fn go_to(&mut self, next: Next) {
+        if !self.state.may_become(next.state) {
+            return;
+        }
+        let is_end = next.state.is_end();
+        if next.state == TaskState::Stopping || is_end {
+            self.tell_to_stop(next.reason.as_deref().unwrap_or_default());
+        }
+        let code = self.live.which.code;
+        let change = TaskChange { code, state: next.state, reason: next.reason.clone(), output: next.output };
+        while let Err(error) = self.tasks.store.change_task(change.clone()).await {
+            tracing::error!(task = %self.live.which.id, %error, "a task's state could not be written down");
+            if matches!(error, StoreError::Closed) || !is_end {
+                break;
+            }
+            sleep(WRITE_PAUSE).await;
+        }
+        self.state = next.state;
+        self.set_deadline();
+        self.live.standing.send_modify(|standing| {
+            let reason = next.reason.or_else(|| standing.reason.take());
+            *standing = Standing { state: next.state, reason };
+        });
+    }
+
+    fn set_deadline(&mut self) {
+        let now = Instant::now();
+        self.deadline = match self.state {
+            TaskState::Requested | TaskState::Starting => Some(now + self.tasks.deadlines.start),
+            TaskState::Running => self.live.which.kind.map(|kind| now + self.tasks.limit(kind)),
+            TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
+            TaskState::Done | TaskState::Failed | TaskState::Lost => None,
+        };
+    }
+
+    fn tell_to_stop(&self, detail: &str) {
+        if let Some(online) = self.tasks.registry.online(self.live.which.device) {
+            let task = message::TaskId(self.live.which.code.0);
+            online.mailbox.instruct(Instruction::Stop { task, detail: detail.to_owned() });
+        }
+    }
+}
+
+/// Waits until then; for ever if there is no such time.
+async fn due(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
