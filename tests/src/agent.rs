@@ -17,9 +17,8 @@ use crate::{
     wait::LONGEST_WAIT,
 };
 
-/// The agents of tests don't wait long before they try again.
-const CONFIG: &str = "
-ssh_directory = '/nonexistent'
+/// The configuration of all agents of tests, but for who logs in where: they don't wait long before they try again.
+pub const COMMON: &str = "
 status_interval_seconds = 0
 [connection]
 timeout_seconds = 3
@@ -27,6 +26,9 @@ least_wait_seconds = 0.1
 most_wait_seconds = 0.5
 refused_wait_seconds = 1
 ";
+
+/// The name of a variable in the environment of an agent, and of all that it starts: its state directory.
+pub const MARK: &str = "HOLDFAST_TESTED_AGENT";
 
 /// What shows a program the calendar of the file that `FAKETIME_TIMESTAMP_FILE` names: the Debian package `faketime`.
 /// The clocks that only measure go on as they are.
@@ -80,8 +82,9 @@ impl Agent {
     /// Its directory can't be made.
     pub fn new(name: &str) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        fs::write(directory.path().join("agent.toml"), CONFIG)?;
-        Ok(Self { directory, name: name.to_owned(), process: None })
+        let agent = Self { directory, name: name.to_owned(), process: None };
+        agent.configure("")?;
+        Ok(agent)
     }
 
     /// Adds lines to its configuration, for its next start.
@@ -89,7 +92,15 @@ impl Agent {
     /// # Errors
     /// They can't be written.
     pub fn configure(&self, more: &str) -> io::Result<()> {
-        fs::write(self.directory.path().join("agent.toml"), format!("{CONFIG}{more}"))
+        self.configure_all(&format!("ssh_directory = '/nonexistent'\n{COMMON}{more}"))
+    }
+
+    /// Writes its whole configuration, for its next start.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn configure_all(&self, text: &str) -> io::Result<()> {
+        fs::write(self.directory.path().join("agent.toml"), text)
     }
 
     /// Another agent with a copy of this one's state: a cloned SD card. It does not run.
@@ -252,7 +263,7 @@ impl Commands {
 
     /// What `env` is told.
     fn arguments(&self, arguments: &[&str]) -> Vec<String> {
-        let mut all = Vec::new();
+        let mut all = vec![format!("{MARK}={}", self.state.display())];
         if let Some(calendar) = &self.calendar {
             all.extend(CALENDAR.map(str::to_owned));
             all.push(format!("FAKETIME_TIMESTAMP_FILE={}", calendar.display()));

@@ -28,6 +28,7 @@ pub mod scene;
 pub mod serial_line;
 pub mod server;
 pub mod simulation;
+pub mod sshd;
 pub mod terminal;
 pub mod tls;
 pub mod wait;

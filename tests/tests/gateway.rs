@@ -98,7 +98,7 @@ fn a_wired_device_is_a_device_like_any_other() -> io::Result<()> {
 fn who_may_not_come_in_is_told_why() -> io::Result<()> {
     let scene = Scene::new()?;
     let stranger = Key::new();
-    let data = frame_of(&Hello { kind: ConnectionKind::Data, ..hello() });
+    let data = frame_of(&Hello { kind: ConnectionKind::Other(2), ..hello() });
     let (not_mine, no_gate) = ("not enrolled for this gateway", "expected");
     use CloseReason::{NotServed, ProtocolError, Revoked, UnknownKey};
     let table: [(&str, &Key, Vec<u8>, CloseReason, &str); 14] = [

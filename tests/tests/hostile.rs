@@ -11,7 +11,7 @@ use holdfast_tests::{
 };
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{Close, Echo, Facts, Hello, Kind, Message, StreamId, Text, Welcome, decode},
+    message::{Close, Echo, Facts, Hello, Kind, Message, StreamId, Text, VERSION, Welcome, decode},
     tag::Tag,
 };
 use serde_json::Value;
@@ -216,7 +216,7 @@ fn what_is_new_is_skipped_or_agreed_on() -> io::Result<()> {
     device.send(&Hello { newest_version: 9, ..hello() })?;
     let welcome = device.expect(Tag::WELCOME)?;
     let welcome: Welcome<'_> = decode(&welcome.body).map_err(io::Error::other)?;
-    assert_eq!(welcome.version, 1);
+    assert_eq!(welcome.version, VERSION);
     // A tag of that future, in one piece with a message, and in two.
     let (first, second) = (frame(b"NEWS", &[7; 5000]), frame(b"NEWS", b""));
     device.write(&first)?;

@@ -12,6 +12,8 @@ use std::{
 use parts::{Agent, Microcontroller, Parts, Server};
 use screen::{Live, bold, dim};
 
+use crate::sshd::Sshd;
+
 /// The devices of the demo.
 const DEVICES: [&str; 2] = ["garden", "garage"];
 
@@ -47,8 +49,9 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     let parts = Parts { places };
     let server = parts.start_server()?;
     let mut agents = Vec::new();
+    let sshd = parts.start_sshd(DEVICES[0])?;
     for name in DEVICES {
-        agents.push(parts.enrol(&server, name)?);
+        agents.push(parts.enrol(&server, name, sshd.as_ref().filter(|_| name == DEVICES[0]))?);
     }
     writeln!(
         io::stdout(),
@@ -66,11 +69,12 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     writeln!(io::stdout())?;
     if once {
         check(&server, &agents, board.as_ref())?;
+        sshd.as_ref().map(|sshd| check_ssh(&server, sshd)).transpose()?;
         end(server, agents)?;
         writeln!(io::stdout(), "the demo works")?;
         return Ok(());
     }
-    invite_to_try(places, &server, &agents, board.as_ref())?;
+    invite_to_try(places, &server, &agents, board.as_ref(), sshd.as_ref())?;
     let mut live = Live::default();
     while !signals.came_within(std::time::Duration::from_secs(1)) {
         // Whoever tries `holdfast stop` sees what then comes of it.
@@ -149,6 +153,16 @@ fn check(server: &Server, agents: &[Agent], board: Option<&Microcontroller>) -> 
     Ok(())
 }
 
+/// Checks that a command runs on the first device by ssh.
+fn check_ssh(server: &Server, sshd: &Sshd) -> io::Result<()> {
+    let key = shown(&sshd.key());
+    let said = server.tell(&["ssh", DEVICES[0], "--", "-F", "none", "-i", &key, "echo", "here"])?;
+    match said.trim() {
+        "here" => Ok(()),
+        _ => Err(io::Error::other(format!("expected \"here\" from ssh, found {said:?}"))),
+    }
+}
+
 fn end(server: Server, agents: Vec<Agent>) -> io::Result<()> {
     agents.into_iter().try_for_each(Agent::end)?;
     server.end()
@@ -159,6 +173,7 @@ fn invite_to_try(
     server: &Server,
     agents: &[Agent],
     board: Option<&Microcontroller>,
+    sshd: Option<&Sshd>,
 ) -> io::Result<()> {
     let program = |name: &str| shown(&places.programs.join(name));
     let (holdfast, holdfast_agent) = (program("holdfast"), program("holdfast-agent"));
@@ -190,6 +205,14 @@ fn invite_to_try(
             io::stdout(),
             "  {holdfast} client {classic}   {}",
             dim("# the original protocol; it is stopped by a password: term-password")
+        )?;
+    }
+    if let Some(sshd) = sshd {
+        let key = shown(&sshd.key());
+        writeln!(
+            io::stdout(),
+            "  {holdfast} ssh garden -- -i {key}   {}",
+            dim("# a shell on garden, which is this machine")
         )?;
     }
     writeln!(io::stdout(), "\n{}", bold("The devices now (Ctrl-C ends everything):"))

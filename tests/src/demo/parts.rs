@@ -19,6 +19,7 @@ use crate::{
     machine::{Machine, from_within},
     process::Process,
     server::listening,
+    sshd::{self, Sshd},
     wait::{self, LONGEST_WAIT},
 };
 
@@ -121,14 +122,28 @@ impl Parts<'_> {
         Ok(Server { program, data, address, classic, process })
     }
 
-    /// Makes a device known, and starts it.
-    pub(super) fn enrol(&self, server: &Server, name: &'static str) -> io::Result<Agent> {
+    /// Starts an SSH server for a device, if there is OpenSSH on this machine.
+    pub(super) fn start_sshd(&self, name: &str) -> io::Result<Option<Sshd>> {
+        if !sshd::is_installed() {
+            return Ok(None);
+        }
+        Sshd::at(&self.places.demo.join(format!("{name}-ssh"))).map(Some)
+    }
+
+    /// Makes a device known, which may have an SSH server, and starts it.
+    pub(super) fn enrol(
+        &self,
+        server: &Server,
+        name: &'static str,
+        sshd: Option<&Sshd>,
+    ) -> io::Result<Agent> {
         let Places { programs, demo, .. } = self.places;
         let (program, state) = (programs.join("holdfast-agent"), demo.join(name));
         let printed = server.tell(&["enroll", "--name", name])?;
         let line = printed.split_whitespace().last().unwrap_or_default().to_owned();
         let config = demo.join(format!("{name}.toml"));
-        fs::write(&config, "# The demo uses the defaults.\n")?;
+        let ssh = sshd.map(Sshd::agent_configuration).transpose()?.unwrap_or_default();
+        fs::write(&config, format!("# The demo uses the defaults.\n{ssh}"))?;
         let options = ["--state".to_owned(), shown(&state), "--config".to_owned(), shown(&config)];
         let with =
             |verb: &[&str]| [verb.iter().map(|word| (*word).to_owned()).collect(), options.to_vec()].concat();
@@ -169,7 +184,8 @@ impl Parts<'_> {
 impl Server {
     /// Runs `holdfast`, and gives what it prints.
     pub(super) fn tell(&self, arguments: &[&str]) -> io::Result<String> {
-        tell(&self.program, &[arguments, &["--data", &shown(&self.data)]].concat())
+        // First: behind `--` it would be for ssh.
+        tell(&self.program, &[&["--data", &shown(&self.data)], arguments].concat())
     }
 
     /// Whether it shows this device online, now or soon.

@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
             None
         }
     };
+    if let Err(error) = setup::ensure_only(&["OpenSSH"]) {
+        println!("  note      the demo goes on without SSH: {error}");
+    }
     let image = image.as_deref();
     if arguments.once { once(image).run_alone() } else { demo(image).become_it() }
 }
@@ -43,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 /// As [`run`], and if there is no microcontroller.
 pub(crate) fn step() -> Result<String> {
     Shell::cargo(BUILD).run()?;
+    setup::ensure_only(&["OpenSSH"])?;
     once(Some(&firmware_image()?)).run()?;
     Ok(String::new())
 }

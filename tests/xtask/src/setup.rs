@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: installs what the other commands need and says what it does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::shell::{Error, Result, Shell, target};
 
@@ -50,6 +50,18 @@ const TOOLS: &[Tool] = &[
         why: "a test runs an agent whose calendar stands at 1970",
         present: || Shell::new("faketime", "--version").succeeds(),
         source: Source::Debian("faketime"),
+    },
+    Tool {
+        name: "OpenSSH",
+        why: "tests and the demo reach devices by real ssh, scp and sftp",
+        present: || Path::new("/usr/sbin/sshd").exists() && Shell::new("ssh", "-V").succeeds(),
+        source: Source::Debian("openssh-client openssh-server"),
+    },
+    Tool {
+        name: "rsync",
+        why: "tests copy files by it",
+        present: || Shell::new("rsync", "--version").succeeds(),
+        source: Source::Debian("rsync"),
     },
     Tool {
         name: "valgrind",

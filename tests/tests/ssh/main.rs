@@ -1,0 +1,5 @@
+//! A device's SSH server, reached through the server by OpenSSH's own programs.
+
+mod ends;
+mod fleet;
+mod tools;

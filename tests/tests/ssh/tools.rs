@@ -1,0 +1,166 @@
+//! What people do with a device: each by the program that they know, and without a question.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+};
+
+use holdfast_tests::{process, sshd, wait::LONGEST_WAIT};
+
+use crate::fleet::{DEVICE, Fleet};
+
+const HOST: &str = "kiosk.fleet";
+
+#[test]
+fn a_command_on_a_device() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let output = fleet.holdfast_ssh(&[], &["echo", "here", "$((1", "+", "2));", "exit", "7"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "here 3\n", "{output:?} {}", fleet.agent.log());
+    assert_eq!(output.status.code(), Some(7), "what the command ends with is told");
+    let tasks = fleet.ended();
+    assert_eq!(tasks.len(), 1);
+    let task = &tasks[0];
+    assert_eq!(
+        (&task["state"], &task["kind"], &task["device"]),
+        (&"done".into(), &"ssh".into(), &DEVICE.into())
+    );
+    assert_eq!(task["who"], sshd::user()?);
+    assert!(task["bytes_in"].as_u64() > Some(1_000) && task["bytes_out"].as_u64() > Some(1_000), "{task}");
+    let shown = fleet.server.tell(&["task", "show", &task["id"].to_string()]);
+    assert!(shown.contains("done") && shown.contains("asked for by"), "{shown}");
+    for kind in ["task-requested", "task-running", "task-done"] {
+        assert_eq!(fleet.server.events(kind).len(), 1, "{kind}");
+    }
+    Ok(())
+}
+
+#[test]
+fn files_by_scp_sftp_and_rsync() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let (here, there, back) = (fleet.file("here"), fleet.file("there"), fleet.file("back"));
+    let bytes: Vec<u8> =
+        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&here, &bytes)?;
+    let remote = |path: &Path| format!("{HOST}:{}", path.display());
+    fleet.tell("scp", &["-q", &here.display().to_string(), &remote(&there)]);
+    assert!(fs::read(&there)? == bytes);
+    fleet.tell("scp", &["-q", &remote(&there), &back.display().to_string()]);
+    assert!(fs::read(&back)? == bytes);
+
+    let batch = fleet.file("batch");
+    fs::write(&batch, format!("get {} {}\nrm {0}\n", there.display(), fleet.file("got").display()))?;
+    fleet.tell("sftp", &["-q", "-b", &batch.display().to_string(), HOST]);
+    assert!(fs::read(fleet.file("got"))? == bytes && !there.exists());
+
+    let shell = format!("ssh -F {}", fleet.config().display());
+    let copied = process::run(
+        Path::new("rsync"),
+        ["--checksum", "-e", &shell, &here.display().to_string(), &remote(&there)],
+        LONGEST_WAIT,
+    )?;
+    assert!(copied.status.success(), "{copied:?}");
+    assert!(fs::read(&there)? == bytes);
+    let tasks = fleet.ended();
+    assert!(tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
+    assert!(tasks.iter().any(|task| task["bytes_out"].as_u64() > Some(3_000_000)), "{tasks:#?}");
+    Ok(())
+}
+
+#[test]
+fn one_connection_for_many_sessions_and_a_tunnel() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let control = fleet.file("control").display().to_string();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socks = listener.local_addr()?.port().to_string();
+    drop(listener);
+    let path = format!("ControlPath={control}");
+    fleet.tell(
+        "ssh",
+        &["-o", &path, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-D", &socks, "-fN", HOST],
+    );
+    for number in 0..3 {
+        let printed = fleet.tell("ssh", &["-o", &path, HOST, "echo", &number.to_string()]);
+        assert_eq!(printed, format!("{number}\n"));
+    }
+    assert_eq!(fleet.tasks().len(), 1, "all of them share the master's connection");
+    assert_eq!(through_socks(&socks)?, "what stands behind the device");
+    fleet.tell("ssh", &["-o", &path, "-O", "exit", HOST]);
+    fleet.ended();
+    Ok(())
+}
+
+/// What a server says that is reached by SOCKS 5 on this port.
+fn through_socks(port: &str) -> io::Result<String> {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let target = server.local_addr()?;
+    let serving = thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = server.accept()?;
+        stream.write_all(b"what stands behind the device")?;
+        stream.shutdown(Shutdown::Both)
+    });
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
+    stream.write_all(&[5, 1, 0])?;
+    stream.read_exact(&mut [0; 2])?;
+    let [high, low] = target.port().to_be_bytes();
+    stream.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, high, low])?;
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(answer[..2], [5, 0], "the device connects");
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    serving.join().expect("the server does not panic")?;
+    Ok(said)
+}
+
+#[test]
+fn twenty_sessions_at_once() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let config = fleet.config();
+    let begin = |number: usize| {
+        Command::new("ssh")
+            .arg("-F")
+            .arg(&config)
+            .args([HOST, "read x; echo", &format!("{number}-$x")])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+    };
+    let mut sessions: Vec<_> = (0..20).map(begin).collect::<io::Result<_>>()?;
+    fleet.wait_running(20);
+    assert_eq!(fleet.task_processes().len(), 20);
+    for session in &mut sessions {
+        session.stdin.take().expect("it is piped").write_all(b"word\n")?;
+    }
+    for (number, session) in sessions.into_iter().enumerate() {
+        let output = session.wait_with_output()?;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number}-word\n"));
+    }
+    let tasks = fleet.ended();
+    assert!(tasks.len() == 20 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
+    assert!(fleet.server.shows_online(DEVICE));
+    Ok(())
+}
+
+#[test]
+fn a_changed_host_key_is_refused_and_is_an_event() -> io::Result<()> {
+    let mut fleet = Fleet::start()?;
+    assert_eq!(fleet.tell("ssh", &[HOST, "echo", "first"]), "first\n");
+    fleet.sshd.kill();
+    fleet.sshd.make_host_key()?;
+    fleet.sshd.run()?;
+    for output in [fleet.run("ssh", &[HOST, "echo", "second"]), fleet.holdfast_ssh(&[], &["echo", "second"])]
+    {
+        assert_eq!(output.status.code(), Some(255), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("Host key verification failed") || error.contains("host key"), "{error}");
+    }
+    let event = fleet.server.wait_event("host-key-changed", |event| event["device"] == DEVICE);
+    assert!(event["detail"]["shown"].as_str().unwrap_or_default().starts_with("ssh-ed25519 "), "{event}");
+    Ok(())
+}
