@@ -215,7 +215,8 @@ mod tests {
             let _ = theirs.write_all(frames).await;
             drop(theirs);
         };
-        let (slow, ()) = tokio::join!(answer(&mut ours), slowly);
+        let reading = async move { answer(&mut ours).await };
+        let (slow, ()) = tokio::join!(reading, slowly);
         let at_once = answer(&mut &*frames).await;
         assert_eq!(slow.is_ok(), at_once.is_ok());
         at_once
