@@ -20,10 +20,15 @@ impl Device {
     /// Finds out about this device, as far as the configuration does not say.
     pub fn find(config: &Config) -> Self {
         let user = || first_user(&fs::read_to_string("/etc/passwd").unwrap_or_default());
-        Self {
-            host_name: config.host_name.clone().unwrap_or_else(host_name),
-            ssh_user: config.ssh_user.clone().unwrap_or_else(user),
+        let mut ssh_user = config.ssh_user.clone().unwrap_or_else(user);
+        if !ssh_user.is_empty() && !is_user(&ssh_user) {
+            tracing::warn!(
+                ssh_user,
+                "not sent: expected the name of a user, a-z, 0-9, _ and -, 32 bytes at most; correct ssh_user"
+            );
+            ssh_user.clear();
         }
+        Self { host_name: config.host_name.clone().unwrap_or_else(host_name), ssh_user }
     }
 
     /// The host name, as it is sent.
@@ -53,6 +58,13 @@ fn first_user(passwd: &str) -> String {
         (fields.nth(1)? == "1000").then(|| name.to_owned())
     });
     found.unwrap_or_default()
+}
+
+/// Whether this can be a user's name: `[a-z_][a-z0-9_-]{0,31}`. Operators' programs are given it.
+fn is_user(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && !name.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 /// The public SSH host keys in a directory, at most as many as can be registered, in the order of their names.
@@ -98,6 +110,20 @@ mod tests {
         assert_eq!(device.facts().host_name.as_str(), "n".repeat(64));
         assert_eq!(device.facts().ssh_user.as_str(), "operator");
         assert!(!Device::find(&Config::default()).facts().host_name.as_str().is_empty());
+    }
+
+    #[test]
+    fn what_can_be_no_user_is_not_sent() {
+        let sent = |user: &str| {
+            let config = Config { ssh_user: Some(user.to_owned()), ..Config::default() };
+            Device::find(&config).facts().ssh_user.as_str().to_owned()
+        };
+        for user in ["a", "_apt", "ada-2_x", &"u".repeat(32)] {
+            assert_eq!(sent(user), user);
+        }
+        for wrong in ["", "-oProxyCommand=x", "1st", "Ada", "a b", "a@b", "é", "root\n", &"u".repeat(33)] {
+            assert_eq!(sent(wrong), "", "{wrong}");
+        }
     }
 
     #[test]
