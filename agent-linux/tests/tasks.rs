@@ -75,10 +75,10 @@ fn what_the_configuration_does_not_allow_is_not_offered_and_refused() {
         (
             2,
             order(2, "reboot"),
-            "from admin alone ([tasks.reboot] allow in its agent.toml), not from a operator",
+            "from admin alone ([tasks.reboot] allow in its agent.toml), not from the role operator",
         ),
-        (3, Order { role: Role::Viewer, ..order(3, "reboot") }, "not from a viewer"),
-        (4, Order { role: Role::Other(9), ..order(4, "reboot") }, "not from a code-9"),
+        (3, Order { role: Role::Viewer, ..order(3, "reboot") }, "not from the role viewer"),
+        (4, Order { role: Role::Other(9), ..order(4, "reboot") }, "not from the role code-9"),
         (5, Order { role: Role::Admin, ..order(5, "video") }, "no tasks of the kind \"video\""),
         (6, Order { role: Role::Admin, parameters: b"-f", ..order(6, "reboot") }, "parameters"),
     ] {

@@ -7,7 +7,6 @@ mod send;
 mod show;
 
 use std::{
-    ffi::OsString,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -106,16 +105,6 @@ Examples:
     /// Show whether the agent runs and is connected, why not, and what waits
     #[command(after_help = "Example:\n  holdfast-agent status --json")]
     Status,
-    /// Do a task: the agent starts this for itself, and says on standard input what is to be done
-    #[command(hide = true)]
-    RunTask,
-    /// Run a program as long as standard input is open: a task starts this for itself
-    #[command(hide = true)]
-    RunProgram {
-        /// The program and its arguments
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
-    },
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  holdfast-agent completions bash > /etc/bash_completion.d/holdfast-agent"
@@ -130,18 +119,27 @@ Examples:
 pub fn main() -> ExitCode {
     // Whatever is made belongs to this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let Arguments { shared, verb } = Arguments::parse();
-    match verb {
-        Verb::RunTask => {
-            log::start("warn");
-            return tasks::run_task();
-        }
-        Verb::RunProgram { command } => return tasks::guard(&command),
-        _ => {}
+    if let Some(exit_code) = run_for_agent() {
+        return exit_code;
     }
+    let Arguments { shared, verb } = Arguments::parse();
     match perform(&shared, verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(shared.json),
+    }
+}
+
+/// Does what the agent starts itself for, if that is asked for. Completions would show these verbs even if they were
+/// hidden from the help: they are no part of the command line.
+fn run_for_agent() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    match words.next()?.to_str()? {
+        tasks::RUN_TASK => {
+            log::start("warn");
+            Some(tasks::run_task())
+        }
+        tasks::RUN_PROGRAM => Some(tasks::guard(&words.collect::<Vec<_>>())),
+        _ => None,
     }
 }
 
@@ -165,7 +163,7 @@ fn perform(shared: &Shared, verb: Verb) -> Result<(), CliError> {
         Verb::Send(arguments) => send::send(shared, &config, &arguments),
         Verb::Receive { follow } => receive::receive(shared, &config, follow),
         Verb::Status => show::status(shared, &config),
-        Verb::Completions { .. } | Verb::RunTask | Verb::RunProgram { .. } => Ok(()),
+        Verb::Completions { .. } => Ok(()),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     #[error("this device takes no {kind}: its agent.toml says [tasks.{kind}] allow = []")]
     SwitchedOff { kind: &'static str },
     #[error(
-        "this device takes {kind} from {allowed} alone ([tasks.{kind}] allow in its agent.toml), not from a {role}"
+        "this device takes {kind} from {allowed} alone ([tasks.{kind}] allow in its agent.toml), not from the role {role}"
     )]
     NotFrom { kind: &'static str, allowed: String, role: Role },
     #[error("this device's agent knows no parameters of {kind}; update it")]
@@ -153,7 +153,7 @@ mod tests {
         let viewer = order("ssh", Role::Viewer);
         assert_eq!(
             told(&viewer, TaskRules::default()),
-            "this device takes ssh from operator and admin alone ([tasks.ssh] allow in its agent.toml), not from a viewer"
+            "this device takes ssh from operator and admin alone ([tasks.ssh] allow in its agent.toml), not from the role viewer"
         );
         assert!(told(&viewer, rules(&[], &[])).contains("[tasks.ssh] allow = []"));
         let parameters = Order { parameters: b"x", ..order("ssh", Role::Admin) };

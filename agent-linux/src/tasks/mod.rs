@@ -35,7 +35,11 @@ use self::{
     register::{Entry, Register},
     supervisor::Patience,
 };
-pub use self::{program::guard, worker::run as run_task};
+pub use self::{
+    process::RUN_TASK,
+    program::{RUN_PROGRAM, guard},
+    worker::run as run_task,
+};
 use crate::{config::TaskRules, identity::Identity};
 
 /// How many signs of progress a task's process gives in the time in which one must come.

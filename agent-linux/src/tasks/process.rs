@@ -14,8 +14,8 @@ use super::{output::Output, progress::Steps};
 /// This program as it runs, whatever has taken its file's place since.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The hidden verb by which a task's process is started.
-pub(super) const RUN_TASK: &str = "run-task";
+/// The word by which this program is started as a task's process.
+pub const RUN_TASK: &str = "run-task";
 
 /// How long a process that was killed may take to go, and its last words to be read.
 const LAST_STEPS: Duration = Duration::from_secs(2);
@@ -46,10 +46,9 @@ impl Process {
         let (stdout, stderr) =
             (child.stdout.take().ok_or_else(missing)?, child.stderr.take().ok_or_else(missing)?);
         let mut stdin = child.stdin.take().ok_or_else(missing)?;
-        let process = Self { child, group, steps: Steps::new(stdout), output: Output::new(stderr) };
-        // Far less than a pipe holds: it never waits, unless something is very wrong.
-        timeout(LAST_STEPS, stdin.write_all(assignment)).await.map_err(io::Error::from)??;
-        Ok(process)
+        // Far less than a pipe holds: it does not wait. A process that is gone already has said why.
+        let _ = timeout(LAST_STEPS, stdin.write_all(assignment)).await;
+        Ok(Self { child, group, steps: Steps::new(stdout), output: Output::new(stderr) })
     }
 
     /// The process's id.

@@ -24,8 +24,8 @@ use super::{
     progress::{Progress, tell},
 };
 
-/// The hidden verb by which a guard is started.
-const RUN_PROGRAM: &str = "run-program";
+/// The word by which this program is started as a guard; the program and its arguments follow.
+pub const RUN_PROGRAM: &str = "run-program";
 
 /// What a guard exits with where there is no such program, as shells do.
 const NO_PROGRAM: u8 = 127;
@@ -57,7 +57,6 @@ impl Program {
         let mut guard = Command::new(OWN_PROGRAM)
             .arg0("holdfast-agent")
             .arg(RUN_PROGRAM)
-            .arg("--")
             .args(&self.command)
             .stdin(Stdio::piped())
             .stdout(output)

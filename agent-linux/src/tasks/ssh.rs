@@ -119,9 +119,7 @@ impl Ssh {
         for address in std::iter::once(self.server.clone()).chain(others) {
             match dial(&connector, &address, self.step).await {
                 Ok(connected) => {
-                    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4);
-                    // Without it a lost server would be noticed by the next byte only.
-                    let _ = SockRef::from(connected.stream.get_ref().0).set_tcp_keepalive(&keepalive);
+                    prepare(connected.stream.get_ref().0);
                     return Ok(connected.stream);
                 }
                 Err(error) => last = Some(error),
@@ -137,6 +135,17 @@ impl Ssh {
         let length = message::encode(&join, OPENING_MAX_FRAME, &mut room).map_err(io::Error::other)?;
         to_server.write_all(room.get(..length).unwrap_or_default()).await?;
         to_server.flush().await
+    }
+}
+
+/// An operator who does not read for an hour holds up the session, and does not end it: the time in which the server has
+/// to take what was sent is for the control connection. That the server is still there is asked when all is silent.
+fn prepare(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 4);
+    let prepared = socket.set_tcp_user_timeout(None).and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "the connection could not be prepared");
     }
 }
 
