@@ -270,9 +270,7 @@ fn a_stopped_process_does_not_outlive_its_agent_either() {
         device.descendants().iter().any(|process| process.command.starts_with("sleep"))
     });
     let processes = device.descendants();
-    for process in &processes {
-        process.signal(Signal::STOP);
-    }
+    processes.iter().for_each(|process| process.stop());
     device.kill();
     until_gone(&processes);
 }

@@ -272,6 +272,16 @@ impl Process {
         Self::read(self.id).is_some_and(|now| now.started == self.started && !now.is_zombie)
     }
 
+    /// Stops it, and waits until it has: what the kernel does for a group of stopped processes it does not do for one
+    /// that is about to stop.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        until("it has stopped", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+        });
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_raw(self.id).unwrap(), signal).unwrap();
     }
