@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::future::poll_fn;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use core::task::Poll;
 
 use embedded_io_async::{ErrorType, Read, Write};
@@ -15,11 +15,6 @@ pub trait Port {
     ///
     /// In that case its interrupt comes when there is room again, and calls [`executor::wake`].
     fn transmit(&self, byte: u8) -> bool;
-
-    /// Whether all bytes have left the transmitter. A console, whose bytes nobody waits for, need not know: it says yes.
-    fn is_idle(&self) -> bool {
-        true
-    }
 }
 
 /// What came and was not read yet, less than `SIZE` bytes. More than a packet of the link is enough: what is sent again until
@@ -33,8 +28,6 @@ pub struct Received<const SIZE: usize> {
     read: AtomicUsize,
     /// Where the interrupt writes next: below `SIZE`, and changed by the interrupt alone. Nothing is there if it is `read`.
     written: AtomicUsize,
-    /// Changed by the interrupt alone.
-    overruns: AtomicU32,
 }
 
 impl<const SIZE: usize> Received<SIZE> {
@@ -44,32 +37,22 @@ impl<const SIZE: usize> Received<SIZE> {
             bytes: [const { AtomicU8::new(0) }; SIZE],
             read: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
-            overruns: AtomicU32::new(0),
         }
     }
 
-    /// For the interrupt: takes what came. What there is no room for is lost, and counted; the link has it sent again.
+    /// For the interrupt: takes what came. What there is no room for is lost; the link has it sent again.
     pub fn push(&self, bytes: impl Iterator<Item = u8>) {
         for byte in bytes {
             let at = self.written.load(Ordering::Relaxed);
             let next = Self::behind(at);
-            match self.bytes.get(at) {
-                Some(place) if next != self.read.load(Ordering::Acquire) => {
-                    place.store(byte, Ordering::Relaxed);
-                    self.written.store(next, Ordering::Release);
-                }
-                _ => {
-                    let overruns = self.overruns.load(Ordering::Relaxed);
-                    self.overruns.store(overruns.wrapping_add(1), Ordering::Relaxed);
-                }
+            if let Some(place) = self.bytes.get(at)
+                && next != self.read.load(Ordering::Acquire)
+            {
+                place.store(byte, Ordering::Relaxed);
+                self.written.store(next, Ordering::Release);
             }
         }
         executor::wake();
-    }
-
-    /// How many bytes were lost because nobody read in time.
-    pub fn overruns(&self) -> u32 {
-        self.overruns.load(Ordering::Relaxed)
     }
 
     /// For the one task that reads: gives how many bytes came.
@@ -134,50 +117,15 @@ impl<P: Port, const SIZE: usize> Write for &Uart<P, SIZE> {
         .await
     }
 
-    /// Waits until all bytes have left the transmitter, some milliseconds at most. No interrupt tells: the processor does
-    /// not sleep meanwhile, and other tasks run.
+    /// Nothing to do: what was written leaves the transmitter by itself.
     async fn flush(&mut self) -> Result<(), Infallible> {
-        poll_fn(|context| {
-            if self.port.is_idle() {
-                return Poll::Ready(Ok(()));
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use core::cell::Cell;
-    use core::pin::pin;
-    use core::task::{Context, Waker};
-
     use super::*;
-
-    /// A transmitter that takes so long.
-    struct Slow(Cell<u32>);
-
-    impl Port for Slow {
-        fn transmit(&self, _: u8) -> bool {
-            true
-        }
-
-        fn is_idle(&self) -> bool {
-            self.0.replace(self.0.get().saturating_sub(1)) == 0
-        }
-    }
-
-    #[test]
-    fn a_flush_waits_until_the_transmitter_is_idle() {
-        static RECEIVED: Received<5> = Received::new();
-        let uart = Uart { port: Slow(Cell::new(2)), received: &RECEIVED };
-        let mut writer = &uart;
-        let mut flush = pin!(writer.flush());
-        let mut poll = || flush.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert_eq!([poll(), poll(), poll()], [Poll::Pending, Poll::Pending, Poll::Ready(Ok(()))]);
-    }
 
     #[test]
     fn bytes_come_out_in_order_also_across_the_ring_s_end() {
@@ -190,15 +138,15 @@ mod tests {
             assert_eq!(received.pop(&mut buffer), 1);
             assert_eq!(buffer[0], round + 2);
         }
-        assert_eq!((received.pop(&mut buffer), received.overruns()), (0, 0));
+        assert_eq!(received.pop(&mut buffer), 0);
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_counted_and_the_older_bytes_stay() {
+    fn what_there_is_no_room_for_is_lost_and_the_older_bytes_stay() {
         let received = Received::<5>::new();
         received.push(1..=7);
         let mut buffer = [0; 8];
         assert_eq!(received.pop(&mut buffer), 4);
-        assert_eq!((&buffer[..4], received.overruns()), (&[1, 2, 3, 4][..], 3));
+        assert_eq!(buffer[..4], [1, 2, 3, 4]);
     }
 }

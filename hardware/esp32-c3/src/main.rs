@@ -11,7 +11,7 @@ use agent_embedded::agent::Agent;
 use agent_embedded::board::{Board, Clock, Connect, ResetReason};
 use agent_embedded::security::Plain;
 use critical_section::Mutex;
-use esp_hal::peripherals::{Peripherals, UART1};
+use esp_hal::peripherals::Peripherals;
 use esp_hal::rng::{Rng, TrngSource};
 use esp_hal::rtc_cntl::{Rtc, Rwdt, RwdtStage, RwdtStageAction, SocResetReason};
 use esp_hal::time::Duration;
@@ -201,12 +201,6 @@ impl Port for Line {
             has_room
         };
         with(transmit).unwrap_or_default()
-    }
-
-    fn is_idle(&self) -> bool {
-        let registers = UART1::regs();
-        let waiting = registers.status().read().txfifo_cnt().bits();
-        waiting == 0 && registers.fsm_status().read().st_utx_out().bits() == 0
     }
 }
 

@@ -16,7 +16,6 @@ const CONTROL: Register = Register::new(BASE, 0x30);
 const INTERRUPT_MASK: Register = Register::new(BASE, 0x38);
 const INTERRUPT_CLEAR: Register = Register::new(BASE, 0x44);
 
-const FLAG_BUSY: u32 = 1 << 3;
 const FLAG_RECEIVER_EMPTY: u32 = 1 << 4;
 const FLAG_TRANSMITTER_FULL: u32 = 1 << 5;
 
@@ -63,10 +62,6 @@ impl uart::Port for Port {
             INTERRUPT_MASK.write(INTERRUPT_RECEIVED | INTERRUPT_QUIET | INTERRUPT_TRANSMITTED);
         }
         has_room
-    }
-
-    fn is_idle(&self) -> bool {
-        FLAGS.read() & FLAG_BUSY == 0
     }
 }
 
