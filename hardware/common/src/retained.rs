@@ -18,6 +18,13 @@ pub fn note(reason: ResetReason) {
     RETAINED[1].store(!value, Ordering::Relaxed);
 }
 
+/// Starts the device anew, as it was told to.
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub fn reset() -> ! {
+    note(ResetReason::Software);
+    cortex_m::peripheral::SCB::sys_reset()
+}
+
 /// Takes the reason that was noted before the reset; nothing after power on.
 pub fn take() -> Option<ResetReason> {
     let [value, complement] = RETAINED.each_ref().map(|word| word.load(Ordering::Relaxed));

@@ -94,8 +94,7 @@ impl Board for Stm32 {
     }
 
     fn reset(&self) {
-        retained::note(ResetReason::Software);
-        cortex_m::peripheral::SCB::sys_reset()
+        retained::reset()
     }
 
     fn load(&self, block: &mut [u8; LENGTH]) {

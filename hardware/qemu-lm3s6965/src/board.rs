@@ -55,8 +55,7 @@ impl Board for Lm3s6965 {
     }
 
     fn reset(&self) {
-        retained::note(ResetReason::Software);
-        cortex_m::peripheral::SCB::sys_reset()
+        retained::reset()
     }
 
     fn load(&self, block: &mut [u8; LENGTH]) {

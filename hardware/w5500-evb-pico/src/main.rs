@@ -100,8 +100,7 @@ impl Board for Rp2040 {
     }
 
     fn reset(&self) {
-        retained::note(ResetReason::Software);
-        cortex_m::peripheral::SCB::sys_reset()
+        retained::reset()
     }
 
     fn load(&self, block: &mut [u8; LENGTH]) {
