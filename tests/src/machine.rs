@@ -93,10 +93,7 @@ impl Machine {
     #[track_caller]
     pub fn provisioned_with(firmware: &str, server: &Server, name: &str) -> io::Result<Self> {
         let machine = Self::new(firmware, Connects::Network)?;
-        let blocks = machine.directory.path().join("blocks");
-        let out = blocks.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        server.tell(&["enroll", "--firmware", "--name", name, "--out", out]);
-        machine.flash(&fs::read(blocks.join(format!("{name}.bin")))?)?;
+        machine.provision(server, name, &[])?;
         Ok(machine)
     }
 
@@ -135,6 +132,21 @@ impl Machine {
         require_qemu()?;
         let (directory, image) = (Directory::Own(tempfile::tempdir()?), binaries::firmware(binary));
         Ok(Self { directory, image, connects, process: None })
+    }
+
+    /// Provisions it as `name`, for its next start; `more` are further arguments for its enrolment.
+    ///
+    /// # Errors
+    /// Its block can't be written.
+    ///
+    /// # Panics
+    /// It can't be enrolled.
+    #[track_caller]
+    pub fn provision(&self, server: &Server, name: &str, more: &[&str]) -> io::Result<()> {
+        let blocks = self.directory.path().join("blocks");
+        let out = blocks.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        server.tell(&[&["enroll", "--firmware", "--name", name, "--out", out], more].concat());
+        self.flash(&fs::read(blocks.join(format!("{name}.bin")))?)
     }
 
     /// Writes its provisioning block, for its next start.

@@ -72,3 +72,16 @@ fn a_block_that_is_missing_or_damaged_is_told_and_tried_again() -> io::Result<()
     server.wait_online(BOARD, true);
     Ok(())
 }
+
+#[test]
+fn a_server_whose_name_nobody_knows_is_told_and_tried_again() -> io::Result<()> {
+    let (_proxy, server) = network()?;
+    let mut machine = Machine::provisioned(&server, BOARD)?;
+    // No host has a name that ends so (RFC 6761). Who has no DNS at all does not know it either.
+    machine.provision(&server, "lost", &["--address", "server.invalid:55223"])?;
+    machine.run()?;
+    let connecting = "connecting to server.invalid:55223";
+    let unknown = "no way to the server: NotFound, no host of that name was found";
+    machine.wait_console(&["started", connecting, unknown, "next attempt in", connecting]);
+    Ok(())
+}
