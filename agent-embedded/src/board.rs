@@ -39,7 +39,6 @@ pub trait Board: Clock {
     fn fill_random(&self, bytes: &mut [u8]);
 
     /// Eight bytes at random.
-    // Not a copy of it at each of its callers.
     #[inline(never)]
     fn random(&self) -> u64 {
         let mut bytes = [0; 8];

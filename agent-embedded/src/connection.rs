@@ -4,14 +4,10 @@
 pub(crate) mod tests;
 
 use embedded_io_async::ErrorKind;
-use heapless::Vec;
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::Frame,
-    message::{
-        Close, Echo, Hello, MAX_READINGS, Message, Notice, OLDEST_VERSION, Reading, Status, Text, VERSION,
-        Welcome, Window,
-    },
+    message::{Close, Echo, Hello, Message, Notice, OLDEST_VERSION, Text, VERSION, Welcome, Window},
     session::{self, Client, Lost, ProtocolError, SendError, Session},
     time::{Duration, Instant},
 };
@@ -267,23 +263,8 @@ impl<
         }
     }
 
-    /// Says how the device is doing: seconds since its start, and at most 16 readings; gives what to write. A server
+    /// Says what the device is, or how it is doing: gives what to write, as a whole and before the next step. A server
     /// ends connections that say more than 16 notices at once, or more than one a second in the long run.
-    ///
-    /// # Errors
-    /// As [`Connection::notice`].
-    pub fn status<const READINGS: usize>(
-        &mut self,
-        now: Instant,
-        readings: &[Reading<'_>; READINGS],
-    ) -> Result<&[u8], SendError> {
-        const { assert!(READINGS <= MAX_READINGS, "a status has at most 16 readings") };
-        let uptime = self.agent.uptime(now);
-        let readings = Vec::from_slice(readings).unwrap_or_default();
-        self.notice(now, &Status { uptime, readings })
-    }
-
-    /// Says what the device is, or how it is doing: gives what to write, as a whole and before the next step.
     ///
     /// # Errors
     /// [`SendError`] if the session is not open or the notice does not fit: the connection goes on.

@@ -12,6 +12,11 @@
 //! transport; an [`Application`](application::Application) says what the device is there for; [`Agent::run`](agent::Agent::run) does the rest.
 //!
 //! [`Connection`](connection::Connection) is one session without its transport, for a loop of one's own.
+//!
+//! # Size
+//!
+//! `#[inline(never)]` stands where one copy of a function makes firmware smaller, or where what it makes would stand on
+//! its caller's stack for as long as that runs; `cargo xtask sizes` measures both.
 
 #![no_std]
 #![forbid(unsafe_code)]

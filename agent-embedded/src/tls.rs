@@ -51,6 +51,7 @@ pub struct Tls {
 
 impl Tls {
     /// The block is read from the board's flash at the first connection.
+    #[inline(never)]
     pub const fn new() -> Self {
         Self { identity: RefCell::new(Identity::new()), shown: Cell::new(None) }
     }
@@ -72,6 +73,7 @@ impl Security for Tls {
     type Room = Room;
     type Stream<'s, T: Read + Write + 's> = Stream<'s, T>;
 
+    #[inline(never)]
     fn address(&self, board: &impl Board) -> Result<Address, SecurityError> {
         self.shown.set(None);
         self.store(board);

@@ -26,13 +26,13 @@ pub(crate) struct Watchdog<'b, B> {
 }
 
 impl<'b, B: Board> Watchdog<'b, B> {
+    #[inline(never)]
     pub(crate) fn new(board: &'b B) -> Self {
         let (never, now) = (Cell::new(Instant::NEVER), Cell::new(board.now()));
         Self { board, limit: never.clone(), heard: now, resets_at: never }
     }
 
     /// The step that begins now ends within `limit`.
-    // Not a copy of it at each of its callers.
     #[inline(never)]
     pub(crate) fn ends_within(&self, limit: Duration) {
         self.limit.set(self.board.now().after(limit));

@@ -1,6 +1,6 @@
 //! The packets of a link: their bytes, and the check sum that ties them to both ends.
 
-use crc::{CRC_32_ISO_HDLC, Crc, Digest, NoTable};
+use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 
 use super::cobs::Encoder;
 
@@ -37,7 +37,7 @@ pub(super) enum Packet<'a> {
 
 impl Packet<'_> {
     pub(super) fn write(&self, ends: &Ends, encoder: &mut Encoder<'_>) {
-        let mut writer = Writer { encoder, check_sum: CHECK_SUM.digest() };
+        let mut writer = Writer { encoder, check_sum: 0 };
         match *self {
             Packet::Open { max_payload } => {
                 writer.put(&[OPEN]);
@@ -60,35 +60,43 @@ impl Packet<'_> {
                 writer.tie(ends);
             }
         }
-        let check_sum = writer.check_sum.finalize().to_be_bytes();
+        let check_sum = writer.check_sum.to_be_bytes();
         check_sum.iter().for_each(|byte| encoder.push(*byte));
     }
 }
 
 struct Writer<'a, 'b> {
     encoder: &'a mut Encoder<'b>,
-    check_sum: Digest<'static, u32, NoTable>,
+    check_sum: u32,
 }
 
 impl Writer<'_, '_> {
     fn put(&mut self, bytes: &[u8]) {
-        self.check_sum.update(bytes);
+        self.check_sum = check_sum(self.check_sum, bytes);
         bytes.iter().for_each(|byte| self.encoder.push(*byte));
     }
 
     /// Counts both ends into the check sum, from the sender to the receiver, without sending them.
     fn tie(&mut self, ends: &Ends) {
-        self.check_sum.update(&ends.mine.to_be_bytes());
-        self.check_sum.update(&ends.peers.unwrap_or_default().to_be_bytes());
+        self.check_sum = check_sum(self.check_sum, &ends.mine.to_be_bytes());
+        self.check_sum = check_sum(self.check_sum, &ends.peers.unwrap_or_default().to_be_bytes());
     }
+}
+
+/// Counts more bytes into a check sum, which is 0 before the first. Not a `Digest`, which carries its algorithm about:
+/// then the code for any other one is there as well.
+#[inline(never)]
+fn check_sum(before: u32, bytes: &[u8]) -> u32 {
+    let mut digest = CHECK_SUM.digest_with_initial((!before).reverse_bits());
+    digest.update(bytes);
+    digest.finalize()
 }
 
 /// Reads a packet and the random number of its sender. Gives nothing if it is damaged, of an older start
 /// of either end, not for this end, or of a kind that this version does not know.
 pub(super) fn read<'a>(bytes: &'a [u8], ends: &Ends) -> Option<(u32, Packet<'a>)> {
-    let (content, check_sum) = bytes.split_last_chunk::<4>()?;
-    let mut digest = CHECK_SUM.digest();
-    digest.update(content);
+    let (content, received) = bytes.split_last_chunk::<4>()?;
+    let mut expected = check_sum(0, content);
     let (kind, rest) = content.split_first()?;
     let (sender, packet) = match *kind {
         OPEN => {
@@ -105,8 +113,8 @@ pub(super) fn read<'a>(bytes: &'a [u8], ends: &Ends) -> Option<(u32, Packet<'a>)
         }
         DATA | ACKNOWLEDGEMENT => {
             let sender = ends.peers?;
-            digest.update(&sender.to_be_bytes());
-            digest.update(&ends.mine.to_be_bytes());
+            expected = check_sum(expected, &sender.to_be_bytes());
+            expected = check_sum(expected, &ends.mine.to_be_bytes());
             let (number, payload) = rest.split_first()?;
             match (*kind, payload) {
                 (DATA, _) => (sender, Packet::Data { number: *number, payload }),
@@ -117,7 +125,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], ends: &Ends) -> Option<(u32, Packet<'a>)
         _ => return None,
     };
     // Our own number comes back only over a wire that leads to ourselves.
-    (digest.finalize().to_be_bytes() == *check_sum && sender != ends.mine).then_some((sender, packet))
+    (expected.to_be_bytes() == *received && sender != ends.mine).then_some((sender, packet))
 }
 
 /// The payload of a data packet that was read before.
