@@ -2,4 +2,5 @@
 
 mod ends;
 mod fleet;
+mod hostile;
 mod tools;
