@@ -34,8 +34,16 @@ impl Sshd {
     /// # Errors
     /// It can't be started; `cargo xtask setup` installs it.
     pub fn start() -> io::Result<Self> {
+        Self::configured("")
+    }
+
+    /// One that runs, with these lines before all others in its configuration: the first word on a setting stands.
+    ///
+    /// # Errors
+    /// It can't be started; `cargo xtask setup` installs it.
+    pub fn configured(more: &str) -> io::Result<Self> {
         let temporary = tempfile::tempdir()?;
-        let mut sshd = Self::at(temporary.path())?;
+        let mut sshd = Self::prepared(temporary.path(), more)?;
         sshd.temporary = Some(temporary);
         Ok(sshd)
     }
@@ -45,6 +53,10 @@ impl Sshd {
     /// # Errors
     /// It can't be started; `cargo xtask setup` installs it.
     pub fn at(directory: &Path) -> io::Result<Self> {
+        Self::prepared(directory, "")
+    }
+
+    fn prepared(directory: &Path, more: &str) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = fs::canonicalize(directory)?;
         // A port that is free now. Another program may take it first: then the server does not come up.
@@ -65,7 +77,7 @@ impl Sshd {
             "Subsystem sftp internal-sftp".to_owned(),
             "LogLevel VERBOSE".to_owned(),
         ];
-        fs::write(sshd.file("sshd_config"), lines.join("\n") + "\n")?;
+        fs::write(sshd.file("sshd_config"), more.to_owned() + &lines.join("\n") + "\n")?;
         // Where it gives up its rights, if it has any; a system's own start makes it.
         if rustix::process::geteuid().is_root() {
             fs::create_dir_all("/run/sshd")?;

@@ -34,7 +34,12 @@ impl Fleet {
 
     /// With these lines more in the agent's configuration, behind those of its SSH server.
     pub(crate) fn configured(more: &str) -> io::Result<Self> {
-        let (server, sshd, agent) = (Server::start()?, Sshd::start()?, Agent::new(DEVICE)?);
+        Self::with(Sshd::start()?, more)
+    }
+
+    /// With this SSH server.
+    pub(crate) fn with(sshd: Sshd, more: &str) -> io::Result<Self> {
+        let (server, agent) = (Server::start()?, Agent::new(DEVICE)?);
         sshd.belong_to(&agent, more)?;
         agent.tell(&["enroll", &server.invite(&["--name", DEVICE])]);
         let mut fleet = Self { server, agent, sshd, directory: tempfile::tempdir()? };

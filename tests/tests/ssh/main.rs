@@ -3,4 +3,5 @@
 mod ends;
 mod fleet;
 mod hostile;
+mod password;
 mod tools;
