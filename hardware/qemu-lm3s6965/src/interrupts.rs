@@ -24,7 +24,7 @@ pub(crate) fn enable(interrupt: Interrupt) {
 }
 
 unsafe extern "C" {
-    // Defined by the driver with `#[interrupt]`, or by `device.x` where a binary has no use for it.
+    // Defined by the driver, or by `device.x` where a binary has no use for it.
     fn UART0();
     fn TIMER0A();
     fn ETHERNET();

@@ -15,7 +15,7 @@ impl embassy_time_driver::Driver for Clock {
     }
 
     fn schedule_wake(&self, at: u64, _: &Waker) {
-        // There is one waker only, and whoever waits asks again whenever it is polled.
+        // Its interrupt has every task polled, and whoever waits asks again then.
         clock::wake_at(Instant::from_micros(at));
     }
 }
