@@ -87,11 +87,13 @@ const fn hint(error: ErrorKind) -> &'static str {
     match error {
         ErrorKind::NotFound => ", no host of that name was found; is it right, and known in this network?",
         ErrorKind::ConnectionRefused => ", no server listens there",
+        ErrorKind::TimedOut => ", nobody answers",
         _ => "",
     }
 }
 
-/// The kind of a message that resets the device once its echo is sent; its body means nothing.
+/// The kind of a message that resets the device once its echo and its farewell are sent, or three seconds later, whatever
+/// became of them: without an echo the message comes again. Its body means nothing.
 pub const RESET: Kind<'static> = constant("reset");
 
 pub(crate) const RESET_REASON: Kind<'static> = constant("reset-reason");

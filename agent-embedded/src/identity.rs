@@ -13,10 +13,6 @@ use protocol_core::{
 /// A `host:port`.
 pub type Address = String<128>;
 
-/// How long it is from one write of a changed block to the next, at least: flash bears some ten thousand of them, and a
-/// server can say something new each second.
-const STORE_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
 /// The device's provisioning block, in RAM, and where in its addresses the device stands.
 ///
 /// The best address is tried first; after each attempt that was not welcomed comes the next, and behind the last the
@@ -25,8 +21,7 @@ pub struct Identity {
     block: [u8; LENGTH],
     /// The flash does not hold the block as it is.
     is_changed: bool,
-    /// When it may be written at the earliest.
-    store_from: Instant,
+    purse: Purse,
     /// Which address is tried next; how many there are is not looked at here.
     next: usize,
     /// The address that was tried last.
@@ -48,13 +43,7 @@ impl Default for Identity {
 impl Identity {
     /// Nobody yet.
     pub const fn new() -> Self {
-        Self {
-            block: [0xff; LENGTH],
-            is_changed: false,
-            store_from: Instant::from_micros(0),
-            next: 0,
-            tried: Address::new(),
-        }
+        Self { block: [0xff; LENGTH], is_changed: false, purse: Purse::new(), next: 0, tried: Address::new() }
     }
 
     /// Who the device is.
@@ -109,16 +98,15 @@ impl Identity {
         }
     }
 
-    /// The block, if it is to be written to the flash now: it has changed, and was not written within the last hour. What
-    /// came too early is written later, as it is then. A reset before that costs little: what the flash holds has led to
-    /// the server within the hour, who says it all again.
-    pub fn to_store(&mut self, now: Instant) -> Option<&[u8; LENGTH]> {
-        if !self.is_changed || now < self.store_from {
-            return None;
+    /// Has the block written to the flash by `write`, if that holds another one and bears it now. What it does not bear,
+    /// or what fails, is tried again at a later call, with the block as it is then.
+    ///
+    /// Until then a reset has the device know what it knew before. Call it often: a server whose key changes once more
+    /// while such a device is off locks it out.
+    pub fn store<E>(&mut self, now: Instant, write: impl FnOnce(&[u8; LENGTH]) -> Result<(), E>) {
+        if self.is_changed && self.purse.take(now) {
+            self.is_changed = write(&self.block).is_err();
         }
-        self.is_changed = false;
-        self.store_from = now.after(STORE_INTERVAL);
-        Some(&self.block)
     }
 
     /// The block with these endpoints instead of its own; nothing if it has them already.
@@ -131,5 +119,39 @@ impl Identity {
         let Provisioning { name, key, certificate, .. } = known;
         Provisioning { name, key, certificate, endpoints }.encode(&mut block)?;
         Some(block)
+    }
+}
+
+/// Writes that the flash bears: it wears out after some ten thousand, and a server can say something new each second. One
+/// comes in each hour, and up to [`Purse::MOST`] are kept, so that nobody who changes a server's keys or addresses by
+/// hand has to wait.
+struct Purse {
+    /// Of the hours in which writes came in, those of the writes that were done or not kept.
+    spent: Instant,
+}
+
+impl Purse {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    /// How many it holds at most, in hours.
+    const MOST: Duration = Duration::from_secs(8 * 60 * 60);
+
+    /// How many it holds when the device starts, in hours: few, since it can be made to reset. New addresses, and two
+    /// new keys.
+    const FIRST: Duration = Duration::from_secs(3 * 60 * 60);
+
+    const fn new() -> Self {
+        Self { spent: Instant::from_micros(0) }
+    }
+
+    /// Takes a write out, if there is one. The clock begins with the device.
+    fn take(&mut self, now: Instant) -> bool {
+        let come = now.after(Self::FIRST);
+        let spent = self.spent.max(come.before(Self::MOST)).after(Self::HOUR);
+        let is_there = spent <= come;
+        if is_there {
+            self.spent = spent;
+        }
+        is_there
     }
 }

@@ -172,7 +172,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
                     self.acknowledge();
                     continue;
                 }
-                Step::Idle => self.next_notice(&mut notices, now, watchdog, application),
+                Step::Idle => self.next_notice(&mut notices, now, watchdog, security, application),
             };
             if let Some(bytes) = to_write {
                 watchdog.ends_within(WRITE_LIMIT);
@@ -203,6 +203,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
         notices: &mut Notices,
         now: Instant,
         watchdog: &Watchdog<'_, B>,
+        security: &impl Security,
         application: &mut impl Application,
     ) -> Option<&[u8]> {
         if watchdog.is_resetting() {
@@ -217,6 +218,7 @@ impl<const MESSAGES: usize, const BODY: usize, const STREAMS: usize, const INPUT
             return None;
         }
         notices.status_at = now.after(STATUS_INTERVAL);
+        security.keep(watchdog.board);
         let agent = self.agent();
         let uptime = agent.uptime(now);
         let reason = f64::from(watchdog.board.reset_reason() as u8);

@@ -41,6 +41,9 @@ pub trait Security {
 
     /// The server said something that the session has no part in, `ENDP` among it.
     fn notice(&self, board: &impl Board, notice: Frame<'_>);
+
+    /// Keeps over resets what it has learnt, if it has not yet and the flash bears it now. Called beside each status.
+    fn keep(&self, board: &impl Board);
 }
 
 /// Why a connection can't be protected.
@@ -91,4 +94,6 @@ impl Security for Plain {
     fn welcomed(&self, _: &impl Board) {}
 
     fn notice(&self, _: &impl Board, _: Frame<'_>) {}
+
+    fn keep(&self, _: &impl Board) {}
 }

@@ -61,11 +61,6 @@ impl Tls {
     fn change<R>(&self, change: impl FnOnce(&mut Identity) -> R) -> Option<R> {
         self.identity.try_borrow_mut().ok().map(|mut identity| change(&mut identity))
     }
-
-    /// Writes what was learnt to the flash, if that is due. A board that can't keep it goes on with what is known now.
-    fn store(&self, board: &impl Board) {
-        self.change(|identity| identity.to_store(board.now()).map(|block| board.store(block)));
-    }
 }
 
 impl Security for Tls {
@@ -76,7 +71,7 @@ impl Security for Tls {
     #[inline(never)]
     fn address(&self, board: &impl Board) -> Result<Address, SecurityError> {
         self.shown.set(None);
-        self.store(board);
+        self.keep(board);
         let dialled = self.change(|identity| identity.dial(|block| board.load(block)));
         Ok(dialled.unwrap_or(Err(ProvisioningError::Missing))?)
     }
@@ -106,7 +101,11 @@ impl Security for Tls {
         let Ok(told) = message::decode::<Endpoints<'_>>(notice.body) else { return };
         let Some(shown) = self.shown.get() else { return };
         self.change(|identity| identity.learn(shown, &told));
-        self.store(board);
+        self.keep(board);
+    }
+
+    fn keep(&self, board: &impl Board) {
+        self.change(|identity| identity.store(board.now(), |block| board.store(block)));
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Watchdog<'b, B> {
     limit: Cell<Instant>,
     /// When the server was heard last, or until when it wants to be left alone; at first, when the device started.
     heard: Cell<Instant>,
-    /// When the device resets at the latest. It outlives the connection that brought the wish: that is acknowledged.
+    /// When the device resets at the latest. It outlives the connection that brought the wish, acknowledged or not.
     resets_at: Cell<Instant>,
 }
 

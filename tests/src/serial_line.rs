@@ -4,6 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    mem,
     os::unix::fs::{OpenOptionsExt, symlink},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,7 +27,10 @@ use crate::{noise::Noise, wait};
 pub struct SerialLine {
     directory: TempDir,
     plug: Mutex<Option<Plug>>,
-    noise: Mutex<Noise>,
+    /// To the agent, and from it.
+    noise: [Mutex<Noise>; 2],
+    /// What the test's end reads before all else.
+    inserted: Mutex<Vec<u8>>,
     broken_off: Mutex<Option<BrokenOff>>,
 }
 
@@ -52,9 +56,9 @@ impl SerialLine {
     /// # Errors
     /// The system has no pseudo-terminal.
     pub fn new() -> io::Result<Self> {
-        let noise = Mutex::new(Noise::new(0, 0));
-        let (plug, broken_off) = (Mutex::default(), Mutex::default());
-        let line = Self { directory: tempfile::tempdir()?, plug, noise, broken_off };
+        let noise = [(); 2].map(|()| Mutex::new(Noise::new(0, 0)));
+        let (plug, inserted, broken_off) = Default::default();
+        let line = Self { directory: tempfile::tempdir()?, plug, noise, inserted, broken_off };
         line.plug()?;
         Ok(line)
     }
@@ -67,12 +71,14 @@ impl SerialLine {
     /// From now on one byte in `once_in`, each way, is lost, or changed, or another one comes before it; 0: none. The
     /// same seed makes the same choices.
     pub fn set_noise(&self, seed: u64, once_in: u64) {
-        *lock(&self.noise) = Noise::new(seed, once_in);
+        for (noise, way) in self.noise.iter().zip(0..) {
+            *lock(noise) = Noise::new(seed * 2 + way, once_in);
+        }
     }
 
-    /// How many bytes it has happened to since then.
-    pub fn hit(&self) -> usize {
-        lock(&self.noise).hit
+    /// How many bytes it has happened to since then, on the way to the agent, and from it.
+    pub fn hit(&self) -> [usize; 2] {
+        self.noise.each_ref().map(|noise| lock(noise).hit)
     }
 
     /// From now on the first packet to the agent that is longer than `after` bytes is broken off there, and nothing more
@@ -130,10 +136,15 @@ impl SerialLine {
     /// Writes as to a wire: what nobody reads in time is lost.
     pub fn write(&self, bytes: &[u8]) {
         let count = lock(&self.broken_off).as_mut().map_or(bytes.len(), |broken_off| broken_off.carry(bytes));
-        let worn = lock(&self.noise).wear(&bytes[..count]);
+        let worn = lock(&self.noise[0]).wear(&bytes[..count]);
         if let Some(plug) = &*lock(&self.plug) {
             let _ = (&plug.master).write(&worn);
         }
+    }
+
+    /// Has the test's end read these bytes as well, before the next ones of the agent.
+    pub fn insert(&self, bytes: &[u8]) {
+        lock(&self.inserted).extend(bytes);
     }
 
     /// Waits for bytes, at most for `time_limit`, and gives those that came.
@@ -151,7 +162,9 @@ impl SerialLine {
         let _ = poll(&mut [PollFd::new(&master, PollFlags::IN)], Some(&limit));
         let mut buffer = [0; 1024];
         let count = (&master).read(&mut buffer).unwrap_or(0);
-        lock(&self.noise).wear(&buffer[..count])
+        let mut bytes = mem::take(&mut *lock(&self.inserted));
+        bytes.extend(&buffer[..count]);
+        lock(&self.noise[1]).wear(&bytes)
     }
 }
 

@@ -29,12 +29,21 @@ fn identity(addresses: &[&str]) -> Identity {
     identity
 }
 
+/// What it writes to its flash at this second of its life.
+fn stored(identity: &mut Identity, second: u32) -> Option<[u8; LENGTH]> {
+    let mut written = None;
+    identity.store(Instant::from_micros(0).after(Duration::from_secs(second)), |block| {
+        written = Some(*block);
+        Ok::<_, ()>(())
+    });
+    written
+}
+
 /// Has it learn this: gives whether that was news.
 fn learn(identity: &mut Identity, shown: Pin, told: &Endpoints<'_>) -> bool {
-    let now = identity.store_from;
     identity.learn(shown, told);
     let block = identity.block;
-    identity.to_store(now).inspect(|stored| assert_eq!(**stored, block)).is_some()
+    stored(identity, 0).inspect(|stored| assert_eq!(*stored, block)).is_some()
 }
 
 fn dial(identity: &mut Identity) -> std::string::String {
@@ -119,23 +128,53 @@ fn the_longest_addresses_fit() {
     assert_eq!(addresses(&identity), [&long[0], &long[1], &long[2], &long[4]]);
 }
 
+const HOUR: u32 = 60 * 60;
+
 #[test]
 fn a_server_that_says_something_new_each_second_does_not_wear_the_flash_out() {
-    let at = |second| Instant::from_micros(0).after(Duration::from_secs(second));
     let mut identity = identity(&["a:1"]);
     assert_eq!(dial(&mut identity), "a:1");
     let mut writes = Vec::new();
-    for second in 0..=7_201 {
+    for second in 0..=2 * HOUR + 1 {
         let news = if second % 2 == 0 { "b:1" } else { "c:1" };
         identity.learn(CURRENT, &endpoints(CURRENT, NEXT, &[news]));
-        writes.extend(identity.to_store(at(second)).map(|_| second));
+        writes.extend(stored(&mut identity, second).map(|_| second));
     }
-    assert_eq!(writes, [0, 3_600, 7_200]);
+    assert_eq!(writes, [0, 1, 2, HOUR, 2 * HOUR]);
 
     // The last word is not lost.
-    assert!(identity.to_store(at(10_799)).is_none());
-    let written = *identity.to_store(at(10_800)).expect("it is written later");
+    assert!(stored(&mut identity, 3 * HOUR - 1).is_none());
+    let written = stored(&mut identity, 3 * HOUR).expect("it is written later");
     assert_eq!(addresses(&identity), ["c:1", "a:1"]);
     assert_eq!(written, identity.block);
-    assert!(identity.to_store(at(99_999)).is_none(), "once");
+    assert!(stored(&mut identity, 99 * HOUR).is_none(), "once");
+}
+
+#[test]
+fn a_device_that_was_left_alone_bears_eight_writes_at_once() {
+    let mut identity = identity(&["a:1"]);
+    for start in [1_000 * HOUR, 1_008 * HOUR] {
+        let mut writes = 0;
+        for pin in 10..30 {
+            identity.learn(CURRENT, &endpoints(CURRENT, Pin([pin; 32]), &["a:1"]));
+            writes += usize::from(stored(&mut identity, start).is_some());
+        }
+        assert_eq!(writes, 8);
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_tried_again() {
+    let mut identity = identity(&["a:1"]);
+    identity.learn(CURRENT, &endpoints(CURRENT, Pin([3; 32]), &["a:1"]));
+    let mut failed = 0;
+    for _ in 0..9 {
+        identity.store(Instant::from_micros(0), |_| {
+            failed += 1;
+            Err(())
+        });
+    }
+    assert_eq!(failed, 3, "an attempt wears as a write does");
+    assert_eq!(stored(&mut identity, HOUR), Some(identity.block));
+    assert!(stored(&mut identity, 99 * HOUR).is_none(), "once");
 }

@@ -10,6 +10,7 @@ use std::{string::String, vec::Vec};
 
 use embedded_io_async::ErrorType;
 use protocol_core::{
+    frame::Frame,
     message::{BootId, Close, Facts, Kind, Message, Text},
     tag::Tag,
 };
@@ -19,7 +20,7 @@ use crate::{
     board::{Clock, ResetReason},
     connection::tests::TestServer,
     outbox::Outbox,
-    security::Plain,
+    security::{Security, SecurityError},
 };
 
 /// The board, the network and the server behind it, and what the application saw.
@@ -37,6 +38,8 @@ struct World {
     states: RefCell<Vec<String>>,
     messages: RefCell<Vec<Vec<u8>>>,
     to_say: Cell<u32>,
+    /// How often what was learnt would have been kept.
+    kept: Cell<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -61,7 +64,7 @@ impl World {
         let end = self.now.get() + seconds * SECOND;
         let mut agent = Agent::<4, 64, 2, 256, 256>::new(self.instant(), BootId(1), StreamId(1));
         let mut application = self;
-        let mut running = pin!(agent.run(self, self, &Plain, &mut application));
+        let mut running = pin!(agent.run(self, self, self, &mut application));
         let mut context = Context::from_waker(Waker::noop());
         while self.now.get() < end && !self.is_reset.get() {
             self.wakes_at.set(end);
@@ -142,6 +145,33 @@ impl Board for World {
 
     fn reset(&self) {
         self.is_reset.set(true);
+    }
+}
+
+impl Security for World {
+    type Address = &'static str;
+    type Room = ();
+    type Stream<'s, T: Read + Write + 's> = T;
+
+    fn address(&self, _: &impl Board) -> Result<&'static str, SecurityError> {
+        Ok("")
+    }
+
+    async fn open<'s, T: Read + Write + 's>(
+        &'s self,
+        _: &'s impl Board,
+        transport: T,
+        (): &'s mut (),
+    ) -> Result<T, SecurityError> {
+        Ok(transport)
+    }
+
+    fn welcomed(&self, _: &impl Board) {}
+
+    fn notice(&self, _: &impl Board, _: Frame<'_>) {}
+
+    fn keep(&self, _: &impl Board) {
+        self.kept.set(self.kept.get() + 1);
     }
 }
 
@@ -241,6 +271,13 @@ fn a_device_comes_online_and_says_how_it_is() {
     };
     assert!(world.run(100, is_told));
     assert_eq!(world.connections.get(), 1);
+}
+
+#[test]
+fn what_was_learnt_is_kept_while_a_connection_stands() {
+    let world = World::default();
+    world.run(STATUS_INTERVAL.as_micros() / SECOND * 10 + 30, |_| false);
+    assert_eq!((world.connections.get(), world.kept.get()), (1, 11));
 }
 
 #[test]

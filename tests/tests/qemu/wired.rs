@@ -91,12 +91,12 @@ fn a_noisy_line_costs_a_microcontroller_time_and_nothing_else() -> io::Result<()
         line.set_noise(seed, 400 >> seed);
         wait_counts(&scene.server, BOARD, 4);
         assert_answers(server, BOARD, &texts(&format!("with seed {seed}: set"), 2));
-        assert!(line.hit() > 0, "the noise of seed {seed} hit nothing");
+        assert_ne!(line.hit(), [0, 0], "the noise of seed {seed} hit nothing");
     }
     // Hardly a packet comes through: the session ends, and the link with it.
     line.set_noise(4, 6);
     server.wait_online(BOARD, false);
-    assert!(line.hit() > 0);
+    assert_ne!(line.hit(), [0, 0]);
     line.set_noise(0, 0);
     wait_counts(&scene.server, BOARD, 2);
     assert_eq!(counts(&scene.server, BOARD).len(), 1, "it was not reset");
@@ -134,12 +134,13 @@ fn a_wrong_speed_and_garbage_are_got_over_without_a_reset() -> io::Result<()> {
     wait_counts(server, BOARD, 1);
     line.set_noise(1, 1);
     server.wait_online(BOARD, false);
-    wait::until("both ends have heard much of it", || line.hit(), |hit| *hit > 500);
+    wait::until("both ends have heard much of it", || line.hit(), |hit| hit.iter().all(|hit| *hit > 200));
     line.set_noise(0, 0);
     server.wait_online(BOARD, true);
     wait_counts(server, BOARD, 2);
     for part in garbage(4_000).chunks(500) {
         line.write(part);
+        line.insert(part);
         wait_counts(server, BOARD, 1);
     }
     assert_eq!(counts(server, BOARD).len(), 1, "it was not reset");

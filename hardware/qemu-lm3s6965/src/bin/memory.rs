@@ -210,7 +210,8 @@ impl Trial {
         }
     }
 
-    /// Compares two pieces that are equal, and then differ in one byte; behind them they differ always.
+    /// Compares two pieces that are equal, and then differ in one byte, behind which they differ the other way round. Beyond
+    /// their ends they differ always.
     fn compare(&mut self, one: usize, other: usize, length: usize) -> Result<(), Wrong> {
         for index in 0..length {
             self.tried.0[other + index] = black_box(self.tried.0[one + index]);
@@ -223,9 +224,12 @@ impl Trial {
                 let byte = self.tried.0[one + at];
                 self.tried.0[other + at] = byte ^ difference;
                 let expected = byte.cmp(&(byte ^ difference));
+                let behind = if expected.is_lt() { 0 } else { 0xFF };
+                for index in at + 1..length {
+                    self.tried.0[other + index] = black_box(behind);
+                }
                 is_right &= self.compared(one, other, length) == Some(expected);
                 is_right &= self.compared(other, one, length) == Some(expected.reverse());
-                self.tried.0[other + at] = byte;
             }
         }
         for index in 0..=length {
