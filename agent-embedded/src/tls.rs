@@ -22,6 +22,8 @@
 mod keys;
 mod records;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use core::cell::{Cell, RefCell};
 
