@@ -3,13 +3,16 @@
 mod tasks;
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 use crate::queue::{MAX_FRAME, OVERHEAD};
 pub use tasks::{Asker, RebootRules, SshRules, TaskRules};
@@ -37,6 +40,7 @@ pub struct Config {
     /// The queue of messages from the server.
     pub inbox: InboxLimits,
     /// The serial lines with devices at their other ends.
+    #[serde(deserialize_with = "serial_lines")]
     pub serial: Vec<Serial>,
     /// Which tasks this device takes.
     pub tasks: TaskRules,
@@ -289,6 +293,23 @@ fn range<T: PartialOrd + std::fmt::Display>(
     Err(OutOfRange(setting, expected, value.to_string()))
 }
 
+/// Reads all `[[serial]]`, and says how they are written.
+fn serial_lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Serial>, D::Error> {
+    struct Lines;
+    impl<'de> Visitor<'de> for Lines {
+        type Value = Vec<Serial>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("[[serial]] in two brackets each, once for each line")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, lines: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(lines))
+        }
+    }
+    deserializer.deserialize_seq(Lines)
+}
+
 /// Reads a span in seconds, whole or not.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     #[derive(Deserialize)]
@@ -387,6 +408,10 @@ mod tests {
             (line("/dev/a", "a") + &line("/dev/a", "b"), "[[serial]] path: expected another port"),
             (line("/dev/a", "a") + "baud = 300", "[[serial]] baud: expected 1200 to 4000000, found 300"),
             ("[[serial]]\npath = '/dev/a'".to_owned(), "missing field `device`"),
+            (
+                "[serial]\npath = '/dev/a'\ndevice = 'a'".to_owned(),
+                "expected [[serial]] in two brackets each, once for each line",
+            ),
             (line("", "a"), "[[serial]] path: expected 1 to 128 bytes, found 0"),
             (
                 (0..17).map(|number| line(&format!("/dev/{number}"), &format!("a{number}"))).collect(),

@@ -266,6 +266,65 @@ fn a_gateway_that_dies_takes_its_devices_with_it_and_brings_them_back() -> io::R
     scene.server.wait_online(BOARD, false);
     scene.agent.run()?;
     scene.server.wait_online(BOARD, true);
+    // What is left on the line of the session before is no sign of a wrong speed.
+    assert!(!scene.agent.log().contains("baud)"), "{}", scene.agent.log());
+    Ok(())
+}
+
+/// Wires that are cut, or a device that is off: nobody is told that it would come back by itself.
+#[test]
+fn a_device_that_falls_silent_is_not_said_to_ask_again() -> io::Result<()> {
+    let Scene { server, agent, board, line: _line } = Scene::new()?;
+    drop(board);
+    server.wait_online(BOARD, false);
+    let mut promised = Vec::new();
+    wait::until(
+        "the wire is to be looked at",
+        || {
+            let line = status(&agent);
+            promised.extend(line["asks_again_within_seconds"].as_u64().filter(|wait| *wait > 0));
+            line
+        },
+        |line| line["reason"].as_str().is_some_and(|reason| reason.starts_with("nothing comes")),
+    );
+    assert!(promised.is_empty(), "{promised:?}");
+    assert_gateway_undisturbed(&server);
+    Ok(())
+}
+
+/// It says farewell before it resets: nothing of that is a fault.
+#[test]
+fn a_reset_that_was_asked_for_is_no_warning() -> io::Result<()> {
+    let scene = Scene::new()?;
+    for round in 1..=3 {
+        scene.server.tell(&["send", BOARD, "--kind", "reset", "now"]);
+        scene.board.wait("it has reset", |seen| seen.starts > round);
+        scene.server.wait_online(BOARD, true);
+    }
+    scene.wait_status("connected", "");
+    let warned = scene.agent.log().lines().filter(|line| line.contains("WARN")).count();
+    assert_eq!(warned, 0, "{}", scene.agent.log());
+    Ok(())
+}
+
+/// Who does not know which of the names belongs there is told.
+#[test]
+fn a_gateway_that_has_its_own_name_for_a_line_is_told_what_belongs_there() -> io::Result<()> {
+    let server = Server::start()?;
+    let line = Arc::new(SerialLine::new()?);
+    let mut agent = Agent::enrolled(&server, GATEWAY)?;
+    agent.configure(&format!("[[serial]]\npath = '{}'\ndevice = '{GATEWAY}'\n", line.path().display()))?;
+    agent.run()?;
+    let _board = Microcontroller::wired(&line);
+    wait::until(
+        "it is told",
+        || status(&agent),
+        |line| {
+            line["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains("[[serial]] device is what is wired"))
+        },
+    );
     Ok(())
 }
 
@@ -326,7 +385,7 @@ fn a_device_that_is_not_enrolled_is_told_so_and_comes_in_once_it_is() -> io::Res
     scene.server.tell(&["revoke", BOARD]);
     scene.board.wait("it is told", |seen| seen.farewells.last() == Some(&CloseReason::Revoked));
     scene.server.wait_online(BOARD, false);
-    scene.wait_status("up", "revoked");
+    scene.wait_status("up", "`holdfast enroll --name barometer --gateway pi` (revoked)");
     // It is told to wait, and is silent as long as it does: why it has to is still shown.
     let Scene { server, agent, board, line, .. } = scene;
     drop(board);

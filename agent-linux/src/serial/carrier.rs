@@ -47,6 +47,8 @@ pub(super) enum CarrierError {
     Unreachable(#[from] DialError),
     #[error("{address}: no connection in the time that a wired device waits for one")]
     TooSlow { address: String },
+    #[error("the server has closed the connection")]
+    Closed,
     #[error("the connection to the server broke: {0}")]
     Broken(io::Error),
 }
@@ -157,6 +159,8 @@ impl Carrier {
             },
             Self::Open { pipe, .. } => match pipe.moved().await {
                 Ok(()) => return Ok(()),
+                // As it does after the device's own farewell, too.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => CarrierError::Closed,
                 Err(error) => CarrierError::Broken(error),
             },
         };

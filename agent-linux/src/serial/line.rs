@@ -1,6 +1,6 @@
 //! One serial line: its port, the link over it, and the loop that drives both.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, io, sync::Arc, time::Duration};
 
 use protocol_core::{
     backoff,
@@ -11,9 +11,10 @@ use protocol_core::{
 use tokio::sync::watch;
 
 use super::{
-    carrier::{Carrier, Ended},
+    carrier::{Carrier, CarrierError, Ended},
     overheard::Heard,
     port::{Port, PortError},
+    unread::Unread,
 };
 use crate::{
     agent::{Agent, LineState, LineStatus},
@@ -39,6 +40,9 @@ const LONGEST_DIAL_WAIT: Duration = Duration::from_secs(5);
 /// What a device takes to be heard again, beside what it waits: its link has to come up.
 const LINK_TIME: Duration = Duration::from_secs(4);
 
+/// How many reasons the log has at most, before they stand there again: more than a line goes through in turn.
+const MOST_LOGGED: usize = 16;
+
 /// What the two ends of a line, and the systems behind them, take beside the bytes' own time.
 const SLACK: Duration = Duration::from_millis(50);
 
@@ -61,6 +65,11 @@ pub(super) fn longest_wait(reason: CloseReason, retry_after: u32) -> Duration {
     LINK_TIME.saturating_add(backoff.closed(reason, retry_after, u16::MAX).into())
 }
 
+/// The same, where the server has said nothing of it.
+fn longest_silence() -> Duration {
+    longest_wait(CloseReason::Finished, 0)
+}
+
 /// Why a line's port is left.
 #[derive(Debug, thiserror::Error)]
 enum LineError {
@@ -76,6 +85,22 @@ enum LineError {
     NoRandom(#[from] getrandom::Error),
 }
 
+/// The reasons that the log has: [`MOST_LOGGED`] at most, newest first.
+#[derive(Debug, Default)]
+pub(super) struct Logged(VecDeque<String>);
+
+impl Logged {
+    /// Whether the log does not have this reason; it has it from now on.
+    pub(super) fn is_new(&mut self, reason: &str) -> bool {
+        if self.0.iter().any(|logged| logged == reason) {
+            return false;
+        }
+        self.0.truncate(MOST_LOGGED - 1);
+        self.0.push_front(reason.to_owned());
+        true
+    }
+}
+
 /// One line of the configuration.
 pub(super) struct Line {
     agent: Arc<Agent>,
@@ -88,8 +113,10 @@ pub(super) struct Line {
     welcomed: Option<Instant>,
     /// Until when the device may be silent, and nothing be wrong: it waits before it asks again.
     silent_until: Instant,
-    /// The reason that the log has of late.
-    logged: Option<String>,
+    /// What came over the line while the link was not up.
+    unread: Unread,
+    /// The reasons that the log has, since the device was connected last.
+    logged: Logged,
 }
 
 impl Line {
@@ -105,7 +132,8 @@ impl Line {
             not_before: Instant::from_micros(0),
             welcomed: None,
             silent_until: Instant::from_micros(0),
-            logged: None,
+            unread: Unread::new(longest_silence()),
+            logged: Logged::default(),
         }
     }
 
@@ -133,11 +161,10 @@ impl Line {
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Infallible, LineError> {
         let port = Port::open(&self.serial.path, self.serial.baud)?;
         // It may wait since before this agent was started, and know nothing of that.
-        self.may_be_silent(longest_wait(CloseReason::Finished, 0));
-        let reason = "nothing has come over the line yet; a device that was refused waits for up to a minute";
+        self.may_be_silent(longest_silence());
+        let reason = "the device is not heard yet; one that was refused waits for up to a minute, as a clone for up to six";
         // No more than at every start: it is nothing to warn of.
-        self.logged = Some(reason.to_owned());
-        self.tell(LineState::Silent, Some(reason.to_owned()));
+        self.show(LineState::Silent, Some(reason.to_owned()));
         let mut carrier = Carrier::Idle;
         let end = self.drive(Pipe::new(port), &mut carrier, stop).await;
         carrier.finish().await;
@@ -153,23 +180,25 @@ impl Line {
     ) -> Result<Infallible, LineError> {
         let mut link = Link::new(retries(self.serial.baud), [0; PACKET], [0; PACKET]);
         let alarm = Alarm::new()?;
-        let mut is_heard = false;
         link.open(clock::now(), getrandom::u32()?);
         loop {
-            is_heard |= !wire.received().is_empty();
+            if !wire.received().is_empty() && link.state() != State::Up {
+                self.unread.came(clock::now());
+            }
             self.take_input(&mut link, &mut wire, carrier);
             self.pass_on(&mut link, carrier);
             let was = link.state();
             if let Err(LinkError::Lost { .. }) = write_due(&mut link, &mut wire) {
-                self.lost(was, is_heard, carrier);
-                is_heard = false;
+                self.lost(was, carrier);
                 link.open(clock::now(), getrandom::u32()?);
                 continue;
             }
             if is_told(&link, carrier) {
+                if is_acknowledged(&link, carrier) {
+                    self.asks_again();
+                }
                 // The device learns that its session is over, and begins anew.
                 *carrier = Carrier::Idle;
-                is_heard = false;
                 link.open(clock::now(), getrandom::u32()?);
                 continue;
             }
@@ -197,6 +226,7 @@ impl Line {
             match event {
                 None => {}
                 Some(Event::Up) => {
+                    self.unread.forget();
                     carrier.part();
                     self.tell(LineState::Up, None);
                 }
@@ -240,7 +270,10 @@ impl Line {
     /// The server has said farewell.
     fn closed(&mut self, heard: &Heard) {
         if let Heard::Closed { reason, detail, retry_after } = heard {
-            self.may_be_silent(longest_wait(*reason, *retry_after));
+            // Whom the server has not heard for long may be off: only if it takes this will it ask again.
+            if *reason != CloseReason::Silent {
+                self.may_be_silent(longest_wait(*reason, *retry_after));
+            }
             let what = match reason {
                 CloseReason::Clone | CloseReason::UnknownKey | CloseReason::Revoked => {
                     "the server refuses it"
@@ -259,8 +292,13 @@ impl Line {
             // It has said why.
             None if self.status.borrow().state == LineState::Up => {}
             None => {
-                self.may_be_silent(longest_wait(CloseReason::Finished, 0));
-                self.tell(LineState::Up, Some(ended.error.to_string()));
+                self.may_be_silent(longest_silence());
+                let reason = Some(ended.error.to_string());
+                match ended.error {
+                    // It is for the device, or the server, to say more of that.
+                    CarrierError::Closed => self.show(LineState::Up, reason),
+                    _ => self.tell(LineState::Up, reason),
+                }
             }
         }
     }
@@ -270,24 +308,31 @@ impl Line {
         self.silent_until = clock::after(longest);
     }
 
+    /// The device has all that the server said, and will come back.
+    fn asks_again(&mut self) {
+        if clock::now() >= self.silent_until {
+            self.may_be_silent(longest_silence());
+            self.status.send_modify(|status| status.asks_again_by = Some(self.silent_until));
+        }
+    }
+
     /// The device does not answer on the line.
-    fn lost(&mut self, was: State, is_heard: bool, carrier: &mut Carrier) {
+    fn lost(&mut self, was: State, carrier: &mut Carrier) {
         if carrier.part() {
             self.hold_back();
         }
-        let is_known_to_wait = self.status.borrow().state == LineState::Up;
-        if clock::now() < self.silent_until && (is_known_to_wait || !is_heard) {
-            // Nothing has to be wrong with the line for that.
-            return;
-        }
-        let reason = match (was, is_heard) {
-            (State::Up, _) => "the device no longer answers on the line",
-            (_, true) => {
+        let now = clock::now();
+        let may_wait = now < self.silent_until;
+        let is_known_to_wait = may_wait && self.status.borrow().state == LineState::Up;
+        let reason = match was {
+            _ if is_known_to_wait => return,
+            State::Up => "the device no longer answers on the line",
+            _ if self.unread.is_noise(now) => {
                 "what comes over the line is not to be read; is the speed (baud) the same on both ends, and is the device the right one?"
             }
-            (_, false) => {
-                "nothing comes over the line; is the device on, are both wires right, and the ground?"
-            }
+            // Nothing has to be wrong with the line for that.
+            _ if may_wait || self.unread.is_any(now) => return,
+            _ => "nothing comes over the line; is the device on, are both wires right, and the ground?",
         };
         self.tell(LineState::Silent, Some(reason.to_owned()));
     }
@@ -304,21 +349,26 @@ impl Line {
         LineError::Gone { path: self.serial.path.display().to_string(), error }
     }
 
-    /// Shows people how the line stands, and why; without a reason that of the state before goes. In the log each reason
-    /// stands once.
+    /// Shows people how the line stands, and why, and logs it: each reason once, until the device is connected again.
     fn tell(&mut self, state: LineState, reason: Option<String>) {
         let (path, device) = (self.serial.path.display(), &self.serial.device);
         match &reason {
-            Some(reason) if self.logged.as_ref() != Some(reason) => {
+            Some(reason) if self.logged.is_new(reason) => {
                 tracing::warn!(%path, device, reason, "a serial line is not connected");
-                self.logged = Some(reason.clone());
             }
             None if state == LineState::Connected => {
                 tracing::info!(%path, device, "a serial line is connected");
-                self.logged = None;
+                self.logged = Logged::default();
             }
-            _ => tracing::debug!(%path, device, state = state.name(), reason, "a serial line"),
+            _ => {}
         }
+        self.show(state, reason);
+    }
+
+    /// Shows people how the line stands, and why; without a reason that of the state before goes.
+    fn show(&self, state: LineState, reason: Option<String>) {
+        let (path, device) = (self.serial.path.display(), &self.serial.device);
+        tracing::debug!(%path, device, state = state.name(), reason, "a serial line");
         let waits = state == LineState::Up && clock::now() < self.silent_until;
         self.status.send_modify(|status| {
             let is_new = status.state != state;
@@ -345,9 +395,13 @@ fn write_due(link: &mut Link<[u8; PACKET]>, wire: &mut Pipe<Port>) -> Result<(),
 /// Whether the connection has ended, and the device has all that the server said, or will not take it.
 fn is_told(link: &Link<[u8; PACKET]>, carrier: &Carrier) -> bool {
     carrier.deadline().is_some_and(|deadline| {
-        let is_acknowledged = carrier.received().is_empty() && link.room() > 0;
-        is_acknowledged || link.state() != State::Up || clock::now() >= deadline
+        is_acknowledged(link, carrier) || link.state() != State::Up || clock::now() >= deadline
     })
+}
+
+/// Whether the device has all that the server said.
+fn is_acknowledged(link: &Link<[u8; PACKET]>, carrier: &Carrier) -> bool {
+    carrier.received().is_empty() && link.room() > 0
 }
 
 fn since(moment: Instant) -> Duration {

@@ -10,6 +10,7 @@ mod overheard;
 mod port;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::Arc;
 

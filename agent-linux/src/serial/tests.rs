@@ -1,13 +1,14 @@
 use protocol_core::{
     code::CloseReason,
     message::{self, Body, Close, Endpoints, Kind, Message, Pin, StoreId, StreamId, Text, Welcome, Window},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
-    line::{longest_wait, retries},
+    line::{Logged, longest_wait, retries},
     overheard::{Heard, Overheard},
     port::{Port, PortError},
+    unread::Unread,
 };
 
 fn frame<B: Body>(body: &B) -> Vec<u8> {
@@ -99,4 +100,40 @@ async fn what_is_no_port_is_told_from_one_that_is_not_there() {
     std::fs::write(&file, "").unwrap();
     let file = Port::open(&file, 115_200).unwrap_err();
     assert!(matches!(file, PortError::NoPort { .. }), "{file}");
+}
+
+#[test]
+fn reasons_that_take_turns_are_logged_once() {
+    let mut logged = Logged::default();
+    let new = (0..100).filter(|number| logged.is_new(["no wire", "no speed"][number % 2])).count();
+    assert_eq!(new, 2);
+    // It does not grow with what a server may have for reasons.
+    (0..1_000).for_each(|number| assert!(logged.is_new(&format!("for reason {number}"))));
+    assert!(logged.is_new("no wire"));
+}
+
+/// When bytes come that no link comes up by, in milliseconds, and what they are taken for then.
+#[test]
+fn noise_is_told_from_the_rest_of_an_older_session() {
+    let memory = std::time::Duration::from_secs(64);
+    let at = |millis| Instant::from_micros(millis * 1_000);
+    let heard = |moments: &[u64]| {
+        let mut unread = Unread::new(memory);
+        moments.iter().for_each(|millis| unread.came(at(*millis)));
+        unread
+    };
+    // The rest of a session, and a device that has just begun.
+    let mut rest = heard(&[1_000, 1_010, 1_090, 3_200, 3_210]);
+    assert!(rest.is_any(at(3_300)) && !rest.is_noise(at(3_300)));
+    // A device at another speed, which tries for 2 s and is silent for a minute then.
+    let attempt: Vec<_> = (10..30).map(|tenth| tenth * 100).collect();
+    let mut noise = heard(&attempt);
+    assert!(noise.is_noise(at(60_000)));
+    assert!(!noise.is_noise(at(70_000)) && !noise.is_any(at(70_000)), "it is not remembered for ever");
+    // Now and then.
+    let mut noise = heard(&[1_000, 8_000, 15_000]);
+    assert!(noise.is_noise(at(20_000)));
+    noise.forget();
+    assert!(!noise.is_any(at(20_000)));
+    assert!(!heard(&[]).is_any(at(1)));
 }
