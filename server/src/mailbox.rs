@@ -18,6 +18,15 @@ use crate::store::{Archived, Kind, Outcome};
 /// of a gateway that it mostly knows; and what is put right here or at the gateway, nobody should have to tell the device.
 pub const WIRED_RETRY: u32 = 30;
 
+/// When a device that is not known by its own key should try again, in seconds: someone may have enrolled it by then.
+pub const UNKNOWN_RETRY: u32 = 60;
+
+/// When a clone should try again, in seconds: its original may be gone by then.
+pub const CLONE_RETRY: u32 = 300;
+
+/// The longest text of a farewell, in bytes: what is longer is cut on its way.
+const LONGEST_DETAIL: usize = 128;
+
 /// How a connection is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Farewell {
@@ -33,6 +42,17 @@ impl Farewell {
     /// An end for this reason, with nothing said of coming back.
     pub fn new(reason: CloseReason, detail: impl Into<String>) -> Self {
         Self { reason, retry_after: 0, detail: detail.into() }
+    }
+
+    /// A device is turned away over a gateway, and this is why; what lets it in is `holdfast enroll`. The command stands there
+    /// whole, or without its names where there is no room for them.
+    pub fn over_gateway(reason: CloseReason, why: &str, name: &str, gateway: &str) -> Self {
+        let whole = format!("{why}: `holdfast enroll --name {name} --gateway {gateway}`");
+        let detail = match Text::<LONGEST_DETAIL>::new(&whole) {
+            Some(_) => whole,
+            None => format!("{name}: {why}: `holdfast enroll --gateway`"),
+        };
+        Self::new(reason, detail).retry_after(WIRED_RETRY)
     }
 
     /// The device should come back after so many seconds.
@@ -202,5 +222,27 @@ impl Archived for Arc<Mailbox> {
             Outcome::Conflict => requests.conflict = Some(echo),
             Outcome::Failed => requests.store_failed = true,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_not_what_is_cut() {
+        let longest = "n".repeat(63);
+        for why in ["not enrolled for this gateway", "an operator took its rights away"] {
+            let detail = |name: &str, gateway: &str| {
+                Farewell::over_gateway(CloseReason::Revoked, why, name, gateway).detail
+            };
+            let short = detail("barometer", "pi");
+            assert!(short.ends_with("`holdfast enroll --name barometer --gateway pi`"), "{short}");
+            for (name, gateway) in [(&*longest, &*longest), (&*longest, "pi"), ("pi", &*longest)] {
+                let detail = detail(name, gateway);
+                assert!(detail.len() <= LONGEST_DETAIL && detail.contains(name), "{detail}");
+                assert!(detail.contains(why) && detail.ends_with('`'), "{detail}");
+            }
+        }
     }
 }

@@ -131,9 +131,70 @@ fn nothing_is_registered_that_has_no_file_and_no_file_is_written_over() {
     refused(&firmware(&other, &["--count", "0"]), 2, "--count: expected 1 to 3000");
     refused(&firmware(&other, &["--name", "A"]), 2, "--name");
     refused(&firmware(&other, &["--address", "nowhere"]), 2, "--address: expected HOST:PORT");
+    refused(&firmware(&other, &["--address", "[::1]:55223"]), 2, "the firmware has no IPv6");
+    refused(&firmware(&other.join("devices.csv"), &[]), 2, "--out: expected a directory, found a file");
     refused(&["enroll", "--firmware"], 2, "--out");
     refused(&["enroll", "--count", "3"], 2, "--firmware");
     assert_eq!(server.ask(&["devices"]).len(), 2);
+}
+
+/// A crash has left half a line: it was of a device that was never registered.
+#[test]
+fn a_torn_list_takes_further_devices() {
+    let server = Server::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("devices.csv");
+    let whole = "name,pin,file\na,1,a.bin\n";
+    for (name, torn, kept) in
+        [("b", "name,p", "name,pin,file\n"), ("c", &format!("{whole}x,ab"), whole), ("d", whole, whole)]
+    {
+        fs::write(&list, torn).unwrap();
+        let output = server.command(&firmware(directory.path(), &["--name", name]));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("was not whole, and is gone"), torn != kept, "{said}");
+        let grown = fs::read_to_string(&list).unwrap();
+        let row = grown.strip_prefix(kept).expect("what was whole is kept");
+        assert!(row.starts_with(&format!("{name},")) && row.ends_with(&format!(",{name}.bin\n")), "{grown}");
+    }
+}
+
+/// Some of them are refused, and take away what they made: the others' list has them all.
+#[test]
+fn several_at_once_in_a_new_directory_leave_one_list() {
+    let server = Server::start().unwrap();
+    made(&server, "taken", &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let make = |name: &str| server.command(&firmware(directory.path(), &["--name", name])).status.success();
+    let names: Vec<_> = (0..12).map(|number| format!("sensor-{number}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| assert!(!make("taken")));
+            scope.spawn(|| assert!(make(name)));
+        }
+    });
+    let list = fs::read_to_string(directory.path().join("devices.csv")).unwrap();
+    let mut listed: Vec<_> = list.lines().skip(1).filter_map(|row| row.split(',').next()).collect();
+    listed.sort_unstable();
+    let mut expected: Vec<_> = names.iter().map(String::as_str).collect();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), names.len() + 1);
+}
+
+/// Firmware on another machine would look for the server on itself.
+#[test]
+fn addresses_are_shown_and_doubted() {
+    let server = Server::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let said = |more: &[&str]| {
+        let output = server.command(&firmware(directory.path(), more));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let own = said(&[]);
+    assert!(own.contains("is this machine itself") && own.contains("--address"), "{own}");
+    let other = said(&["--address", "fleet.example.org:55223"]);
+    assert!(other.contains("look for the server at fleet.example.org:55223.\n"), "{other}");
 }
 
 #[test]

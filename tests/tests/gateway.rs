@@ -108,7 +108,7 @@ fn who_may_not_come_in_is_told_why() -> io::Result<()> {
         ("a device that was revoked", &scene.pi, opening("lost"), Revoked, "this device was revoked"),
         ("a name that nobody has", &scene.pi, opening("nobody"), UnknownKey, not_mine),
         ("a device with a key of its own", &scene.pi, opening("board"), UnknownKey, not_mine),
-        ("the gateway itself", &scene.pi, opening("pi"), UnknownKey, not_mine),
+        ("the gateway itself", &scene.pi, opening("pi"), UnknownKey, "is what is wired to it"),
         ("what is no name", &scene.pi, opening("a; reboot"), UnknownKey, "no device"),
         ("no name", &scene.pi, opening(""), UnknownKey, "no device"),
         (
@@ -169,6 +169,7 @@ fn a_revocation_ends_open_sessions_of_what_is_wired() -> io::Result<()> {
     assert!(told.contains("enroll --name barometer --gateway pi"), "{told}");
     let closed = first.farewell()?;
     assert_eq!((closed.reason, closed.retry_after), (CloseReason::Revoked, WIRED_RETRY));
+    assert!(closed.detail.contains("`holdfast enroll --name barometer --gateway pi`"), "{closed:?}");
     server.wait_online("second", true);
 
     let told = server.tell(&["revoke", "pi"]);

@@ -56,6 +56,10 @@ pub(super) async fn enrol_wired(
     let api = asker.may(Action::Enrol, Object::Device(&request.gateway))?;
     let WiredRequest { name, gateway } = request;
     let name: DeviceName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
+    if name.as_str() == gateway {
+        let message = format!("{gateway} can't be wired to itself: expected another name for the new device");
+        return Err(ApiError::bad_request(message));
+    }
     let enrolled = api.host.store.enrol_wired(name, &gateway, &asker.name()).await;
     let EnrolledWired { device, repeat } = enrolled.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&gateway),
@@ -149,8 +153,11 @@ pub(super) async fn revoke(
         error => error.into(),
     })?;
     let Revoked { device, kind, gateway, wired } = revoked;
-    let farewell = Farewell::new(CloseReason::Revoked, "an operator took this device's rights away");
-    let farewell = if gateway.is_some() { farewell.retry_after(WIRED_RETRY) } else { farewell };
+    let why = "an operator took this device's rights away";
+    let farewell = match &gateway {
+        Some(gateway) => Farewell::over_gateway(CloseReason::Revoked, why, &device.name, gateway),
+        None => Farewell::new(CloseReason::Revoked, why),
+    };
     let was_online = api.host.registry.close(device.id, farewell);
     api.host.tasks.stop_of_device(device.id, "the device was revoked").await;
     for device in &wired {

@@ -132,6 +132,9 @@ impl From<StoreError> for ApiError {
                 .hint("to move it, revoke it first, and enrol it for the new one then: it keeps its history"),
             StoreError::NoGateway { .. } => Self::new(StatusCode::CONFLICT, "no-gateway", message)
                 .hint("name the device whose Linux agent has the wire"),
+            StoreError::IsGateway { .. } => Self::new(StatusCode::CONFLICT, "is-gateway", message).hint(
+                "revoke what is wired to it first (`holdfast devices` shows it), or choose another name",
+            ),
             StoreError::Classic => Self::new(StatusCode::CONFLICT, "classic", message),
             StoreError::TooLarge { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message).hint("send it in parts")

@@ -254,7 +254,8 @@ async fn a_wired_device_is_enrolled_for_its_gateway() {
         (json!({ "name": "No Name", "gateway": "pi" }), (400, "bad-request")),
         (json!({ "name": "a", "gateway": "nobody" }), (404, "no-such-device")),
         (json!({ "name": "a", "gateway": "barometer" }), (409, "no-gateway")),
-        (json!({ "name": "pi", "gateway": "pi" }), (409, "name-taken")),
+        (json!({ "name": "pi", "gateway": "pi" }), (400, "bad-request")),
+        (json!({ "name": "other", "gateway": "pi" }), (409, "name-taken")),
         (json!({ "name": "barometer", "gateway": "other" }), (409, "name-taken")),
     ] {
         assert_eq!(code(&server.post("/devices", bad.clone()).await), expected, "{bad}");

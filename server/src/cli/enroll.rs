@@ -36,7 +36,8 @@ pub(super) struct Enroll {
     /// For how long it is good
     #[arg(long, default_value = "24h", value_name = "SPAN", value_parser = span::parse)]
     expires: Duration,
-    /// Where devices find the server, best first; may be repeated [default: what the server is configured with]
+    /// Where devices find the server, best first; may be repeated; with --firmware no IPv6 [default: what the server is
+    /// configured with]
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     address: Vec<String>,
     /// Write provisioning blocks for microcontrollers instead, and register their keys

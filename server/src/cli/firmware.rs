@@ -8,7 +8,8 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    net::Ipv4Addr,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -69,8 +70,8 @@ pub(super) async fn make(
     }
     let told: ProvisioningView = api.get("/api/v1/provisioning").await?;
     let names = names(api, firmware).await?;
-    let addresses = if firmware.addresses.is_empty() { &told.addresses } else { firmware.addresses };
-    let endpoints = endpoints(&told, addresses)?;
+    let addresses = addresses(&told, firmware.addresses)?;
+    let endpoints = endpoints(&told, &addresses)?;
     let made = names.iter().map(|name| firmware::new_device(name, &endpoints));
     let made = made.collect::<Result<Vec<_>, _>>().map_err(|error| CliError::failed(error.to_string()))?;
     let devices: Vec<_> = names.iter().zip(&made).collect();
@@ -90,7 +91,7 @@ pub(super) async fn make(
             return Err(error);
         }
     }
-    tell(&devices, firmware.directory, told.guessed && firmware.addresses.is_empty(), addresses, output)
+    tell(&devices, firmware.directory, told.guessed && firmware.addresses.is_empty(), &addresses, output)
 }
 
 fn tell(
@@ -121,13 +122,15 @@ fn tell(
          holds the device's key, which is nowhere else.",
         list.display()
     );
-    if guessed {
-        eprintln!(
-            "The devices will look for the server at {}: that is a guess. If it is wrong, revoke them and use \
-             --address, or set `advertise` in the server's configuration.",
-            addresses.join(", ")
-        );
-    }
+    let doubt = if addresses.iter().all(|address| is_loopback(address)) {
+        ": that is this machine itself, which no other finds there. Revoke them and use --address, or set `advertise` in the \
+         server's configuration"
+    } else if guessed {
+        ": that is a guess. If it is wrong, revoke them and use --address, or set `advertise` in the server's configuration"
+    } else {
+        ""
+    };
+    eprintln!("The devices will look for the server at {}{doubt}.", addresses.join(", "));
     Ok(())
 }
 
@@ -148,14 +151,43 @@ async fn names(api: &ApiClient, firmware: &Firmware<'_>) -> Result<Vec<DeviceNam
     Ok(numbered.filter(|name| !taken.contains(name.as_str())).take(firmware.count).collect())
 }
 
+/// Where the devices find the server: where they were asked to, or else where it says, as far as firmware can go there.
+fn addresses(told: &ProvisioningView, asked: &[String]) -> Result<Vec<String>, CliError> {
+    let usage = |problem: String| Err(CliError::Usage(format!("--address: expected {problem}")));
+    if asked.len() > MAX_ADDRESSES {
+        return usage(format!("at most {MAX_ADDRESSES}, found {}", asked.len()));
+    }
+    if let Some(bad) = asked.iter().find(|address| !crate::config::is_host_and_port(address)) {
+        return usage(format!("HOST:PORT, found {bad:?}"));
+    }
+    if let Some(bad) = asked.iter().find(|address| is_ipv6(address)) {
+        return usage(format!("a name or an IPv4 address, as the firmware has no IPv6, found {bad:?}"));
+    }
+    if !asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let usable: Vec<_> = told.addresses.iter().filter(|address| !is_ipv6(address)).cloned().collect();
+    match usable.is_empty() {
+        true => usage(format!(
+            "one, as the server tells its devices none that firmware could use: {}",
+            told.addresses.join(", ")
+        )),
+        false => Ok(usable),
+    }
+}
+
+/// Whether this `HOST:PORT` is a number of IPv6.
+fn is_ipv6(address: &str) -> bool {
+    address.starts_with('[')
+}
+
+/// Whether this `HOST:PORT` leads whoever dials it to itself.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
 fn endpoints<'a>(told: &ProvisioningView, addresses: &'a [String]) -> Result<Endpoints<'a>, CliError> {
-    if addresses.len() > MAX_ADDRESSES {
-        let found = addresses.len();
-        return Err(CliError::Usage(format!("--address: expected at most {MAX_ADDRESSES}, found {found}")));
-    }
-    if let Some(bad) = addresses.iter().find(|address| !crate::config::is_host_and_port(address)) {
-        return Err(CliError::Usage(format!("--address: expected HOST:PORT, found {bad:?}")));
-    }
     let addresses = addresses.iter().filter_map(|address| Text::new(address)).collect();
     let pins = firmware::pin(&told.current).zip(firmware::pin(&told.next));
     let (current, next) = pins.ok_or_else(|| {
@@ -170,6 +202,17 @@ fn file_of(name: &DeviceName) -> String {
 
 fn unwritten(path: &Path, error: &io::Error) -> CliError {
     CliError::failed(format!("{}: {error}; nothing was registered", path.display()))
+}
+
+/// The list, once nobody else has it: opened again if who had it has taken it away meanwhile.
+fn open_locked(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        file.lock()?;
+        if file.metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
 }
 
 /// The files that were written here. They go away with this, unless they are kept.
@@ -187,6 +230,10 @@ impl<'a> Written<'a> {
     fn write(directory: &'a Path, devices: &[(&DeviceName, &NewDevice)]) -> Result<Self, CliError> {
         let failed = |error: io::Error| unwritten(directory, &error);
         let is_new = !directory.try_exists().map_err(failed)?;
+        if !is_new && !directory.is_dir() {
+            let path = directory.display();
+            return Err(CliError::Usage(format!("--out: expected a directory, found a file: {path}")));
+        }
         files::create_private_directory(directory).map_err(failed)?;
         let mut written = Self { directory, is_new, files: Vec::new(), list: None };
         match written.fill(devices) {
@@ -240,14 +287,10 @@ impl<'a> Written<'a> {
     fn add_rows(&mut self, rows: &str) -> Result<(), CliError> {
         let path = self.directory.join(LIST);
         let failed = |error: io::Error| unwritten(&path, &error);
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.read(true).append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
+        let mut file = open_locked(&path).map_err(failed)?;
         let mut before = String::new();
         file.read_to_string(&mut before).map_err(failed)?;
-        let is_list = before.starts_with(HEADING) && before.ends_with('\n');
-        if !is_list && !before.is_empty() {
+        if !before.starts_with(HEADING) && !HEADING.starts_with(&before) {
             return Err(CliError::failed(format!(
                 "{}: expected a list of devices ({}), found something else, and left it as it is; nothing was \
                  registered. Choose another --out",
@@ -255,8 +298,15 @@ impl<'a> Written<'a> {
                 HEADING.trim_end()
             )));
         }
+        // A line without its end is of a crash: its device was never registered.
+        let whole = before.rfind('\n').map_or(0, |end| end + 1);
+        let torn = before.split_off(whole);
+        if !torn.is_empty() {
+            file.set_len(whole as u64).map_err(failed)?;
+            eprintln!("{}: the last line, {torn:?}, was not whole, and is gone", path.display());
+        }
         let heading = if before.is_empty() { HEADING } else { "" };
-        let (file, _) = self.list.insert((file, before.len() as u64));
+        let (file, _) = self.list.insert((file, whole as u64));
         file.write_all(format!("{heading}{rows}").as_bytes()).map_err(failed)
     }
 

@@ -3,7 +3,7 @@
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded},
-    message::{self, DecodeError, Gateway, Pin, Text},
+    message::{self, DecodeError, Gateway, Pin},
     session::{OPENING_MAX_FRAME, ProtocolError, Server, Session},
     tag::Tag,
 };
@@ -11,26 +11,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     End, Wire,
-    opening::{Refused, UNKNOWN_RETRY, told},
+    opening::{Refused, told},
     write_due,
 };
 use crate::{
     host::Host,
-    mailbox::{Mailbox, WIRED_RETRY},
+    mailbox::{Farewell, Mailbox, UNKNOWN_RETRY, WIRED_RETRY},
     store::{DeviceName, DeviceRef, KeyStatus, WiredStatus},
 };
-
-/// The longest text of a farewell, in bytes: what is longer is cut on its way.
-const LONGEST_DETAIL: usize = 128;
 
 /// What a revoked device is told.
 const REVOKED: &str = "this device was revoked; enrol it again with a new key";
 
 /// What a revoked device is told over a gateway.
-const REVOKED_WIRED: &str = "this device was revoked";
+pub(super) const REVOKED_WIRED: &str = "this device was revoked";
 
 /// What a device is told that is not enrolled for its gateway.
 const NOT_WIRED: &str = "not enrolled for this gateway";
+
+/// What a device is told whose gateway takes it for itself.
+const OWN_NAME: &str = "the gateway has its own name for this line: [[serial]] device is what is wired to it";
 
 /// Who has connected, as TLS has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +132,12 @@ async fn known_by_key(host: &Host, key: Pin) -> Result<Known, Refused> {
 async fn known_by_gateway(host: &Host, gateway: Pin, name: &str) -> Result<Known, Refused> {
     use CloseReason::{Revoked, UnknownKey};
     let refused = |reason, detail: &str| Refused::from(told(reason, WIRED_RETRY, detail));
+    let enrol = |reason, why: &str, gateway: &DeviceRef| {
+        Refused::from(End::Told(Farewell::over_gateway(reason, why, name, &gateway.name)))
+    };
     Err(match host.store.wired_device(gateway.0, name).await.map_err(End::store)? {
         WiredStatus::Known { device, gateway } => return Ok(Known { device, gateway: Some(gateway.name) }),
-        WiredStatus::Revoked { device, gateway } => {
-            refused(Revoked, &with_command(REVOKED_WIRED, name, &gateway.name)).of(device)
-        }
+        WiredStatus::Revoked { device, gateway } => enrol(Revoked, REVOKED_WIRED, &gateway).of(device),
         WiredStatus::RevokedGateway(gateway) => {
             refused(Revoked, "the gateway was revoked; enrol the gateway again with a new key").of(gateway)
         }
@@ -146,19 +147,11 @@ async fn known_by_gateway(host: &Host, gateway: Pin, name: &str) -> Result<Known
         WiredStatus::NotWired { gateway } if name.parse::<DeviceName>().is_err() => {
             refused(UnknownKey, "what the gateway names is no device").of(gateway)
         }
-        WiredStatus::NotWired { gateway } => {
-            refused(UnknownKey, &with_command(NOT_WIRED, name, &gateway.name)).of(gateway)
+        WiredStatus::NotWired { gateway } if name == gateway.name => {
+            refused(UnknownKey, OWN_NAME).of(gateway)
         }
+        WiredStatus::NotWired { gateway } => enrol(UnknownKey, NOT_WIRED, &gateway).of(gateway),
     })
-}
-
-/// Why a device is turned away, and the command that lets it in; without its names, where a farewell has no room for them.
-fn with_command(why: &str, name: &str, gateway: &str) -> String {
-    let whole = format!("{why}: `holdfast enroll --name {name} --gateway {gateway}`");
-    match Text::<LONGEST_DETAIL>::new(&whole) {
-        Some(_) => whole,
-        None => format!("{name}: {why}: `holdfast enroll --gateway`"),
-    }
 }
 
 fn unknown(detail: &str) -> Refused {
@@ -167,23 +160,4 @@ fn unknown(detail: &str) -> Refused {
 
 fn revoked(detail: &str) -> Refused {
     told(CloseReason::Revoked, UNKNOWN_RETRY, detail).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_not_what_is_cut() {
-        let longest = "n".repeat(63);
-        for why in [NOT_WIRED, REVOKED_WIRED] {
-            let short = with_command(why, "barometer", "pi");
-            assert!(short.ends_with("`holdfast enroll --name barometer --gateway pi`"), "{short}");
-            for (name, gateway) in [(&*longest, &*longest), (&*longest, "pi"), ("pi", &*longest)] {
-                let detail = with_command(why, name, gateway);
-                assert!(detail.len() <= LONGEST_DETAIL && detail.contains(name), "{detail}");
-                assert!(detail.contains(why) && detail.ends_with('`'), "{detail}");
-            }
-        }
-    }
 }

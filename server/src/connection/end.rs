@@ -6,10 +6,10 @@ use protocol_core::{
     session::{Lost, ProtocolError},
 };
 
-use super::{opening::UNKNOWN_RETRY, wire::WireError};
+use super::wire::WireError;
 use crate::{
     handler::HandlerError,
-    mailbox::Farewell,
+    mailbox::{Farewell, UNKNOWN_RETRY},
     store::{EndReason, StoreError},
 };
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     End, Wire,
-    caller::{self, Caller, Identity, Known},
+    caller::{self, Caller, Identity, Known, REVOKED_WIRED},
     write_due,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     event::EventKind,
     handler::Device,
     host::{self, Host, MESSAGE_OVERHEAD},
-    mailbox::{Farewell, Mailbox},
+    mailbox::{CLONE_RETRY, Farewell, Mailbox},
     refusal::Refusal,
     registry::{self, Figures, Online, Place, Turn},
     store::{DeviceRef, EndReason, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis},
@@ -33,12 +33,6 @@ use crate::{
 /// How long the holder of a device's place has to show that it lives, when another start of the device wants it.
 /// At most half of what it takes to be lost, so that the one who asks is not lost over it.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// When a clone should try again, in seconds: its original may be gone by then.
-const CLONE_RETRY: u32 = 300;
-
-/// When a device that is not known should try again, in seconds: someone may have enrolled it by then.
-pub(super) const UNKNOWN_RETRY: u32 = 60;
 
 /// How long a peer has to say its hello.
 pub(super) fn time_limit(host: &Host) -> time::Duration {
@@ -211,7 +205,14 @@ async fn enter(
         .await
         .map_err(|_| too_slow())?
         .map_err(End::store)?;
-    let session = start_session(host, started).await?;
+    let session = start_session(host, started).await?.map_err(|error| match (error, &gateway) {
+        // It was revoked while its connection opened.
+        (StoreError::Revoked, Some(gateway)) => {
+            let name = &device.name;
+            End::Told(Farewell::over_gateway(CloseReason::Revoked, REVOKED_WIRED, name, gateway))
+        }
+        (error, _) => End::store(error),
+    })?;
     let mailbox = Arc::new(Mailbox::default());
     let figures = Figures::default();
     figures.heard(UnixMillis::now());
@@ -245,12 +246,11 @@ fn knows_tasks(hello: Hello) -> bool {
 }
 
 /// Begins the session's row. If that takes too long the peer does not wait for it, and the row ends when it is there.
-async fn start_session(host: &Host, session: NewSession) -> Result<SessionId, End> {
+async fn start_session(host: &Host, session: NewSession) -> Result<Result<SessionId, StoreError>, End> {
     let store = host.store.clone();
     let mut starting = tokio::spawn(async move { store.start_session(session).await });
     if let Ok(started) = tokio::time::timeout(TIMEOUT, &mut starting).await {
-        let started = started.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())));
-        return started.map_err(End::store);
+        return Ok(started.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()))));
     }
     let store = host.store.clone();
     tokio::spawn(async move {

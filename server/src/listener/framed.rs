@@ -131,6 +131,9 @@ async fn shake_hands(
         Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
         // The server stops: that is nobody's fault.
         Err(_) if host.farewell.get().is_some() => return None,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "TLS: the peer has left, as a device does that knows another server's key".to_owned()
+        }
         Ok(Err(error)) => format!("TLS: {error}"),
         Err(when) => format!("TLS: the peer did not shake hands {when}"),
     };

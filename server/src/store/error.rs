@@ -96,6 +96,14 @@ pub enum StoreError {
         /// What it is.
         kind: DeviceKind,
     },
+    /// Devices are wired to it, and it would be their gateway no longer.
+    #[error("{name:?} is the gateway of {wired}, and could not be one as this")]
+    IsGateway {
+        /// The device.
+        name: String,
+        /// The first of the devices that are wired to it.
+        wired: String,
+    },
     /// The gateway's rights were taken away.
     #[error("the gateway {0:?} is revoked")]
     GatewayRevoked(String),

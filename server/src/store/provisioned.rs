@@ -26,7 +26,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// A name is another device's, or stands there twice; a key is another device's, or revoked; or the store can't be written.
+    /// A name is another device's, or stands there twice, or devices are wired to it; a key is another device's, or revoked; or the store can't be written.
     pub async fn provision(&self, devices: Vec<Provisioned>, who: &str) -> Result<(), StoreError> {
         let who = who.to_owned();
         self.write(move |change| devices.iter().try_for_each(|device| register(change, device, &who))).await
@@ -45,7 +45,7 @@ fn register(change: &mut Change<'_>, provisioned: &Provisioned, who: &str) -> Re
         Some((_, false)) => return Err(StoreError::NameTaken(name.clone())),
         Some((id, true)) => DeviceRef { id, name: name.to_string() },
     };
-    admit(change, device.id, None, true)?;
+    admit(change, &device, None, true)?;
     change
         .connection
         .prepare_cached("INSERT INTO keys (hash, device, created) VALUES (?, ?, ?)")?

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{
     DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis,
-    change::Change, devices,
+    change::Change, devices, wired::wired_to,
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -217,8 +217,9 @@ fn place(
         return Ok(match holder(change.connection, &base)? {
             None => Ok(insert(change, base)?),
             Some((id, true)) => {
-                admit(change, id, None, false)?;
-                Ok(DeviceRef { id, name: base.into() })
+                let device = DeviceRef { id, name: base.into() };
+                admit(change, &device, None, false)?;
+                Ok(device)
             }
             Some((_, false)) => Err(EnrolmentRefusal::NameTaken(base)),
         });
@@ -249,17 +250,22 @@ pub(super) fn holder(
 }
 
 /// Gives a device its rights, if it was revoked, and keeps how it is enrolled from now on: wired to this gateway, or by a
-/// provisioning block, or else by itself.
+/// provisioning block, or else by itself. Only by itself can it have devices that are wired to it.
 pub(super) fn admit(
     change: &mut Change<'_>,
-    device: DeviceId,
+    device: &DeviceRef,
     gateway: Option<DeviceId>,
     firmware: bool,
 ) -> Result<(), StoreError> {
+    if (firmware || gateway.is_some())
+        && let Some(wired) = wired_to(change.connection, device.id)?.into_iter().next()
+    {
+        return Err(StoreError::IsGateway { name: device.name.clone(), wired: wired.name });
+    }
     change
         .connection
         .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2, firmware = ?3 WHERE id = ?1")?
-        .execute(params![device, gateway, firmware])?;
+        .execute(params![device.id, gateway, firmware])?;
     Ok(())
 }
 

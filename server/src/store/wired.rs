@@ -53,8 +53,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The name is another device's, or wired to another gateway; the gateway does not exist, is revoked, or has no
-    /// Linux agent; or the store can't be written.
+    /// The name is another device's, or wired to another gateway, or was a gateway's, and devices are still wired to it; the
+    /// gateway does not exist, is revoked, or has no Linux agent; or the store can't be written.
     pub async fn enrol_wired(
         &self,
         name: DeviceName,
@@ -123,7 +123,7 @@ fn enrol(
             };
         }
     };
-    admit(change, device.id, Some(gateway.id), false)?;
+    admit(change, &device, Some(gateway.id), false)?;
     let event = NewEvent::new(EventKind::DeviceEnrolled)
         .device(device.id)
         .who(who)

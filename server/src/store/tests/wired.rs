@@ -95,6 +95,34 @@ async fn what_had_a_key_can_be_wired_and_the_other_way_round() {
     assert!(matches!(store.device_by_key(hash(4)).await.unwrap(), KeyStatus::Known(_)));
 }
 
+/// Else they would be wired to what can't speak for them, and nothing would say so.
+#[tokio::test]
+async fn a_gateway_stays_one_while_devices_are_wired_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let pi = device(&store, "pi", 1).await;
+    device(&store, "other", 2).await;
+    wire(&store, "barometer", "pi").await.unwrap();
+    store.revoke("pi", "operator").await.unwrap();
+    let firmware = || vec![Provisioned { name: "pi".parse().unwrap(), key: hash(5) }];
+    for refused in [
+        store.provision(firmware(), "operator").await.unwrap_err(),
+        wire(&store, "pi", "other").await.unwrap_err(),
+    ] {
+        assert!(matches!(refused, StoreError::IsGateway { .. }), "{refused}");
+        assert!(refused.to_string().contains("gateway of barometer"), "{refused}");
+    }
+    let row = store.device("pi").await.unwrap().unwrap();
+    assert!(row.revoked_at.is_some() && row.kind == DeviceKind::Agent, "nothing has changed");
+    assert_eq!(device(&store, "pi", 3).await, pi, "as an agent it comes back");
+
+    store.revoke("pi", "operator").await.unwrap();
+    store.revoke("barometer", "operator").await.unwrap();
+    store.provision(firmware(), "operator").await.unwrap();
+    let moved = wire(&store, "barometer", "other").await.unwrap();
+    assert_eq!(moved.name, "barometer");
+}
+
 /// It checks no key, so it is not waited for when one is to be changed.
 #[tokio::test]
 async fn a_wired_device_is_told_no_keys() {
