@@ -64,6 +64,10 @@ pub enum Link {
     },
 }
 
+/// Why nothing is served of what is wired to a device that is not enrolled.
+pub(crate) const NOT_ENROLLED: &str =
+    "this device is not enrolled itself; enrol it: holdfast-agent enroll hf1.…";
+
 /// How a serial line stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineState {
@@ -135,6 +139,11 @@ impl Agent {
     fn lines_status(&self) -> Value {
         let described = self.config.serial.iter().zip(&self.lines).map(|(serial, line)| {
             let LineStatus { state, since, reason, asks_again_by } = line.borrow().clone();
+            let reason = match *self.link.borrow() {
+                // Whatever the device does: it can't be served.
+                Link::NotEnrolled if state != LineState::NoPort => Some(NOT_ENROLLED.to_owned()),
+                _ => reason,
+            };
             let mut described = json!({
                 "path": serial.path.display().to_string(),
                 "baud": serial.baud,

@@ -195,7 +195,11 @@ fn a_revoked_device_is_let_in_again_as_it_was_enrolled() -> io::Result<()> {
     server.tell(&["enroll", "--firmware", "--name", "sensor", "--out", out]);
     for (name, kind, again) in [
         ("barometer", "wired to pi", "`holdfast enroll --name barometer --gateway pi` lets it in again"),
-        ("sensor", "firmware", "`holdfast enroll --firmware --name sensor --out DIR` lets it in again"),
+        (
+            "sensor",
+            "firmware",
+            "`holdfast enroll --firmware --name sensor [--address HOST:PORT] --out DIR` lets it in again",
+        ),
         ("pi", "agent", "`holdfast enroll --name pi` lets it in again"),
     ] {
         let shown = server.tell(&["device", name]);

@@ -307,6 +307,24 @@ fn a_reset_that_was_asked_for_is_no_warning() -> io::Result<()> {
     Ok(())
 }
 
+/// It may be configured before it is enrolled; then nothing is wrong with the line.
+#[test]
+fn a_gateway_that_is_not_enrolled_says_so_of_its_lines() -> io::Result<()> {
+    let server = Server::start()?;
+    let line = Arc::new(SerialLine::new()?);
+    let mut agent = Agent::new(GATEWAY)?;
+    agent.configure(&wiring(&line))?;
+    agent.run()?;
+    // It has no state directory at first, and nobody to ask.
+    wait::until_true("it runs", || agent.state().join("agent.sock").exists());
+    let told =
+        |line: &Value| line["reason"].as_str().is_some_and(|reason| reason.contains("not enrolled itself"));
+    wait::until("it says why", || status(&agent), told);
+    agent.tell(&["enroll", &server.invite(&["--name", GATEWAY])]);
+    wait::until("that is no reason any longer", || status(&agent), |line| !told(line));
+    Ok(())
+}
+
 /// Who does not know which of the names belongs there is told.
 #[test]
 fn a_gateway_that_has_its_own_name_for_a_line_is_told_what_belongs_there() -> io::Result<()> {

@@ -10,7 +10,7 @@ use protocol_core::{
 
 use super::overheard::{Heard, Overheard};
 use crate::{
-    agent::{Agent, Link as LinkToServer},
+    agent::{Agent, Link as LinkToServer, NOT_ENROLLED},
     clock,
     dial::{DialError, dial},
     identity::{Identity, IdentityError},
@@ -37,7 +37,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Why there is no connection for the device.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CarrierError {
-    #[error("this device is not enrolled itself; enrol it: holdfast-agent enroll hf1.…")]
+    #[error("{}", NOT_ENROLLED)]
     NotEnrolled,
     #[error(transparent)]
     Unusable(#[from] IdentityError),
@@ -47,7 +47,7 @@ pub(super) enum CarrierError {
     Unreachable(#[from] DialError),
     #[error("{address}: no connection in the time that a wired device waits for one")]
     TooSlow { address: String },
-    #[error("the server has closed the connection")]
+    #[error("the session has ended: the device has left, as before a reset, or the server has closed it")]
     Closed,
     #[error("the connection to the server broke: {0}")]
     Broken(io::Error),

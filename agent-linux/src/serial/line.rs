@@ -162,7 +162,7 @@ impl Line {
         let port = Port::open(&self.serial.path, self.serial.baud)?;
         // It may wait since before this agent was started, and know nothing of that.
         self.may_be_silent(longest_silence());
-        let reason = "the device is not heard yet; one that was refused waits for up to a minute, as a clone for up to six";
+        let reason = "the device is not heard yet; one that was refused, or had no answer, waits for up to a minute, as a clone for six";
         // No more than at every start: it is nothing to warn of.
         self.show(LineState::Silent, Some(reason.to_owned()));
         let mut carrier = Carrier::Idle;

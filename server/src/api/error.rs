@@ -92,7 +92,9 @@ impl ApiError {
 /// The command that lets a revoked device in again, as it was enrolled before.
 pub(super) fn enrol_again(name: &str, kind: DeviceKind, gateway: Option<&str>) -> String {
     match (kind, gateway) {
-        (DeviceKind::Firmware, _) => format!("holdfast enroll --firmware --name {name} --out DIR"),
+        (DeviceKind::Firmware, _) => {
+            format!("holdfast enroll --firmware --name {name} [--address HOST:PORT] --out DIR")
+        }
         (_, Some(gateway)) => format!("holdfast enroll --name {name} --gateway {gateway}"),
         (_, None) => format!("holdfast enroll --name {name}"),
     }
