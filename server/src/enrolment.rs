@@ -1,10 +1,11 @@
-//! Registering devices: the line that an operator hands out, and the exchange in which a device becomes known.
+//! Registering devices, and operators elsewhere: the line that an operator hands out, and the exchange in which its holder
+//! becomes known.
 
 use std::{net::SocketAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol_core::{
-    code::CloseReason,
+    code::{CloseReason, Role},
     frame::{self, Decoded, Frame},
     invitation::{self, Invitation},
     message::{self, Close, DecodeError, ENROLMENT_MAX_FRAME, Enrol, Enrolled, Pin, Text},
@@ -15,10 +16,12 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
-    event::EventKind,
+    event::{EventKind, Who},
     host::{AddressBook, Host},
     refusal::Refusal,
-    store::{DeviceName, Enrolment, EnrolmentRefusal, Facts, NewToken, StoreError, UnixMillis},
+    store::{
+        DeviceName, Enrolment, EnrolmentRefusal, Facts, NewToken, OperatorEnrolment, StoreError, UnixMillis,
+    },
 };
 
 /// How long the whole exchange may take.
@@ -33,8 +36,10 @@ pub struct InvitationRequest {
     pub uses: u32,
     /// Until when.
     pub expires_at: UnixMillis,
+    /// The role of an operator of this name, whom it is for; none: it is for devices.
+    pub role: Option<Role>,
     /// The operator.
-    pub who: String,
+    pub who: Who,
     /// Where the device finds the server, `host:port`, best first.
     pub addresses: Vec<String>,
 }
@@ -71,6 +76,7 @@ pub async fn invite(host: &Host, request: InvitationRequest) -> Result<String, I
         name: request.name,
         uses: request.uses,
         expires_at: request.expires_at,
+        role: request.role,
         who: request.who,
     };
     host.store.create_token(token).await?;
@@ -88,7 +94,7 @@ enum Failure {
     Store(#[from] StoreError),
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),
-    #[error("the device took too long")]
+    #[error("it took too long")]
     TooSlow,
 }
 
@@ -98,7 +104,7 @@ impl Failure {
             Self::Protocol(error) => error.reason(),
             Self::Refused(EnrolmentRefusal::Expired) => CloseReason::TokenExpired,
             Self::Refused(EnrolmentRefusal::UsedUp) => CloseReason::TokenUsedUp,
-            Self::Refused(EnrolmentRefusal::NameTaken(_)) => CloseReason::NameTaken,
+            Self::Refused(EnrolmentRefusal::NameTaken(_) | EnrolmentRefusal::OperatorTaken(_)) => CloseReason::NameTaken,
             Self::Refused(EnrolmentRefusal::KeyRevoked) => CloseReason::Revoked,
             Self::Refused(_) => CloseReason::TokenUnknown,
             Self::Store(_) => CloseReason::Overloaded,
@@ -108,12 +114,21 @@ impl Failure {
     }
 }
 
-/// Serves one connection of a device that asks to be registered: one question, one answer.
-pub async fn serve<S>(host: &Host, mut stream: S, key: Pin, address: SocketAddr)
+/// Who asks to be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomer {
+    /// A device.
+    Device,
+    /// An operator elsewhere.
+    Operator,
+}
+
+/// Serves one connection of someone who asks to be registered: one question, one answer.
+pub async fn serve<S>(host: &Host, mut stream: S, newcomer: Newcomer, key: Pin, address: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let exchange = tokio::time::timeout(TIMEOUT, exchange(host, &mut stream, key, address)).await;
+    let exchange = tokio::time::timeout(TIMEOUT, exchange(host, &mut stream, newcomer, key, address)).await;
     if let Err(failure) = exchange.unwrap_or(Err(Failure::TooSlow)) {
         let refusal = Refusal {
             event: EventKind::EnrolmentRefused,
@@ -133,7 +148,13 @@ where
     let _ = tokio::time::timeout(Duration::from_secs(2), stream.shutdown()).await;
 }
 
-async fn exchange<S>(host: &Host, stream: &mut S, key: Pin, address: SocketAddr) -> Result<(), Failure>
+async fn exchange<S>(
+    host: &Host,
+    stream: &mut S,
+    newcomer: Newcomer,
+    key: Pin,
+    address: SocketAddr,
+) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -152,7 +173,12 @@ where
                 stream.write_all(b"PONG").await?;
             }
             tag if !greeted => return Err(ProtocolError::ExpectedPing { tag }.into()),
-            Tag::ENROL => return register(host, stream, frame, key, address).await,
+            Tag::ENROL => {
+                let name = register(host, frame, newcomer, key, address).await?;
+                let name = Text::shortened(name.as_str());
+                let enrolled = Enrolled { name, endpoints: host.address_book.endpoints() };
+                return Ok(send(stream, &enrolled).await?);
+            }
             tag => return Err(ProtocolError::Unexpected { tag }.into()),
         }
         input.drain(..consumed);
@@ -166,37 +192,35 @@ fn next_frame(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ProtocolError>
     })
 }
 
-async fn register<S>(
+/// Registers who asks, or refuses it; gives the name.
+async fn register(
     host: &Host,
-    stream: &mut S,
     frame: Frame<'_>,
+    newcomer: Newcomer,
     key: Pin,
     address: SocketAddr,
-) -> Result<(), Failure>
-where
-    S: AsyncWrite + Unpin,
-{
+) -> Result<String, Failure> {
     let enrol: Enrol<'_> =
         message::decode(frame.body).map_err(|error: DecodeError| ProtocolError::from(error))?;
     let (oldest, newest) = (enrol.oldest_version, enrol.newest_version);
     message::common_version(oldest, newest).ok_or(ProtocolError::NoCommonVersion { oldest, newest })?;
     let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (token_hash, host_name) = (Sha256::digest(enrol.token).into(), said(enrol.host_name.as_str()));
+    if newcomer == Newcomer::Operator {
+        let enrolment = OperatorEnrolment { token_hash, key: key.0, host_name, address: address.ip() };
+        let operator = host.store.enrol_operator(enrolment).await??;
+        tracing::info!(operator = operator.name, role = %operator.role, %address, "logged in");
+        return Ok(operator.name);
+    }
     let facts = Facts {
-        host_name: said(enrol.host_name.as_str()),
+        host_name,
         ssh_host_keys: Some(enrol.ssh_host_keys.iter().map(|line| line.as_str().to_owned()).collect()),
         ..Facts::default()
     };
-    let enrolment = Enrolment {
-        token_hash: Sha256::digest(enrol.token).into(),
-        key: key.0,
-        facts,
-        address: address.ip(),
-    };
+    let enrolment = Enrolment { token_hash, key: key.0, facts, address: address.ip() };
     let enrolled = host.store.enrol(enrolment).await??;
     tracing::info!(device = %enrolled.name, %address, repeat = enrolled.repeat, "enrolled");
-    let name = Text::shortened(enrolled.name.as_str());
-    send(stream, &Enrolled { name, endpoints: host.address_book.endpoints() }).await?;
-    Ok(())
+    Ok(enrolled.name.to_string())
 }
 
 async fn send<S: AsyncWrite + Unpin, B: message::Body>(stream: &mut S, body: &B) -> std::io::Result<()> {

@@ -58,6 +58,10 @@ event_kinds! {
     MessagePassedOver = "message-passed-over",
     /// A message for a device was not fetched in time.
     MessageExpired = "message-expired",
+    /// An operator elsewhere was registered by a line; `role` in the detail is what they may do.
+    OperatorEnrolled = "operator-enrolled",
+    /// An operator's rights were taken away; `operator` in the detail is their name.
+    OperatorRevoked = "operator-revoked",
     /// An operator made an enrolment token.
     TokenCreated = "token-created",
     /// An operator asked for a task of a device; `task` in the detail is its number.
@@ -104,6 +108,36 @@ impl fmt::Display for EventKind {
     }
 }
 
+/// A person who does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Their name: of a user of this machine, or of an operator.
+    pub name: String,
+    /// Where they are, if not on this machine.
+    pub address: Option<IpAddr>,
+}
+
+impl From<&str> for Who {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), address: None }
+    }
+}
+
+impl From<&Self> for Who {
+    fn from(who: &Self) -> Self {
+        who.clone()
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(formatter, "{} from {}", self.name, address.to_canonical()),
+            None => formatter.write_str(&self.name),
+        }
+    }
+}
+
 /// An event to be recorded: `NewEvent::new(kind)` and then what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -115,7 +149,7 @@ pub struct NewEvent {
     pub session: Option<SessionId>,
     /// Where it came from.
     pub address: Option<IpAddr>,
-    /// Who did it, where a person did (a user name of this machine).
+    /// Who did it, where a person did: a user of this machine, or with an address an operator elsewhere.
     pub who: Option<String>,
     /// Whatever else is known, by name.
     pub detail: Map<String, Value>,
@@ -148,11 +182,15 @@ impl NewEvent {
         self
     }
 
-    /// This person did it.
+    /// This person did it, from there.
     #[must_use]
-    pub fn who(mut self, who: impl Into<String>) -> Self {
-        self.who = Some(who.into());
-        self
+    pub fn who(mut self, who: impl Into<Who>) -> Self {
+        let Who { name, address } = who.into();
+        self.who = Some(name);
+        match address {
+            Some(address) => self.address(address),
+            None => self,
+        }
     }
 
     /// One more thing that is known. What a peer said is kept as it is: it is escaped when shown.

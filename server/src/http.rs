@@ -17,12 +17,21 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, Semaphore},
+    time::sleep,
 };
 
 use crate::{
     strangers::{Stranger, Strangers},
     write_timeout::WriteTimeout,
 };
+
+/// The bytes of a client's connection.
+pub type Stream = Box<dyn Bidirectional>;
+
+/// Bytes that go both ways.
+pub trait Bidirectional: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Bidirectional for S {}
 
 /// How much is allowed to the clients of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +55,6 @@ where
     let strangers = Strangers::new(limits.strangers);
     let all = limits.requests + limits.strangers;
     let places = Arc::new(Semaphore::new(all));
-    let routes = TowerToHyperService::new(routes);
     let mut stop = pin!(stop);
     loop {
         let accept = async {
@@ -57,8 +65,8 @@ where
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        let stream = WriteTimeout::new(stream, limits.time_limit);
-        let conversation = converse(stream, peer, routes.clone(), strangers.enter());
+        let conversation =
+            converse(Box::new(stream), peer, routes.clone(), limits.time_limit, strangers.enter());
         tokio::spawn(async move {
             conversation.await;
             drop(place);
@@ -71,18 +79,25 @@ where
 }
 
 /// A connection that speaks HTTP no longer, and has no time limits any longer either: what its client has said already,
-/// and the stream itself. Nothing if the stream is none of this kind.
-pub fn taken_over<S: AsyncRead + AsyncWrite + Unpin + 'static>(upgraded: Upgraded) -> Option<(Bytes, S)> {
-    let parts = upgraded.downcast::<TokioIo<WriteTimeout<S>>>().ok()?;
+/// and the stream itself. Nothing if it was not served here.
+pub fn taken_over(upgraded: Upgraded) -> Option<(Bytes, Stream)> {
+    let parts = upgraded.downcast::<TokioIo<WriteTimeout<Stream>>>().ok()?;
     Some((parts.read_buf, parts.io.into_inner().into_inner()))
 }
 
-/// Hears one request and answers it. Until its head is there the client is a stranger.
-async fn converse<S, P>(stream: S, peer: P, routes: TowerToHyperService<Router>, mut stranger: Stranger)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+/// Hears one request and answers it. Until its head is there the client is a stranger, for `time_limit` at most; and for as
+/// long it may take nothing of its answer.
+pub async fn converse<P>(
+    stream: Stream,
+    peer: P,
+    routes: Router,
+    time_limit: Duration,
+    mut stranger: Stranger,
+) where
     P: Clone + Send + Sync + 'static,
 {
+    let routes = TowerToHyperService::new(routes);
+    let stream = WriteTimeout::new(stream, time_limit);
     let asked = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         asked.notify_one();
@@ -100,6 +115,7 @@ where
         _ = &mut connection => return,
         () = asked.notified() => drop(stranger),
         () = stranger.displaced() => return,
+        () = sleep(time_limit) => return,
     }
     // Whatever breaks now, it is the client who goes without an answer.
     let _ = connection.await;

@@ -34,6 +34,8 @@ row_id! {
     EventId,
     /// An enrolment token.
     TokenId,
+    /// An operator elsewhere: never used again for another name.
+    OperatorId,
     /// A task; later ones have greater ids.
     TaskId,
     /// A time of the machine's clock, in milliseconds since 1970 (UTC).

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, Addresses, Api, ApiListener, SocketError},
+    api::{self, Addresses, Api, ApiListener, RemoteApi, Revocations, SocketError},
     config::Config,
     event::{EventKind, NewEvent},
     files,
@@ -126,6 +126,8 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         shutdown: shutdown.clone(),
         time_limit: api::TIMEOUT,
         streams: Arc::new(Semaphore::new(api::STREAMS)),
+        requests: Arc::new(Semaphore::new(api::REQUESTS)),
+        revocations: Revocations::default(),
     });
     let (parts, api) = listeners.serve(api, acceptor, classic.clone());
 
@@ -188,9 +190,9 @@ impl Listeners {
         classic: Option<Arc<ClassicHost>>,
     ) -> (JoinSet<&'static str>, JoinHandle<()>) {
         let mut parts = JoinSet::new();
-        let host = Arc::clone(&api.host);
+        let remote = RemoteApi::new(Arc::clone(&api));
         parts.spawn(async move {
-            listener::framed::run(host, acceptor, self.framed).await;
+            listener::framed::run(remote, acceptor, self.framed).await;
             "the device listener"
         });
         if let Some((host, listener)) = classic.zip(self.classic) {

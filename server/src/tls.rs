@@ -4,6 +4,7 @@
 //! authority signs anything and no date is looked at: many devices have no clock at boot, and the
 //! registered key decides, not the calendar. What TLS proves is that the peer holds the key.
 
+
 mod stream;
 
 use std::{
@@ -43,10 +44,15 @@ pub enum Protocol {
     Gateway,
     /// `holdfast-data/1`: the bytes of a task of a registered device.
     Data,
+    /// `holdfast-login/1`: an operator who asks to be registered.
+    Login,
+    /// `holdfast-api/1`: the API of a registered operator.
+    Api,
 }
 
 impl Protocol {
-    const ALL: [Self; 4] = [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data];
+    const ALL: [Self; 6] =
+        [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data, Self::Login, Self::Api];
 
     /// The protocol's name in the handshake (ALPN).
     pub const fn name(self) -> &'static str {
@@ -55,6 +61,8 @@ impl Protocol {
             Self::Enrolment => alpn::ENROLMENT,
             Self::Gateway => alpn::GATEWAY,
             Self::Data => alpn::DATA,
+            Self::Login => alpn::LOGIN,
+            Self::Api => alpn::API,
         }
     }
 }

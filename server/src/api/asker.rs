@@ -18,13 +18,16 @@ use tokio::time::timeout;
 use super::{
     Api,
     error::ApiError,
+    peer::{Peer, Rights},
     rights::{self, Action, Actor, may},
     view::UPGRADE,
 };
+use crate::{event::Who, tasks::Requester};
 
 /// One who asks. The server is reached through [`Asker::may`] only: no handler can forget to ask.
 pub(super) struct Asker {
     actor: Actor,
+    peer: Peer,
     api: Arc<Api>,
 }
 
@@ -35,9 +38,34 @@ impl Asker {
         Ok(&self.api)
     }
 
-    /// Their name, for events.
-    pub(super) fn name(&self) -> String {
-        self.actor.name()
+    /// Who they are, for events.
+    pub(super) fn who(&self) -> Who {
+        self.actor.who()
+    }
+
+    /// Who they are, for tasks.
+    pub(super) fn requester(&self) -> Requester {
+        let Who { name, address } = self.actor.who();
+        let operator = match &self.actor {
+            Actor::User { .. } => None,
+            Actor::Operator(operator) => Some(operator.id),
+        };
+        Requester { name, role: self.actor.role(), address, operator }
+    }
+
+    /// Their rights, for what goes on behind the answer.
+    pub(super) fn rights(&self) -> Rights {
+        let key = match &self.actor {
+            Actor::User { .. } => None,
+            Actor::Operator(operator) => Some(operator.key),
+        };
+        self.api.revocations.of(key)
+    }
+
+    /// Their connection, to be kept as long as it speaks something else than HTTP.
+    pub(super) fn take_over(self) -> Peer {
+        self.peer.taken_over();
+        self.peer
     }
 }
 
@@ -47,7 +75,8 @@ impl FromRequestParts<Arc<Api>> for Asker {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
         let unknown = || ApiError::new(StatusCode::FORBIDDEN, "denied", "it is not known who asks");
         let actor = parts.extensions.get::<Actor>().ok_or_else(unknown)?.clone();
-        Ok(Self { actor, api: Arc::clone(api) })
+        let peer = parts.extensions.get::<Peer>().ok_or_else(unknown)?.clone();
+        Ok(Self { actor, peer, api: Arc::clone(api) })
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn enrol_wired(
         let message = format!("{gateway} can't be wired to itself: expected another name for the new device");
         return Err(ApiError::bad_request(message));
     }
-    let enrolled = api.host.store.enrol_wired(name, &gateway, &asker.name()).await;
+    let enrolled = api.host.store.enrol_wired(name, &gateway, asker.who()).await;
     let EnrolledWired { device, repeat } = enrolled.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&gateway),
         error => error.into(),
@@ -79,7 +79,7 @@ pub(super) async fn send(
 ) -> Result<(StatusCode, Json<SentAnswer>), ApiError> {
     let api = asker.may(Action::Send, Object::Device(&name))?;
     let row = find(api, &name).await?;
-    let message = NewMessage { who: Some(asker.name()), ..checked(api, request)? };
+    let message = NewMessage { who: Some(asker.who()), ..checked(api, request)? };
     let id = api.host.store.enqueue(row.id, message, api.host.limits.queued_messages).await;
     let id = id.map_err(|error| match error {
         StoreError::Revoked => ApiError::revoked(&row),
@@ -148,7 +148,7 @@ pub(super) async fn revoke(
     _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;
-    let revoked = api.host.store.revoke(&name, &asker.name()).await.map_err(|error| match error {
+    let revoked = api.host.store.revoke(&name, asker.who()).await.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&name),
         error => error.into(),
     })?;

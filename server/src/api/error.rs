@@ -21,6 +21,10 @@ use crate::{
     tasks::TaskError,
 };
 
+/// What to do where an operator's key is worth nothing.
+const LOG_IN: &str =
+    "ask an admin for a line (`holdfast enroll --operator NAME`) and give it to `holdfast login --again LINE`";
+
 /// An answer that says no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -69,6 +73,34 @@ impl ApiError {
             .hint("wait for it with --wait, or see `holdfast sessions` for why it went")
     }
 
+    /// There is no operator of this name.
+    pub(super) fn no_such_operator(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-such-operator", format!("there is no operator {name:?}"))
+            .hint("`holdfast operators` shows all that there are")
+    }
+
+    /// Nobody knows the key of the one who asks.
+    pub(super) fn unknown_key() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "unknown-key", "this key is no operator's here").hint(LOG_IN)
+    }
+
+    /// The rights of the one who asks were taken away.
+    pub(super) fn operator_revoked(name: &str) -> Self {
+        let message = format!("the rights of {name} were taken away");
+        Self::new(StatusCode::FORBIDDEN, "revoked", message).hint(LOG_IN)
+    }
+
+    /// As many requests are worked on as may be.
+    pub(super) fn too_many_requests(limit: usize) -> Self {
+        let message = format!("{limit} requests are worked on, and no more may be");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", message).hint("try again soon")
+    }
+
+    /// What it says, without what to do about it.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The rest of the request did not come.
     pub(super) fn too_slow(time_limit: Duration) -> Self {
         let message = format!("expected the whole request within {}", span::shortened(time_limit));
@@ -113,8 +145,11 @@ impl IntoResponse for ApiError {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "denied", denied.to_string())
-            .hint("ask as the server's own user, or as root")
+        let next_step = match denied {
+            Denied::User(_) => "ask as the server's own user, or as root",
+            Denied::Role(_) => "ask an admin to do it, or for a line with a higher role",
+        };
+        Self::new(StatusCode::FORBIDDEN, "denied", denied.to_string()).hint(next_step)
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn rotate(
     }
     let keys = on_disk(api, Keys::rotate).await?;
     let (current, next) = (keys.current_pin().to_string(), keys.next_pin().to_string());
-    let mut event = NewEvent::new(EventKind::KeyRotated).who(asker.name()).detail("key", current.as_str());
+    let mut event = NewEvent::new(EventKind::KeyRotated).who(asker.who()).detail("key", current.as_str());
     if request.force {
         event = event.detail("force", true);
     }

@@ -14,6 +14,7 @@ use super::{
     asker::{Asker, Options},
     devices,
     error::ApiError,
+    peer::Rights,
     rights::{Action, Object},
     stream::{self, List},
     view::{EventView, MessageView, Page, SessionView, Time},
@@ -156,7 +157,7 @@ pub(super) async fn messages(
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
-    answer(api, Messages(filter), after, follow).await
+    answer(api, follow.then(|| asker.rights()), Messages(filter), after).await
 }
 
 /// `GET /events`
@@ -173,12 +174,18 @@ pub(super) async fn events(
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
-    answer(api, Events(filter), after, follow).await
+    answer(api, follow.then(|| asker.rights()), Events(filter), after).await
 }
 
-async fn answer<L: List>(api: &Arc<Api>, list: L, after: i64, follow: bool) -> Result<Response, ApiError> {
-    if follow {
-        return stream::follow(api, list, after).await;
+/// A page, or with the rights of whoever wants it a stream.
+async fn answer<L: List>(
+    api: &Arc<Api>,
+    stream: Option<Rights>,
+    list: L,
+    after: i64,
+) -> Result<Response, ApiError> {
+    if let Some(rights) = stream {
+        return stream::follow(api, rights, list, after).await;
     }
     // Looked at first: what comes later may or may not be on the page.
     let newest = L::newest(&api.host.store.newest().borrow());

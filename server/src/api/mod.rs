@@ -1,4 +1,5 @@
-//! The operators' API: HTTP and JSON under `/api/v1`, over the Unix socket in the data directory.
+//! The operators' API: HTTP and JSON under `/api/v1`, over the Unix socket in the data directory, and over TLS for operators
+//! elsewhere.
 //!
 //! Lists are read page by page: `?after=ID&limit=N`, until there is no `next`. With `?follow=true`, or
 //! `Accept: text/event-stream`, messages and events are streamed as server-sent events whose ids are those of the
@@ -9,6 +10,8 @@ mod devices;
 mod error;
 mod keys;
 mod lists;
+mod operators;
+mod peer;
 pub mod provisioning;
 pub mod rights;
 mod server;
@@ -25,24 +28,29 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::StatusCode,
+    middleware::from_fn_with_state,
     routing::{get, post},
 };
-use tokio::sync::{Mutex, Semaphore};
+use protocol_core::message::Pin;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     host::Host,
-    http::{self, Limits},
+    http::{self, Bidirectional, Limits},
     shutdown::Shutdown,
     store::UnixMillis,
+    strangers::Stranger,
 };
 use error::ApiError;
+pub use peer::Revocations;
+use peer::{Peer, Remote, identify};
 pub use socket::{ApiListener, SOCKET, SocketError};
 
 /// The longest request, in bytes: the longest message for a device, with all of it escaped.
 const MAX_REQUEST: usize = 512 * 1024;
 
-/// How many requests may be worked on at a time. Streams take only some of the places.
-const REQUESTS: usize = 256;
+/// How many requests may be worked on at a time, over either way. Streams take only some of the places.
+pub const REQUESTS: usize = 256;
 
 /// How many streams there may be: fewer than requests, so that there is always a place for a question.
 pub const STREAMS: usize = 192;
@@ -74,6 +82,10 @@ pub struct Api {
     pub time_limit: Duration,
     /// The places of streams: [`STREAMS`].
     pub streams: Arc<Semaphore>,
+    /// The places of requests that come over TLS: [`REQUESTS`].
+    pub requests: Arc<Semaphore>,
+    /// Which operators' rights were taken away.
+    pub revocations: Revocations,
 }
 
 /// Where the server listens.
@@ -97,6 +109,40 @@ pub async fn serve(listener: ApiListener, api: Arc<Api>) {
     http::serve(listener, router(api), limits, stop).await;
 }
 
+/// The API over TLS, for operators elsewhere.
+#[derive(Clone)]
+pub struct RemoteApi {
+    api: Arc<Api>,
+    routes: Router,
+}
+
+impl RemoteApi {
+    /// The same API as over the socket.
+    pub fn new(api: Arc<Api>) -> Self {
+        let routes = router(Arc::clone(&api));
+        Self { api, routes }
+    }
+
+    /// What all connections share.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.api.host
+    }
+
+    /// Answers the one request of this connection, which has this place among the server's. Who has come is a stranger
+    /// until there is one, and only for a while.
+    pub async fn serve(
+        &self,
+        stream: impl Bidirectional + 'static,
+        key: Pin,
+        address: SocketAddr,
+        stranger: Stranger,
+        place: OwnedSemaphorePermit,
+    ) {
+        let peer = Peer::Remote(Arc::new(Remote::new(key, address, place)));
+        http::converse(Box::new(stream), peer, self.routes.clone(), self.api.time_limit, stranger).await;
+    }
+}
+
 fn router(api: Arc<Api>) -> Router {
     let routes = Router::new()
         .route("/status", get(server::status))
@@ -104,6 +150,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/tokens", post(server::make_token))
         .route("/provisioning", get(provisioning::show).post(provisioning::register))
         .route("/keys/rotate", post(keys::rotate))
+        .route("/operators", get(operators::list))
+        .route("/operators/{name}/revoke", post(operators::revoke))
         .route("/devices", get(devices::list).post(devices::enrol_wired))
         .route("/devices/{name}", get(devices::show))
         .route("/devices/{name}/messages", post(devices::send))
@@ -123,8 +171,9 @@ fn router(api: Arc<Api>) -> Router {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this can't be done here")
         })
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .with_state(api);
+        .with_state(Arc::clone(&api));
     Router::new()
         .nest("/api/v1", routes)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no-such-path", "the API is under /api/v1"))
+        .layer(from_fn_with_state(api, identify))
 }

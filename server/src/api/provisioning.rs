@@ -42,7 +42,7 @@ pub(super) async fn register(
         return Err(ApiError::bad_request(message));
     }
     let devices = request.devices.into_iter().map(checked).collect::<Result<_, _>>()?;
-    let registered = api.host.store.provision(devices, &asker.name()).await;
+    let registered = api.host.store.provision(devices, asker.who()).await;
     registered.map_err(|error| match error {
         StoreError::KeyKnown(_) => ApiError::new(StatusCode::CONFLICT, "key-known", error.to_string())
             .hint("make a new key for each device"),

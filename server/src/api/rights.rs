@@ -1,19 +1,60 @@
 //! Who may do what: every request asks [`may`].
 
-use std::fs;
+use std::{fs, net::IpAddr};
+
+use protocol_core::{code::Role, message::Pin};
+
+use crate::{event::Who, store::OperatorId};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// The user of this machine, as the kernel tells it.
-    pub uid: u32,
+pub enum Actor {
+    /// A user of this machine.
+    User {
+        /// The user's number, as the kernel tells it.
+        uid: u32,
+    },
+    /// An operator elsewhere.
+    Operator(Operator),
+}
+
+/// An operator elsewhere, as the store knows them now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// Their id.
+    pub id: OperatorId,
+    /// Their name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// The key that they have shown.
+    pub key: Pin,
+    /// Where they are.
+    pub address: IpAddr,
 }
 
 impl Actor {
-    /// The user's name, or the number where there is none: for events.
-    pub fn name(&self) -> String {
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        user_name(&users, self.uid).unwrap_or_else(|| format!("uid {}", self.uid))
+    /// Their name, and where they are: for events. A user without a name is told by the number.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::User { uid } => {
+                let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+                let name = user_name(&users, *uid).unwrap_or_else(|| format!("uid {uid}"));
+                Who { name, address: None }
+            }
+            Self::Operator(Operator { name, address, .. }) => {
+                Who { name: name.clone(), address: Some(*address) }
+            }
+        }
+    }
+
+    /// What they may do, as devices are told it.
+    pub fn role(&self) -> Role {
+        match self {
+            // Others get nowhere.
+            Self::User { .. } => Role::Admin,
+            Self::Operator(operator) => operator.role,
+        }
     }
 }
 
@@ -42,14 +83,25 @@ pub enum Action {
     Reboot,
     /// Have a task stopped.
     StopTask,
-    /// Let a new device in.
+    /// Let a new device or operator in.
     Enrol,
-    /// Take a device's rights away.
+    /// Take a device's or an operator's rights away.
     Revoke,
     /// Take the server's next key into use.
     RotateKey,
     /// Stop the server.
     Stop,
+}
+
+impl Action {
+    /// The least role that may do it.
+    const fn least_role(self) -> Role {
+        match self {
+            Self::Look => Role::Viewer,
+            Self::Send | Self::Ping | Self::Ssh | Self::Reboot | Self::StopTask => Role::Operator,
+            Self::Enrol | Self::Revoke | Self::RotateKey | Self::Stop => Role::Admin,
+        }
+    }
 }
 
 /// What it is to be done to.
@@ -61,29 +113,49 @@ pub enum Object<'a> {
     Devices,
     /// The device of this name, which may not exist.
     Device(&'a str),
+    /// All operators.
+    Operators,
+    /// The operator of this name, who may not exist.
+    Operator(&'a str),
 }
 
 /// The answer to one who may not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("user {uid} may not do this")]
-pub struct Denied {
-    /// Who asked.
-    pub uid: u32,
+pub enum Denied {
+    /// A user of this machine asked.
+    #[error("user {0} may not do this")]
+    User(u32),
+    /// An operator of this role asked.
+    #[error("whoever has the role {0} may not do this")]
+    Role(Role),
 }
 
 /// The one place where rights are decided: may `actor` do this to that?
 ///
-/// Whoever reaches the socket as the server's own user, or as root, may do everything; nobody else anything.
+/// Whoever reaches the socket as the server's own user, or as root, may do everything, other users nothing. Operators
+/// elsewhere may do what their role allows: a viewer may look; an operator also works with devices; an admin may do all.
 ///
 /// # Errors
 /// [`Denied`] if not.
 pub fn may(actor: &Actor, action: Action, object: Object<'_>) -> Result<(), Denied> {
-    let own = rustix::process::geteuid().as_raw();
-    if actor.uid == own || actor.uid == 0 {
-        return Ok(());
+    let denied = match actor {
+        Actor::User { uid } if [0, rustix::process::geteuid().as_raw()].contains(uid) => return Ok(()),
+        Actor::User { uid } => Denied::User(*uid),
+        Actor::Operator(operator) if rank(operator.role) >= rank(action.least_role()) => return Ok(()),
+        Actor::Operator(operator) => Denied::Role(operator.role),
+    };
+    tracing::warn!(who = %actor.who(), ?action, ?object, "denied");
+    Err(denied)
+}
+
+/// How much a role allows; each role allows what those below it do. One that is not known allows nothing.
+const fn rank(role: Role) -> u8 {
+    match role {
+        Role::Viewer => 1,
+        Role::Operator => 2,
+        Role::Admin => 3,
+        Role::Other(_) => 0,
     }
-    tracing::warn!(uid = actor.uid, ?action, ?object, "denied");
-    Err(Denied { uid: actor.uid })
 }
 
 #[cfg(test)]
@@ -94,7 +166,7 @@ mod tests {
     fn the_own_user_and_root_may_and_others_may_not() {
         let own = rustix::process::geteuid().as_raw();
         for uid in [own, 0] {
-            assert!(may(&Actor { uid }, Action::Stop, Object::Server).is_ok());
+            assert!(may(&Actor::User { uid }, Action::Stop, Object::Server).is_ok());
         }
         let other = own.wrapping_add(12_345).max(1);
         for action in [
@@ -110,7 +182,7 @@ mod tests {
             Action::Stop,
         ] {
             for object in [Object::Server, Object::Devices, Object::Device("a")] {
-                assert!(may(&Actor { uid: other }, action, object).is_err());
+                assert!(may(&Actor::User { uid: other }, action, object).is_err());
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::process;
 
 use axum::{Json, http::StatusCode};
-use protocol_core::message::MAX_ADDRESSES;
+use protocol_core::{code::Role, message::MAX_ADDRESSES};
 
 use super::{
+    Api,
     asker::{Asker, Body, Nothing},
     devices::expiry,
     error::ApiError,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     config::is_host_and_port,
     enrolment::{self, InvitationRequest},
-    store::{DeviceName, RandomId, StoreError},
+    store::{DeviceName, RandomId, StoreError, parse_role},
 };
 
 /// For how many devices a token may be good.
@@ -49,17 +50,20 @@ pub(super) async fn make_token(
     asker: Asker,
     Body(request): Body<TokenRequest>,
 ) -> Result<(StatusCode, Json<TokenAnswer>), ApiError> {
-    let api = asker.may(Action::Enrol, Object::Devices)?;
+    let object = if request.operator.is_some() { Object::Operators } else { Object::Devices };
+    let api = asker.may(Action::Enrol, object)?;
+    let role = checked_role(api, &request).await?;
     let uses = request.uses.unwrap_or(1);
     if !(1..=MOST_USES).contains(&uses) {
         return Err(ApiError::bad_request(format!("uses: expected 1 to {MOST_USES}, found {uses}")));
     }
     let name: Option<DeviceName> = request
-        .name
+        .operator
+        .or(request.name)
         .map(|name| name.parse())
         .transpose()
         .map_err(|error| ApiError::bad_request(format!("{error}")))?;
-    if let Some(name) = name.as_ref().filter(|_| uses == 1)
+    if let Some(name) = name.as_ref().filter(|_| uses == 1 && role.is_none())
         && let Some(holder) = api.host.store.device(name.as_str()).await?
         && holder.revoked_at.is_none()
     {
@@ -80,17 +84,42 @@ pub(super) async fn make_token(
         true => api.host.address_book.addresses.clone(),
         false => request.addresses,
     };
-    let request =
-        InvitationRequest { name, uses, expires_at, who: asker.name(), addresses: addresses.clone() };
+    let who = asker.who();
+    let request = InvitationRequest { name, uses, expires_at, role, who, addresses: addresses.clone() };
     let invitation = enrolment::invite(&api.host, request).await?;
-    let line = format!("holdfast-agent enroll {invitation}");
+    let command = if role.is_some() { "holdfast login" } else { "holdfast-agent enroll" };
+    let line = format!("{command} {invitation}");
     let answer = TokenAnswer { line, expires: expires_at.into(), uses, addresses, guessed };
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+/// The role of an operator whom a line is for; none if it is for devices.
+async fn checked_role(api: &Api, request: &TokenRequest) -> Result<Option<Role>, ApiError> {
+    let Some(operator) = &request.operator else {
+        return match request.role {
+            None => Ok(None),
+            Some(_) => Err(ApiError::bad_request("role: expected only beside operator")),
+        };
+    };
+    if request.name.is_some() || request.uses.is_some_and(|uses| uses != 1) {
+        return Err(ApiError::bad_request("operator: expected without name, and for one use"));
+    }
+    let found = request.role.as_deref().unwrap_or_default();
+    let expected = || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {found:?}"));
+    let role = parse_role(found).ok_or_else(expected)?;
+    match api.host.store.operator(operator).await? {
+        Some(holder) if holder.revoked_at.is_none() => {
+            let message = format!("there is an operator {operator} already, with the role {}", holder.role);
+            Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
+                .hint("choose another name for another person or machine, or revoke this one first"))
+        }
+        _ => Ok(Some(role)),
+    }
 }
 
 /// `POST /stop`
 pub(super) async fn stop(asker: Asker, _: Nothing) -> Result<(StatusCode, Json<StopAnswer>), ApiError> {
     let api = asker.may(Action::Stop, Object::Server)?;
-    api.shutdown.request(format!("holdfast stop, by {}", asker.name()));
+    api.shutdown.request(format!("holdfast stop, by {}", asker.who()));
     Ok((StatusCode::ACCEPTED, Json(StopAnswer { pid: process::id() })))
 }

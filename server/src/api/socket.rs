@@ -11,7 +11,7 @@ use std::{
 use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::rights::Actor;
+use super::peer::Peer;
 
 /// The name of the socket in the data directory.
 pub const SOCKET: &str = "api.sock";
@@ -89,10 +89,10 @@ impl ApiListener {
         &self.file.0
     }
 
-    async fn accept_one(&self) -> io::Result<(UnixStream, Actor)> {
+    async fn accept_one(&self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = self.listener.accept().await?;
-        let actor = Actor { uid: stream.peer_cred()?.uid() };
-        Ok((stream, actor))
+        let peer = Peer::Local { uid: stream.peer_cred()?.uid() };
+        Ok((stream, peer))
     }
 }
 
@@ -109,7 +109,7 @@ fn with_hint(error: io::Error) -> io::Error {
 
 impl Listener for ApiListener {
     type Io = UnixStream;
-    type Addr = Actor;
+    type Addr = Peer;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
@@ -124,6 +124,6 @@ impl Listener for ApiListener {
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(Actor { uid: rustix::process::geteuid().as_raw() })
+        Ok(Peer::Local { uid: rustix::process::geteuid().as_raw() })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A stream holds no rows but those of the page it is at: it wakes when something was committed, and reads on from
 //! the store behind the last id it sent. A slow reader is only behind; one that takes nothing is cut
-//! (`socket.rs`), and goes on by its last id.
+//! (`http.rs`), and goes on by its last id.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
@@ -14,7 +14,7 @@ use futures_util::stream;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Api, STREAMS, error::ApiError};
+use super::{Api, STREAMS, error::ApiError, peer::Rights};
 use crate::store::Newest;
 
 /// A list that grows at its end.
@@ -32,8 +32,13 @@ pub(super) trait List: Clone + Send + Sync + 'static {
     fn newest(newest: &Newest) -> i64;
 }
 
-/// Streams what is behind `after`, and then whatever comes.
-pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Result<Response, ApiError> {
+/// Streams what is behind `after`, and then whatever comes, until the rights to it are gone.
+pub(super) async fn follow<L: List>(
+    api: &Arc<Api>,
+    rights: Rights,
+    list: L,
+    after: i64,
+) -> Result<Response, ApiError> {
     if api.shutdown.is_requested() {
         return Err(ApiError::stopping());
     }
@@ -42,6 +47,7 @@ pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Resu
     };
     let mut follower = Follower {
         api: Arc::clone(api),
+        rights,
         newest: api.host.store.newest(),
         page: VecDeque::new(),
         list,
@@ -59,6 +65,7 @@ pub(super) async fn follow<L: List>(api: &Arc<Api>, list: L, after: i64) -> Resu
 
 struct Follower<L: List> {
     api: Arc<Api>,
+    rights: Rights,
     newest: watch::Receiver<Newest>,
     list: L,
     /// What was read and not sent yet.
@@ -69,9 +76,12 @@ struct Follower<L: List> {
 }
 
 impl<L: List> Follower<L> {
-    /// The next row; none if the server stops, or its store can't be read.
+    /// The next row; none if the server stops, its store can't be read, or the rights are gone.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.rights.are_gone() {
+                return None;
+            }
             if let Some(view) = self.page.pop_front() {
                 return Event::default().id(L::id(&view).to_string()).json_data(&view).ok();
             }
@@ -80,6 +90,7 @@ impl<L: List> Follower<L> {
                 tokio::select! {
                     changed = self.newest.wait_for(|newest| L::newest(newest) > self.after) => changed.ok().map(drop)?,
                     _ = self.api.shutdown.requested() => return None,
+                    () = self.rights.gone() => return None,
                 }
             }
         }

@@ -9,9 +9,7 @@ use axum::{
     http::{StatusCode, header},
     response::Response,
 };
-use protocol_core::code::Role;
 use serde::Deserialize;
-use tokio::net::UnixStream;
 
 use super::{
     Api,
@@ -25,7 +23,7 @@ use crate::{
     event::{EventKind, NewEvent},
     http,
     store::{DeviceKind, DeviceRow, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
-    tasks::{Relay, Requester, Task, TaskError, TaskKind},
+    tasks::{Relay, Task, TaskError, TaskKind},
 };
 
 /// How many tasks a page has if nobody says, and at most.
@@ -78,7 +76,7 @@ pub(super) async fn show(asker: Asker, Path(id): Path<i64>) -> Result<Json<TaskV
 /// `POST /tasks/{id}/stop`
 pub(super) async fn stop(asker: Asker, Path(id): Path<i64>, _: Nothing) -> Result<Json<TaskView>, ApiError> {
     let (api, row) = find(&asker, Action::StopTask, id).await?;
-    api.host.tasks.stop(row.id, format!("stopped by {}", asker.name())).await?;
+    api.host.tasks.stop(row.id, format!("stopped by {}", asker.who())).await?;
     let (_, row) = find(&asker, Action::Look, id).await?;
     Ok(Json(view(row)))
 }
@@ -114,13 +112,15 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     // Whoever goes before this ends the task: it is dropped with the request.
     let bytes = task.bytes().await?;
     let (idle_limit, shutdown) = (api.host.ssh.idle_limit, api.shutdown.clone());
+    let peer = asker.take_over();
     tokio::spawn(async move {
-        match upgrade.0.await.ok().and_then(http::taken_over::<UnixStream>) {
+        match upgrade.0.await.ok().and_then(http::taken_over) {
             Some((first, operator)) => {
                 Relay::new(operator, &first, idle_limit).run(task, bytes, &shutdown).await
             }
             None => tracing::debug!("an operator has gone before the session began"),
         }
+        drop(peer);
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -140,7 +140,7 @@ pub(super) async fn host_key(
     let row = devices::find(api, &name).await?;
     let shown: String = format!("{} {}", request.kind, request.key).chars().take(LONGEST_KEY).collect();
     let event =
-        NewEvent::new(EventKind::HostKeyChanged).device(row.id).who(asker.name()).detail("shown", shown);
+        NewEvent::new(EventKind::HostKeyChanged).device(row.id).who(asker.who()).detail("shown", shown);
     api.host.store.record(event).await?;
     Ok(Json(()))
 }
@@ -148,10 +148,14 @@ pub(super) async fn host_key(
 /// Has the device asked, on behalf of the one who asks here.
 async fn begin(api: &Arc<Api>, asker: &Asker, name: &str, kind: TaskKind) -> Result<Task, ApiError> {
     let row = reachable(api, name).await?;
-    let requester = Requester { name: asker.name(), role: Role::Admin, address: None };
-    match api.host.tasks.start(row.id, kind, requester).await {
-        Err(TaskError::Offline) => Err(ApiError::offline(&row)),
-        started => Ok(started?),
+    let task = match api.host.tasks.start(row.id, kind, asker.requester()).await {
+        Err(TaskError::Offline) => return Err(ApiError::offline(&row)),
+        started => started?,
+    };
+    // Whoever was revoked before the task was there to be stopped: it ends as it is dropped here.
+    match asker.rights().are_gone() {
+        true => Err(ApiError::operator_revoked(&asker.who().name)),
+        false => Ok(task),
     }
 }
 

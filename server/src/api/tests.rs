@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Addresses, Api, ApiListener, REQUESTS, SOCKET, STRANGERS, STREAMS, SocketError, serve};
+use super::{Addresses, Api, ApiListener, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS, SocketError, serve};
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
     config::{Config, Overrides},
@@ -53,6 +53,8 @@ impl Server {
             shutdown: Shutdown::default(),
             time_limit: CLIENT_TIMEOUT,
             streams: Arc::new(Semaphore::new(STREAMS)),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            revocations: Revocations::default(),
         });
         let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
         Self { directory, api, serving }
@@ -71,7 +73,8 @@ impl Server {
             name: Some(name.parse().unwrap()),
             uses: 1,
             expires_at: UnixMillis::now().plus(60_000),
-            who: "test".to_owned(),
+            role: None,
+            who: "test".into(),
         };
         self.api.host.store.create_token(token).await.unwrap();
         let address = "192.0.2.1".parse().unwrap();

@@ -395,6 +395,46 @@ pub struct PingAnswer {
     pub round_trip_ms: f64,
 }
 
+/// The header of answers to operators elsewhere that tells the pins of the server's keys: the one in use, and the next.
+pub const KEYS: &str = "holdfast-keys";
+
+/// The header of answers to operators elsewhere that tells where the server is found, best first.
+pub const ADDRESSES: &str = "holdfast-addresses";
+
+/// An operator elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// The name.
+    pub name: String,
+    /// What they may do: `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// The pin of their key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Since when they have this role.
+    pub since: Time,
+    /// When their rights were taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Time>,
+    /// When they last asked for something, within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// From where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// An operator's rights were taken away, and what they had open was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRevokeAnswer {
+    /// The operator's name.
+    pub operator: String,
+    /// The role that they had.
+    pub role: String,
+    /// The command that makes a line for them again.
+    pub again: String,
+}
+
 /// Asks for an enrolment token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -402,6 +442,12 @@ pub struct TokenRequest {
     /// The device's name; with several uses, what its numbered name starts with. Without one, the device's host name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The name of an operator elsewhere, whom it is for instead; with a `role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// What that operator may do: `viewer`, `operator` or `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// How many devices it is good for; 1 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
@@ -416,7 +462,7 @@ pub struct TokenRequest {
 /// An enrolment token was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenAnswer {
-    /// What to run on the device. It is a secret until it is used up or expired.
+    /// What to run on the device, or on the operator's machine. It is a secret until it is used up or expired.
     pub line: String,
     /// When it is no longer good.
     pub expires: Time,

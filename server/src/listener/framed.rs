@@ -1,4 +1,4 @@
-//! The TLS port: devices, and those that want to become one.
+//! The TLS port: devices, operators elsewhere, and those that want to become one.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,8 +10,10 @@ use tokio::{
 };
 
 use crate::{
+    api::RemoteApi,
     connection::{self, Caller},
-    data, enrolment,
+    data,
+    enrolment::{self, Newcomer},
     event::EventKind,
     host::Host,
     metrics::METRICS,
@@ -44,7 +46,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
-pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
+pub async fn run(api: RemoteApi, acceptor: Acceptor, listener: TcpListener) {
+    let host = Arc::clone(api.host());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -64,7 +67,8 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
             tokio::spawn(async move { refusal.record(&host.store).await });
             continue;
         };
-        let (host, acceptor, mut stranger) = (Arc::clone(&host), acceptor.clone(), host.strangers.enter());
+        let (host, api, acceptor) = (Arc::clone(&host), api.clone(), acceptor.clone());
+        let mut stranger = host.strangers.enter();
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
             let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
@@ -84,8 +88,16 @@ pub async fn run(host: Arc<Host>, acceptor: Acceptor, listener: TcpListener) {
                 Protocol::Data => {
                     return data::serve(&host, shaken.stream, shaken.key, address, stranger, permit).await;
                 }
-                Protocol::Enrolment => {
-                    let enrolment = Box::pin(enrolment::serve(&host, shaken.stream, shaken.key, address));
+                Protocol::Api => {
+                    return api.serve(shaken.stream, shaken.key, address, stranger, permit).await;
+                }
+                Protocol::Enrolment | Protocol::Login => {
+                    let newcomer = match shaken.protocol {
+                        Protocol::Login => Newcomer::Operator,
+                        _ => Newcomer::Device,
+                    };
+                    let enrolment =
+                        Box::pin(enrolment::serve(&host, shaken.stream, newcomer, shaken.key, address));
                     // Whoever has to make way, and was enrolled, may ask again.
                     tokio::select! {
                         () = enrolment => {}

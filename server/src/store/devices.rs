@@ -9,7 +9,7 @@ use rusqlite::{
 use serde_json::{Map, Value};
 
 use super::{DeviceId, Store, StoreError, UnixMillis, change::Change, wired};
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// What a device is, by how it was enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,8 +244,8 @@ impl Store {
     /// # Errors
     ///
     /// There is no such device, it is a classic client, or the store can't be written.
-    pub async fn revoke(&self, name: &str, who: &str) -> Result<Revoked, StoreError> {
-        let (name, who) = (name.to_owned(), who.to_owned());
+    pub async fn revoke(&self, name: &str, who: impl Into<Who>) -> Result<Revoked, StoreError> {
+        let (name, who) = (name.to_owned(), who.into());
         self.write(move |change| revoke(change, &name, &who)).await
     }
 
@@ -292,7 +292,7 @@ pub(super) fn key_status(connection: &Connection, key: &[u8; 32]) -> Result<KeyS
     })
 }
 
-fn revoke(change: &mut Change<'_>, name: &str, who: &str) -> Result<Revoked, StoreError> {
+fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Revoked, StoreError> {
     let found: Option<(DeviceId, DeviceKind, bool, Option<String>)> = change
         .connection
         .prepare_cached(&format!(

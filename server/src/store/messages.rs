@@ -10,7 +10,7 @@ use super::{
     settle::settled,
     streams::{DOWN, Stream, UP, find_stream, keep_stream},
 };
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// A page ends when it has so many bytes of bodies, even if it has fewer messages than it may.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -36,7 +36,7 @@ pub struct NewMessage {
     /// Until when it is of use; it is not sent later than that.
     pub expires_at: Option<UnixMillis>,
     /// The operator who sends it: told by an event.
-    pub who: Option<String>,
+    pub who: Option<Who>,
 }
 
 /// A message that waits for its device.

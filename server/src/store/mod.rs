@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod logged;
 mod messages;
+mod operators;
 mod provisioned;
 mod queue;
 mod reader;
@@ -46,13 +47,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 pub use crate::id::{
-    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, RandomId, SessionId, TaskId,
-    TokenId, UnixMillis,
+    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId, RandomId,
+    SessionId, TaskId, TokenId, UnixMillis,
 };
 pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Revoked};
 pub use error::StoreError;
 pub use events::EventFilter;
+pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, parse_role};
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use provisioned::Provisioned;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};

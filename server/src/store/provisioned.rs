@@ -8,7 +8,7 @@ use super::{
     devices,
     tokens::{admit, holder, insert},
 };
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// A device to be registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ impl Store {
     /// # Errors
     ///
     /// A name is another device's, or stands there twice, or devices are wired to it; a key is another device's, or revoked; or the store can't be written.
-    pub async fn provision(&self, devices: Vec<Provisioned>, who: &str) -> Result<(), StoreError> {
-        let who = who.to_owned();
+    pub async fn provision(&self, devices: Vec<Provisioned>, who: impl Into<Who>) -> Result<(), StoreError> {
+        let who = who.into();
         self.write(move |change| devices.iter().try_for_each(|device| register(change, device, &who))).await
     }
 }
 
-fn register(change: &mut Change<'_>, provisioned: &Provisioned, who: &str) -> Result<(), StoreError> {
+fn register(change: &mut Change<'_>, provisioned: &Provisioned, who: &Who) -> Result<(), StoreError> {
     let Provisioned { name, key } = provisioned;
     match devices::key_status(change.connection, key)? {
         KeyStatus::Unknown => {}

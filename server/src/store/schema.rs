@@ -6,8 +6,12 @@ use super::{RandomId, StoreError};
 
 /// One step for each version: a database of version N has had the first N.
 /// A step that has been released is never edited.
-const STEPS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// Brings the database to the newest version.
 ///

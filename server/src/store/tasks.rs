@@ -4,7 +4,7 @@ use std::{net::IpAddr, str::FromStr};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeviceId, Kind, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change};
+use super::{DeviceId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change};
 use crate::event::{EventKind, NewEvent};
 
 /// How a task stands. It goes through these in their order, leaving some out, and ends in one of the last three.
@@ -97,6 +97,8 @@ pub struct NewTask {
     pub who: String,
     /// From where, if not from this machine.
     pub address: Option<IpAddr>,
+    /// Which operator that is, if not a user of this machine.
+    pub operator: Option<OperatorId>,
 }
 
 /// A task that goes on to another state.
@@ -131,6 +133,8 @@ pub struct TaskRow {
     pub who: String,
     /// From where, if not from this machine.
     pub address: Option<String>,
+    /// Which operator that is, if not a user of this machine.
+    pub operator: Option<OperatorId>,
     /// The start of the device's agent that was asked.
     pub boot: Option<RandomId>,
     /// When it was asked for.
@@ -243,8 +247,8 @@ fn begin(change: &mut Change<'_>, task: &NewTask) -> Result<TaskId, StoreError> 
     change
         .connection
         .prepare_cached(
-            "INSERT INTO tasks (code, device, kind, state, who, address, boot, requested)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tasks (code, device, kind, state, who, address, boot, requested, operator)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             task.code,
@@ -255,6 +259,7 @@ fn begin(change: &mut Change<'_>, task: &NewTask) -> Result<TaskId, StoreError> 
             address.map(|address| address.to_string()),
             task.boot,
             change.now,
+            task.operator,
         ])?;
     let id = TaskId(change.connection.last_insert_rowid());
     let event = NewEvent { address, ..event(state, id, task.device, task.kind.as_str(), &task.who) };
@@ -302,7 +307,7 @@ fn event(state: TaskState, id: TaskId, device: DeviceId, kind: &str, who: &str) 
 
 const SELECT: &str =
     "SELECT tasks.id, code, device, name, tasks.kind, state, who, address, boot, requested, started,
-    ended, reason, output, tasks.bytes_in, tasks.bytes_out FROM tasks JOIN devices ON devices.id = device";
+    ended, reason, output, tasks.bytes_in, tasks.bytes_out, operator FROM tasks JOIN devices ON devices.id = device";
 
 fn page(connection: &Connection, filter: &TaskFilter) -> Result<Vec<TaskRow>, StoreError> {
     // A text for each index, as one for all would use none.
@@ -338,5 +343,6 @@ fn row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
         output: row.get(13)?,
         bytes_in: row.get(14)?,
         bytes_out: row.get(15)?,
+        operator: row.get(16)?,
     })
 }

@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
+use protocol_core::code::Role;
 use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 
 use super::{
     DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis,
-    change::Change, devices, wired::wired_to,
+    change::Change, devices, operators::role, wired::wired_to,
 };
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// How many numbers behind a name are tried, beyond those that are surely taken.
 const NAME_ATTEMPTS: u64 = 100_000;
@@ -26,8 +27,10 @@ pub struct NewToken {
     pub uses: u32,
     /// Until when.
     pub expires_at: UnixMillis,
+    /// The role of the operator elsewhere whom it is for, who is then called `name`; none: it is for devices.
+    pub role: Option<Role>,
     /// The operator who makes it.
-    pub who: String,
+    pub who: Who,
 }
 
 /// A device that asks to be registered.
@@ -73,6 +76,15 @@ pub enum EnrolmentRefusal {
     /// The key's rights were taken away: the device needs a new key.
     #[error("this device's key was revoked: it needs a new one")]
     KeyRevoked,
+    /// The line is for a person, and a device has asked.
+    #[error("the line is an operator's, not a device's: `holdfast login` takes it, on the operator's machine")]
+    ForOperator,
+    /// The line is for a device, and a person has asked.
+    #[error("the line is a device's, not an operator's: `holdfast enroll --operator NAME` makes those")]
+    ForDevice,
+    /// The name that it gives is another operator's by now.
+    #[error("there is an operator {0} already")]
+    OperatorTaken(DeviceName),
 }
 
 impl Store {
@@ -106,27 +118,53 @@ fn create(change: &mut Change<'_>, token: &NewToken) -> Result<TokenId, StoreErr
     change
         .connection
         .prepare_cached(
-            "INSERT INTO tokens (hash, name, uses, created, expires_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO tokens (hash, name, uses, created, expires_at, created_by, role) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?
-        .execute(params![token.hash, name, token.uses, change.now, token.expires_at, token.who])?;
+        .execute(params![
+            token.hash,
+            name,
+            token.uses,
+            change.now,
+            token.expires_at,
+            token.who.name,
+            token.role.map(|role| role.to_string()),
+        ])?;
     let id = TokenId(change.connection.last_insert_rowid());
-    let event = NewEvent::new(EventKind::TokenCreated)
-        .who(token.who.as_str())
+    let mut event = NewEvent::new(EventKind::TokenCreated)
+        .who(&token.who)
         .detail("token", id.0)
         .detail("name", name)
         .detail("uses", token.uses)
         .detail("expires_at", token.expires_at.rfc_3339());
+    if let Some(role) = token.role {
+        event = event.detail("role", role.to_string());
+    }
     change.event(&event)?;
     Ok(id)
 }
 
 /// A token as enrolment needs it.
-struct Token {
-    id: TokenId,
-    name: Option<DeviceName>,
+pub(super) struct Token {
+    pub(super) id: TokenId,
+    pub(super) name: Option<DeviceName>,
+    /// Of an operator's.
+    pub(super) role: Option<Role>,
     uses: u64,
     used: u64,
     expires_at: UnixMillis,
+}
+
+impl Token {
+    /// Whether one more key may be registered by it.
+    pub(super) fn is_good(&self, now: UnixMillis) -> Result<(), EnrolmentRefusal> {
+        if self.expires_at <= now {
+            return Err(EnrolmentRefusal::Expired);
+        }
+        if self.used >= self.uses {
+            return Err(EnrolmentRefusal::UsedUp);
+        }
+        Ok(())
+    }
 }
 
 fn enrol(
@@ -137,6 +175,9 @@ fn enrol(
     let Some(token) = find_token(connection, &enrolment.token_hash)? else {
         return Ok(Err(EnrolmentRefusal::UnknownToken));
     };
+    if token.role.is_some() {
+        return Ok(Err(EnrolmentRefusal::ForOperator));
+    }
     match devices::key_status(connection, &enrolment.key)? {
         KeyStatus::Revoked(_) => return Ok(Err(EnrolmentRefusal::KeyRevoked)),
         KeyStatus::Known(device) if has_used(connection, &token, &enrolment.key)? => {
@@ -146,11 +187,8 @@ fn enrol(
         KeyStatus::Known(device) if token.expires_at > change.now => return Ok(Ok(answer(device, true))),
         KeyStatus::Known(_) | KeyStatus::Unknown => {}
     }
-    if token.expires_at <= change.now {
-        return Ok(Err(EnrolmentRefusal::Expired));
-    }
-    if token.used >= token.uses {
-        return Ok(Err(EnrolmentRefusal::UsedUp));
+    if let Err(refusal) = token.is_good(change.now) {
+        return Ok(Err(refusal));
     }
     let device = match place(change, &token, &enrolment.facts)? {
         Ok(device) => device,
@@ -176,10 +214,11 @@ fn answer(device: DeviceRef, repeat: bool) -> Enrolled {
     Enrolled { device: device.id, name, repeat }
 }
 
-fn find_token(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
+pub(super) fn find_token(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
     let token = connection
         .prepare_cached(
-            "SELECT id, name, uses, (SELECT count(*) FROM token_uses WHERE token = id), expires_at
+            "SELECT id, name, uses, (SELECT count(*) FROM token_uses WHERE token = tokens.id)
+                    + (SELECT count(*) FROM operator_keys WHERE token = tokens.id), expires_at, role
                 FROM tokens WHERE hash = ?",
         )?
         .query_row([hash], |row| {
@@ -190,6 +229,7 @@ fn find_token(connection: &Connection, hash: &[u8; 32]) -> Result<Option<Token>,
                 uses: row.get(2)?,
                 used: row.get(3)?,
                 expires_at: row.get(4)?,
+                role: role(row, 5)?,
             })
         })
         .optional()?;

@@ -8,7 +8,7 @@ use super::{
     devices::{self, KIND},
     tokens::{admit, holder, insert},
 };
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// What is known of a device that a gateway names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ impl Store {
         &self,
         name: DeviceName,
         gateway: &str,
-        who: &str,
+        who: impl Into<Who>,
     ) -> Result<EnrolledWired, StoreError> {
-        let (gateway, who) = (gateway.to_owned(), who.to_owned());
+        let (gateway, who) = (gateway.to_owned(), who.into());
         self.write(move |change| enrol(change, &name, &gateway, &who)).await
     }
 
@@ -107,7 +107,7 @@ fn enrol(
     change: &mut Change<'_>,
     name: &DeviceName,
     gateway: &str,
-    who: &str,
+    who: &Who,
 ) -> Result<EnrolledWired, StoreError> {
     let gateway = find_gateway(change.connection, gateway)?;
     let device = match holder(change.connection, name)? {

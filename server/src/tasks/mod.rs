@@ -34,7 +34,7 @@ use crate::{
     config::SshLimits,
     mailbox::Instruction,
     registry::{Online, Registry},
-    store::{DeviceId, NewTask, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
+    store::{DeviceId, NewTask, OperatorId, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
 };
 
 /// How many tasks of one device may be there at a time.
@@ -78,6 +78,8 @@ pub struct Requester {
     pub role: Role,
     /// Where they are, if not on this machine.
     pub address: Option<IpAddr>,
+    /// Which operator they are, if not a user of this machine.
+    pub operator: Option<OperatorId>,
 }
 
 /// Why a task can't be had.
@@ -149,6 +151,8 @@ struct Which {
     kind: Option<TaskKind>,
     /// The start of the device's agent that was asked.
     boot: Option<RandomId>,
+    /// The operator elsewhere who asked for it.
+    operator: Option<OperatorId>,
 }
 
 /// A task that has not ended.
@@ -200,8 +204,8 @@ impl Tasks {
             filter.after = last.id;
             for row in rows {
                 let kind = TaskKind::find(&row.kind);
-                let TaskRow { id, code, device, boot, state, .. } = row;
-                let (live, news, _) = Live::new(Which { id, code, device, kind, boot }, state, [0; 16]);
+                let TaskRow { id, code, device, boot, state, operator, .. } = row;
+                let (live, news, _) = Live::new(Which { id, code, device, kind, boot, operator }, state, [0; 16]);
                 // Whoever asked for it has gone with the last server: nobody waits for its bytes.
                 live.close_door();
                 self.watch(live, news);
@@ -229,10 +233,10 @@ impl Tasks {
         let mut key = [0; 16];
         getrandom::fill(&mut key)?;
         let (code, boot) = (RandomId::draw()?, RandomId(online.boot.0));
-        let (who, address) = (requester.name.clone(), requester.address);
-        let id =
-            self.store.begin_task(NewTask { device, kind: kind.kind(), code, boot, who, address }).await?;
-        let which = Which { id, code, device, kind: Some(kind), boot: Some(boot) };
+        let (who, address, operator) = (requester.name.clone(), requester.address, requester.operator);
+        let task = NewTask { device, kind: kind.kind(), code, boot, who, address, operator };
+        let id = self.store.begin_task(task).await?;
+        let which = Which { id, code, device, kind: Some(kind), boot: Some(boot), operator };
         let (live, news, data) = Live::new(which, TaskState::Requested, key);
         let standing = live.standing.subscribe();
         self.watch(Arc::clone(&live), news);
@@ -260,6 +264,14 @@ impl Tasks {
     /// Has all tasks of a device stopped.
     pub async fn stop_of_device(&self, device: DeviceId, reason: &str) {
         for live in self.of_device(device) {
+            live.tell(News::Stop(reason.to_owned())).await;
+        }
+    }
+
+    /// Has all tasks stopped that an operator elsewhere asked for.
+    pub async fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
+        let all: Vec<_> = lock(&self.live).values().cloned().collect();
+        for live in all.iter().filter(|live| live.which.operator == Some(operator)) {
             live.tell(News::Stop(reason.to_owned())).await;
         }
     }

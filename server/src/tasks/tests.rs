@@ -61,7 +61,8 @@ impl Fleet {
             name: Some(name.parse().unwrap()),
             uses: 1,
             expires_at: UnixMillis::now().plus(60_000),
-            who: "test".to_owned(),
+            role: None,
+            who: "test".into(),
         };
         self.store.create_token(token).await.unwrap();
         let address = "192.0.2.1".parse().unwrap();
@@ -99,7 +100,7 @@ impl Fleet {
     }
 
     async fn start(&self, device: &Device, kind: TaskKind) -> Result<Task, TaskError> {
-        let requester = Requester { name: "ada".to_owned(), role: Role::Operator, address: None };
+        let requester = Requester { name: "ada".to_owned(), role: Role::Operator, address: None, operator: None };
         self.tasks.start(device.online.device, kind, requester).await
     }
 
@@ -225,7 +226,7 @@ async fn a_key_is_good_for_one_connection_of_one_device() {
 async fn who_can_not_do_it_is_not_asked() {
     let fleet = Fleet::new(LONG);
     let id = fleet.enrol("kiosk").await;
-    let requester = || Requester { name: "ada".to_owned(), role: Role::Admin, address: None };
+    let requester = || Requester { name: "ada".to_owned(), role: Role::Admin, address: None, operator: None };
     let offline = fleet.tasks.start(id, TaskKind::Ssh, requester()).await;
     assert!(matches!(offline, Err(TaskError::Offline)));
     let device = fleet.connect(id, 1).await;

@@ -94,7 +94,8 @@ async fn token(store: &Store, seed: u8, name: Option<&str>, uses: u32) {
         name: name.map(|name| name.parse().unwrap()),
         uses,
         expires_at: UnixMillis::now().plus(60_000),
-        who: "operator".to_owned(),
+        role: None,
+        who: "operator".into(),
     };
     store.create_token(token).await.unwrap();
 }

@@ -1,0 +1,49 @@
+//! `/operators`: who reaches the API from elsewhere.
+
+use axum::Json;
+use protocol_core::message::Pin;
+
+use super::{
+    asker::{Asker, Name, Nothing},
+    error::ApiError,
+    rights::{Action, Object},
+    view::{OperatorRevokeAnswer, OperatorView, Page},
+};
+use crate::store::OperatorRow;
+
+/// `GET /operators`
+pub(super) async fn list(asker: Asker) -> Result<Json<Page<OperatorView>>, ApiError> {
+    let api = asker.may(Action::Look, Object::Operators)?;
+    let items = api.host.store.operators().await?.into_iter().map(view).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// `POST /operators/{name}/revoke`
+pub(super) async fn revoke(
+    asker: Asker,
+    Name(name): Name,
+    _: Nothing,
+) -> Result<Json<OperatorRevokeAnswer>, ApiError> {
+    let api = asker.may(Action::Revoke, Object::Operator(&name))?;
+    let revoked = api.host.store.revoke_operator(&name, asker.who()).await?;
+    let (operator, keys) = revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
+    // From here on nothing new begins; and what is open ends.
+    api.revocations.add(keys.into_iter().map(Pin));
+    let reason = format!("the rights of {} were taken away", operator.name);
+    api.host.tasks.stop_of_operator(operator.id, &reason).await;
+    let role = operator.role.to_string();
+    let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
+    Ok(Json(OperatorRevokeAnswer { operator: operator.name, role, again }))
+}
+
+fn view(row: OperatorRow) -> OperatorView {
+    OperatorView {
+        name: row.name,
+        role: row.role.to_string(),
+        key: row.key,
+        since: row.created.into(),
+        revoked: row.revoked_at.map(Into::into),
+        last_seen: row.last_seen.map(Into::into),
+        address: row.address,
+    }
+}

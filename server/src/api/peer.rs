@@ -1,0 +1,173 @@
+//! Who has connected, and whom the server takes them for: looked up at each request, so that whoever is revoked is so at
+//! once.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode},
+    middleware::Next,
+    response::Response,
+};
+use protocol_core::{code::CloseReason, message::Pin};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{
+    Api, REQUESTS,
+    error::ApiError,
+    rights::{Actor, Operator},
+    view::{ADDRESSES, KEYS},
+};
+use crate::{event::EventKind, refusal::Refusal, store::OperatorKey};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A user of this machine, as the kernel tells it.
+    Local {
+        /// The user's number.
+        uid: u32,
+    },
+    /// The holder of a key, as TLS has proved it.
+    Remote(Arc<Remote>),
+}
+
+/// A peer that is elsewhere.
+#[derive(Debug)]
+pub struct Remote {
+    key: Pin,
+    address: SocketAddr,
+    /// Among all connections of the server's TLS port, to its end.
+    _place: OwnedSemaphorePermit,
+    /// Among the requests that are worked on, once one has come of someone who is known.
+    request: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Remote {
+    /// The holder of this key, whose connection has this place among the server's.
+    pub fn new(key: Pin, address: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+        Self { key, address, _place: place, request: Mutex::default() }
+    }
+
+    fn keep(&self, request: Option<OwnedSemaphorePermit>) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
+    }
+}
+
+impl Peer {
+    /// The connection speaks HTTP no longer: it keeps its place, but counts as no request.
+    pub(super) fn taken_over(&self) {
+        if let Self::Remote(remote) = self {
+            remote.keep(None);
+        }
+    }
+}
+
+/// Finds out who asks, before anything else is looked at.
+pub(super) async fn identify(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let unknown = || ApiError::new(StatusCode::FORBIDDEN, "denied", "it is not known who asks");
+    let peer = request.extensions().get::<Peer>().ok_or_else(unknown)?.clone();
+    let actor = match &peer {
+        Peer::Local { uid } => Actor::User { uid: *uid },
+        Peer::Remote(remote) => Actor::Operator(know(&api, remote).await?),
+    };
+    request.extensions_mut().insert(actor);
+    let mut response = next.run(request).await;
+    if let Peer::Remote(_) = peer {
+        tell_endpoints(&api, response.headers_mut());
+    }
+    Ok(response)
+}
+
+/// The operator whose key this is.
+async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
+    let address = remote.address.ip().to_canonical();
+    let (reason, error) = match api.host.store.operator_by_key(remote.key.0, address).await? {
+        OperatorKey::Known(operator) => {
+            let Ok(place) = Arc::clone(&api.requests).try_acquire_owned() else {
+                return Err(ApiError::too_many_requests(REQUESTS));
+            };
+            remote.keep(Some(place));
+            return Ok(Operator { id: operator.id, name: operator.name, role: operator.role, key: remote.key, address });
+        }
+        OperatorKey::Revoked(operator) => (CloseReason::Revoked, ApiError::operator_revoked(&operator.name)),
+        OperatorKey::Unknown => (CloseReason::UnknownKey, ApiError::unknown_key()),
+    };
+    let refusal = Refusal {
+        event: EventKind::ConnectionRefused,
+        reason,
+        detail: format!("API: {}", error.message()),
+        address: remote.address,
+        key: Some(remote.key),
+        device: None,
+        original: None,
+    };
+    refusal.record(&api.host.store).await;
+    Err(error)
+}
+
+/// Tells where, and by which keys, the server is found from now on: keys change without a visit.
+fn tell_endpoints(api: &Api, headers: &mut HeaderMap) {
+    let told = &api.host.address_book;
+    for (name, value) in
+        [(KEYS, format!("{} {}", told.current, told.next)), (ADDRESSES, told.addresses.join(" "))]
+    {
+        // The configuration may hold anything; what is no header is not told.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Whose rights were taken away while the server runs, by their keys: a key never comes back.
+#[derive(Debug)]
+pub struct Revocations(watch::Sender<HashSet<Pin>>);
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self(watch::Sender::new(HashSet::new()))
+    }
+}
+
+impl Revocations {
+    /// All that these keys have open ends.
+    pub(super) fn add(&self, keys: impl IntoIterator<Item = Pin>) {
+        self.0.send_modify(|revoked| revoked.extend(keys));
+    }
+
+    /// The rights of whoever has this key; of a user of this machine there is none.
+    pub(super) fn of(&self, key: Option<Pin>) -> Rights {
+        Rights { key, revoked: self.0.subscribe() }
+    }
+}
+
+/// The rights of one who asked, for as long as what they asked for goes on.
+#[derive(Debug)]
+pub(super) struct Rights {
+    key: Option<Pin>,
+    revoked: watch::Receiver<HashSet<Pin>>,
+}
+
+impl Rights {
+    /// Whether they were taken away.
+    pub(super) fn are_gone(&self) -> bool {
+        self.key.is_some_and(|key| self.revoked.borrow().contains(&key))
+    }
+
+    /// Waits until they are taken away.
+    pub(super) async fn gone(&mut self) {
+        let Some(key) = self.key else { return std::future::pending().await };
+        if self.revoked.wait_for(|revoked| revoked.contains(&key)).await.is_err() {
+            // The API has gone, and with it whoever could take them away.
+            std::future::pending::<()>().await;
+        }
+    }
+}

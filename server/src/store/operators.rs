@@ -1,0 +1,345 @@
+//! Operators elsewhere: who they are, by which keys they are known, and what they may do.
+
+use std::net::IpAddr;
+
+use protocol_core::code::Role;
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
+
+use super::{
+    DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis,
+    change::Change,
+    tokens::find_token,
+};
+use crate::event::{EventKind, NewEvent, Who};
+
+/// How old the note of when an operator was last seen may become, in milliseconds.
+const SEEN_INTERVAL: i64 = 60_000;
+
+/// An operator, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorRef {
+    /// Their id.
+    pub id: OperatorId,
+    /// Their name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// What is known of an operator's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperatorKey {
+    /// Nothing.
+    Unknown,
+    /// It is theirs.
+    Known(OperatorRef),
+    /// It was theirs.
+    Revoked(OperatorRef),
+}
+
+/// An operator as they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorRow {
+    /// Their name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// The SHA-256 of their newest public key, in hexadecimal.
+    pub key: Option<String>,
+    /// Since when they have this role.
+    pub created: UnixMillis,
+    /// When their rights were taken away.
+    pub revoked_at: Option<UnixMillis>,
+    /// When they last asked for something.
+    pub last_seen: Option<UnixMillis>,
+    /// From where.
+    pub address: Option<String>,
+}
+
+/// An operator who asks to be registered.
+#[derive(Clone, Debug)]
+pub struct OperatorEnrolment {
+    /// The SHA-256 of the token they show.
+    pub token_hash: [u8; 32],
+    /// The SHA-256 of their public key, proven by TLS.
+    pub key: [u8; 32],
+    /// What their machine calls itself.
+    pub host_name: Option<String>,
+    /// Where they ask from.
+    pub address: IpAddr,
+}
+
+/// The role of this name.
+pub fn parse_role(name: &str) -> Option<Role> {
+    [Role::Viewer, Role::Operator, Role::Admin].into_iter().find(|role| role.to_string() == name)
+}
+
+/// The role in a column that may have none.
+pub(super) fn role(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Role>> {
+    let name: Option<String> = row.get(column)?;
+    let known = |name: String| {
+        let unknown = || format!("there is no role {name:?}").into();
+        parse_role(&name)
+            .ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown()))
+    };
+    name.map(known).transpose()
+}
+
+/// The role in a column that always has one.
+fn some_role(row: &Row<'_>, column: usize) -> rusqlite::Result<Role> {
+    role(row, column)?
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(column, "role".to_owned(), Type::Null))
+}
+
+impl Store {
+    /// Registers an operator, with its event; or refuses it. A key that has been registered by this token before gets the
+    /// same answer again, even when the token has run out since: its first answer may have been lost. A token for the
+    /// name of a revoked operator gives them a new key, and the token's role. A refusal leaves no event: see
+    /// [`Store::limit_refusal`].
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn enrol_operator(
+        &self,
+        enrolment: OperatorEnrolment,
+    ) -> Result<Result<OperatorRef, EnrolmentRefusal>, StoreError> {
+        self.write(move |change| enrol(change, &enrolment)).await
+    }
+
+    /// Whose key this is. That they were seen, from there, is noted now and then.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read or written, or is closed.
+    pub async fn operator_by_key(&self, key: [u8; 32], address: IpAddr) -> Result<OperatorKey, StoreError> {
+        let address = address.to_canonical().to_string();
+        let seen = UnixMillis::now();
+        let (found, is_news) = {
+            let address = address.clone();
+            self.read(move |connection| look(connection, &key, seen, &address)).await?
+        };
+        if let (OperatorKey::Known(operator), true) = (&found, is_news) {
+            let id = operator.id;
+            self.write(move |change| {
+                change
+                    .connection
+                    .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
+                    .execute(params![id, seen, address])?;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(found)
+    }
+
+    /// All operators, by name; those who were revoked too.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+            let rows = statement.query_map((), row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The operator of this name.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn operator(&self, name: &str) -> Result<Option<OperatorRow>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?"))?;
+            Ok(statement.query_row([name], row).optional()?)
+        })
+        .await
+    }
+
+    /// Takes an operator's rights away, for another one, with its event; nothing if there is none of this name. Gives
+    /// their keys, which are refused from now on: it is for the caller to end what is open. A revoked operator stays as
+    /// they are.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn revoke_operator(
+        &self,
+        name: &str,
+        who: impl Into<Who>,
+    ) -> Result<Option<(OperatorRef, Vec<[u8; 32]>)>, StoreError> {
+        let (name, who) = (name.to_owned(), who.into());
+        self.write(move |change| revoke(change, &name, &who)).await
+    }
+}
+
+/// Whose key this is, and whether it is to be noted that they were seen.
+fn look(
+    connection: &Connection,
+    key: &[u8; 32],
+    now: UnixMillis,
+    address: &str,
+) -> Result<(OperatorKey, bool), StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT operators.id, name, role, operator_keys.revoked_at IS NOT NULL OR operators.revoked_at IS NOT NULL,
+                last_seen IS NULL OR last_seen NOT BETWEEN ?2 AND ?3 OR address IS NOT ?4
+                FROM operator_keys JOIN operators ON operators.id = operator_keys.operator WHERE hash = ?1",
+        )?
+        .query_row(params![key, now.plus(-SEEN_INTERVAL), now, address], |row| {
+            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            Ok((operator, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    Ok(match found {
+        None => (OperatorKey::Unknown, false),
+        Some((operator, true, _)) => (OperatorKey::Revoked(operator), false),
+        Some((operator, false, is_news)) => (OperatorKey::Known(operator), is_news),
+    })
+}
+
+fn enrol(
+    change: &mut Change<'_>,
+    enrolment: &OperatorEnrolment,
+) -> Result<Result<OperatorRef, EnrolmentRefusal>, StoreError> {
+    let connection = change.connection;
+    let Some(token) = find_token(connection, &enrolment.token_hash)? else {
+        return Ok(Err(EnrolmentRefusal::UnknownToken));
+    };
+    let (Some(role), Some(name)) = (token.role, token.name.clone()) else {
+        return Ok(Err(EnrolmentRefusal::ForDevice));
+    };
+    match key_status(connection, &enrolment.key)? {
+        Some((_, _, true)) => return Ok(Err(EnrolmentRefusal::KeyRevoked)),
+        // Known by another token it needs no second registration, as long as that one is good.
+        Some((operator, by, false)) if by == token.id || token.is_good(change.now).is_ok() => {
+            return Ok(Ok(operator));
+        }
+        Some(_) | None => {}
+    }
+    if let Err(refusal) = token.is_good(change.now) {
+        return Ok(Err(refusal));
+    }
+    match place(change, &name, role)? {
+        Err(refusal) => Ok(Err(refusal)),
+        Ok(id) => {
+            connection
+                .prepare_cached("INSERT INTO operator_keys (hash, operator, token, created) VALUES (?, ?, ?, ?)")?
+                .execute(params![enrolment.key, id, token.id, change.now])?;
+            let mut event = NewEvent::new(EventKind::OperatorEnrolled)
+                .who(Who { name: name.to_string(), address: Some(enrolment.address) })
+                .detail("token", token.id.0)
+                .detail("role", role.to_string());
+            if let Some(host_name) = &enrolment.host_name {
+                event = event.detail("host_name", host_name.as_str());
+            }
+            change.event(&event)?;
+            Ok(Ok(OperatorRef { id, name: name.into(), role }))
+        }
+    }
+}
+
+/// The operator with this key, the token that it was registered by, and whether either is revoked.
+fn key_status(
+    connection: &Connection,
+    key: &[u8; 32],
+) -> Result<Option<(OperatorRef, TokenId, bool)>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT operators.id, name, role, token,
+                operator_keys.revoked_at IS NOT NULL OR operators.revoked_at IS NOT NULL
+                FROM operator_keys JOIN operators ON operators.id = operator_keys.operator WHERE hash = ?",
+        )?
+        .query_row([key], |row| {
+            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            Ok((operator, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    Ok(found)
+}
+
+/// Makes the row of a new operator, or takes over the one of a revoked operator of that name.
+fn place(
+    change: &mut Change<'_>,
+    name: &DeviceName,
+    role: Role,
+) -> Result<Result<OperatorId, EnrolmentRefusal>, StoreError> {
+    let holder: Option<(OperatorId, bool)> = change
+        .connection
+        .prepare_cached("SELECT id, revoked_at IS NOT NULL FROM operators WHERE name = ?")?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match holder {
+        Some((_, false)) => Ok(Err(EnrolmentRefusal::OperatorTaken(name.clone()))),
+        Some((id, true)) => {
+            change
+                .connection
+                .prepare_cached(
+                    "UPDATE operators SET role = ?2, created = ?3, revoked_at = NULL, last_seen = NULL, address = NULL
+                        WHERE id = ?1",
+                )?
+                .execute(params![id, role.to_string(), change.now])?;
+            Ok(Ok(id))
+        }
+        None => {
+            change
+                .connection
+                .prepare_cached("INSERT INTO operators (name, role, created) VALUES (?, ?, ?)")?
+                .execute(params![name.as_str(), role.to_string(), change.now])?;
+            Ok(Ok(OperatorId(change.connection.last_insert_rowid())))
+        }
+    }
+}
+
+fn revoke(
+    change: &mut Change<'_>,
+    name: &str,
+    who: &Who,
+) -> Result<Option<(OperatorRef, Vec<[u8; 32]>)>, StoreError> {
+    let found = change
+        .connection
+        .prepare_cached("SELECT id, name, role, revoked_at IS NOT NULL FROM operators WHERE name = ?")?
+        .query_row([name], |row| {
+            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            Ok((operator, row.get::<_, bool>(3)?))
+        })
+        .optional()?;
+    let Some((operator, is_revoked)) = found else { return Ok(None) };
+    if !is_revoked {
+        for update in [
+            "UPDATE operators SET revoked_at = ?2 WHERE id = ?1",
+            "UPDATE operator_keys SET revoked_at = ?2 WHERE operator = ?1 AND revoked_at IS NULL",
+        ] {
+            change.connection.prepare_cached(update)?.execute(params![operator.id, change.now])?;
+        }
+        let event = NewEvent::new(EventKind::OperatorRevoked)
+            .who(who)
+            .detail("operator", operator.name.as_str())
+            .detail("role", operator.role.to_string());
+        change.event(&event)?;
+    }
+    let mut statement = change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
+    let keys = statement.query_map([operator.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(Some((operator, keys)))
+}
+
+const SELECT: &str = "SELECT name, role,
+    (SELECT lower(hex(hash)) FROM operator_keys WHERE operator = operators.id ORDER BY created DESC LIMIT 1),
+    created, revoked_at, last_seen, address FROM operators";
+
+fn row(row: &Row<'_>) -> rusqlite::Result<OperatorRow> {
+    Ok(OperatorRow {
+        name: row.get(0)?,
+        role: some_role(row, 1)?,
+        key: row.get(2)?,
+        created: row.get(3)?,
+        revoked_at: row.get(4)?,
+        last_seen: row.get(5)?,
+        address: row.get(6)?,
+    })
+}
