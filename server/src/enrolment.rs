@@ -104,7 +104,9 @@ impl Failure {
             Self::Protocol(error) => error.reason(),
             Self::Refused(EnrolmentRefusal::Expired) => CloseReason::TokenExpired,
             Self::Refused(EnrolmentRefusal::UsedUp) => CloseReason::TokenUsedUp,
-            Self::Refused(EnrolmentRefusal::NameTaken(_) | EnrolmentRefusal::OperatorTaken(_)) => CloseReason::NameTaken,
+            Self::Refused(EnrolmentRefusal::NameTaken(_) | EnrolmentRefusal::OperatorTaken(_)) => {
+                CloseReason::NameTaken
+            }
             Self::Refused(EnrolmentRefusal::KeyRevoked) => CloseReason::Revoked,
             Self::Refused(_) => CloseReason::TokenUnknown,
             Self::Store(_) => CloseReason::Overloaded,

@@ -4,7 +4,7 @@
 //! authority signs anything and no date is looked at: many devices have no clock at boot, and the
 //! registered key decides, not the calendar. What TLS proves is that the peer holds the key.
 
-
+mod client;
 mod stream;
 
 use std::{
@@ -29,6 +29,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 
+pub use client::{ClientError, ClientKey, Connector};
 pub use stream::Stream;
 
 use crate::files;
@@ -51,8 +52,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const ALL: [Self; 6] =
-        [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data, Self::Login, Self::Api];
+    const ALL: [Self; 6] = [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data, Self::Login, Self::Api];
 
     /// The protocol's name in the handshake (ALPN).
     pub const fn name(self) -> &'static str {

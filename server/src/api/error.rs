@@ -22,8 +22,7 @@ use crate::{
 };
 
 /// What to do where an operator's key is worth nothing.
-const LOG_IN: &str =
-    "ask an admin for a line (`holdfast enroll --operator NAME`) and give it to `holdfast login --again LINE`";
+const LOG_IN: &str = "ask an admin for a line (`holdfast enroll --operator NAME`) and give it to `holdfast login --again LINE`";
 
 /// An answer that says no.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,13 @@ async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
                 return Err(ApiError::too_many_requests(REQUESTS));
             };
             remote.keep(Some(place));
-            return Ok(Operator { id: operator.id, name: operator.name, role: operator.role, key: remote.key, address });
+            return Ok(Operator {
+                id: operator.id,
+                name: operator.name,
+                role: operator.role,
+                key: remote.key,
+                address,
+            });
         }
         OperatorKey::Revoked(operator) => (CloseReason::Revoked, ApiError::operator_revoked(&operator.name)),
         OperatorKey::Unknown => (CloseReason::UnknownKey, ApiError::unknown_key()),

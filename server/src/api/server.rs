@@ -105,7 +105,8 @@ async fn checked_role(api: &Api, request: &TokenRequest) -> Result<Option<Role>,
         return Err(ApiError::bad_request("operator: expected without name, and for one use"));
     }
     let found = request.role.as_deref().unwrap_or_default();
-    let expected = || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {found:?}"));
+    let expected =
+        || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {found:?}"));
     let role = parse_role(found).ok_or_else(expected)?;
     match api.host.store.operator(operator).await? {
         Some(holder) if holder.revoked_at.is_none() => {

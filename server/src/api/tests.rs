@@ -10,7 +10,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Addresses, Api, ApiListener, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS, SocketError, serve};
+use super::{
+    Addresses, Api, ApiListener, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS, SocketError, serve,
+};
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
     config::{Config, Overrides},

@@ -1,8 +1,9 @@
-//! HTTP over the server's Unix socket.
+//! HTTP to the server: over its Unix socket, or over TLS.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header::{self, HeaderName},
+    header::{self, HeaderMap, HeaderName},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,10 +22,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{error::CliError, output::Output};
-use crate::api::{
-    SOCKET,
-    view::{ErrorAnswer, ErrorBody, Page, UPGRADE},
+use super::{
+    context::{Context, Contexts},
+    dial::dial,
+    error::CliError,
+    output::Output,
+};
+use crate::{
+    api::{
+        SOCKET,
+        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, UPGRADE},
+    },
+    firmware, http,
+    tls::{Connector, Protocol},
 };
 
 /// The longest answer, or entry of a stream, that is read, in bytes.
@@ -36,16 +46,38 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Behind which entry a stream goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The server on a data directory. Nothing is connected until something is asked.
+/// A server. Nothing is connected until something is asked.
 pub(super) struct ApiClient {
-    data: PathBuf,
-    socket: PathBuf,
+    way: Way,
+}
+
+/// How the server is reached.
+enum Way {
+    /// By the socket in its data directory.
+    Socket { data: PathBuf, socket: PathBuf },
+    /// Over TLS; what the server says of its keys and addresses is learned.
+    Tls { context: Mutex<Context>, contexts: Contexts },
 }
 
 impl ApiClient {
     /// The server that runs on this data directory, if one does.
-    pub(super) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), socket: data.join(SOCKET) }
+    pub(super) fn local(data: &Path) -> Self {
+        Self { way: Way::Socket { data: data.to_owned(), socket: data.join(SOCKET) } }
+    }
+
+    /// The server of this context.
+    pub(super) fn elsewhere(context: Context, contexts: Contexts) -> Self {
+        Self { way: Way::Tls { context: Mutex::new(context), contexts } }
+    }
+
+    /// The option of this program, and its value, by which another call finds the same server.
+    pub(super) fn option(&self) -> (&'static str, PathBuf) {
+        match &self.way {
+            Way::Socket { data, .. } => {
+                ("--data", std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned()))
+            }
+            Way::Tls { context, .. } => ("--context", PathBuf::from(&lock(context).name)),
+        }
     }
 
     /// Asks for something.
@@ -115,7 +147,7 @@ impl ApiClient {
             let request = self.request(Method::GET, path, None, last.as_slice()).await;
             let (response, _connection) = request.map_err(|error| match error {
                 // It answered before: it has stopped since.
-                CliError::Unreachable { .. } if connected => CliError::NoServer { data: self.data.clone() },
+                CliError::Unreachable { .. } if connected => self.has_gone(),
                 error => error,
             })?;
             connected = true;
@@ -134,18 +166,64 @@ impl ApiClient {
 
     /// The process that serves the socket, if this process can see it.
     pub(super) async fn server_process(&self) -> Result<Option<i32>, CliError> {
-        let stream = self.connect().await?;
-        Ok(stream.peer_cred()?.pid().filter(|pid| *pid > 0))
+        match &self.way {
+            Way::Socket { data, socket } => {
+                let stream = self.connect_socket(data, socket).await?;
+                Ok(stream.peer_cred()?.pid().filter(|pid| *pid > 0))
+            }
+            Way::Tls { .. } => Ok(None),
+        }
     }
 
-    async fn connect(&self) -> Result<UnixStream, CliError> {
-        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                CliError::NoServer { data: self.data.clone() }
+    async fn connect(&self) -> Result<http::Stream, CliError> {
+        match &self.way {
+            Way::Socket { data, socket } => Ok(Box::new(self.connect_socket(data, socket).await?)),
+            Way::Tls { context, .. } => {
+                let (targets, connector) = {
+                    let context = lock(context);
+                    let trusted = [context.current, context.next];
+                    (context.targets(), Connector::new(&context.key, &trusted, Protocol::Api)?)
+                };
+                let (stream, address) = dial(&connector, &targets).await?;
+                lock(context).reached(address);
+                Ok(stream)
             }
-            io::ErrorKind::PermissionDenied => CliError::Denied { socket: self.socket.clone() },
+        }
+    }
+
+    async fn connect_socket(&self, data: &Path, socket: &Path) -> Result<UnixStream, CliError> {
+        UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                CliError::NoServer { data: data.to_owned() }
+            }
+            io::ErrorKind::PermissionDenied => CliError::Denied { socket: socket.to_owned() },
             _ => self.unreachable(&error),
         })
+    }
+
+    /// The server answered before, and does not any more.
+    fn has_gone(&self) -> CliError {
+        match &self.way {
+            Way::Socket { data, .. } => CliError::NoServer { data: data.clone() },
+            Way::Tls { context, .. } => CliError::NotReached {
+                server: lock(context).server().to_owned(),
+                reason: "the connection was cut".to_owned(),
+            },
+        }
+    }
+
+    /// Takes over what an answer tells of the server's keys and addresses.
+    fn learn(&self, headers: &HeaderMap) {
+        let Way::Tls { context, contexts } = &self.way else { return };
+        let words = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::split_whitespace);
+        let keys: Vec<_> = words(KEYS).into_iter().flatten().filter_map(firmware::pin).collect();
+        // An error is told to those who are not known, too, and tells nothing.
+        let (&[current, next], Some(addresses)) = (keys.as_slice(), words(ADDRESSES)) else { return };
+        let mut context = lock(context);
+        context.learn(current, next, addresses.map(ToOwned::to_owned).collect());
+        if let Err(error) = contexts.update(&context) {
+            eprintln!("holdfast: what the server says of its keys could not be kept: {error}");
+        }
     }
 
     async fn request(
@@ -184,6 +262,7 @@ impl ApiClient {
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| self.unreachable(&error))?;
         let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
+        self.learn(response.headers());
         Ok((response, connection))
     }
 
@@ -212,8 +291,17 @@ impl ApiClient {
     }
 
     fn unreachable(&self, reason: &impl ToString) -> CliError {
-        CliError::Unreachable { socket: self.socket.clone(), reason: reason.to_string() }
+        let server = match &self.way {
+            Way::Socket { socket, .. } => socket.display().to_string(),
+            Way::Tls { context, .. } => lock(context).server().to_owned(),
+        };
+        CliError::Unreachable { server, reason: reason.to_string() }
     }
+}
+
+fn lock(context: &Mutex<Context>) -> MutexGuard<'_, Context> {
+    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+    context.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unexpected(status: StatusCode) -> ErrorBody {

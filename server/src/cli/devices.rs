@@ -24,6 +24,18 @@ pub(super) struct One {
     pub(super) device: String,
 }
 
+/// A device, or an operator.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct Revoked {
+    /// The device's name
+    #[arg(value_name = "DEVICE")]
+    pub(super) device: Option<String>,
+    /// A person who works from elsewhere; what they have open ends
+    #[arg(long, value_name = "NAME")]
+    pub(super) operator: Option<String>,
+}
+
 /// A device that may be named.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Perhaps {

@@ -1,4 +1,4 @@
-//! `enroll`: the line that makes a device known; devices that are wired to another one; and microcontrollers.
+//! `enroll`: the line that makes a device or an operator known; devices that are wired to another one; and microcontrollers.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,6 +8,7 @@ use super::{
     api_client::ApiClient,
     error::CliError,
     firmware::{self, Firmware},
+    operators::Role,
     output::{Output, clock},
 };
 use crate::{
@@ -30,6 +31,17 @@ pub(super) struct Enroll {
         conflicts_with_all = ["uses", "expires", "address"]
     )]
     gateway: Option<String>,
+    /// A person who works from elsewhere, whom the line is for; with --role
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "role",
+        conflicts_with_all = ["name", "gateway", "uses", "firmware"]
+    )]
+    operator: Option<String>,
+    /// What that person may do
+    #[arg(long, requires = "operator")]
+    role: Option<Role>,
     /// How many devices the line is good for
     #[arg(long, default_value_t = 1, value_name = "N")]
     uses: u32,
@@ -63,6 +75,8 @@ pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output
     }
     let request = TokenRequest {
         name: enroll.name.clone(),
+        operator: enroll.operator.clone(),
+        role: enroll.role.map(|role| role.name().to_owned()),
         uses: Some(enroll.uses),
         expires_seconds: Some(enroll.expires.as_secs()),
         addresses: enroll.address.clone(),
@@ -73,14 +87,26 @@ pub(super) async fn enroll(api: &ApiClient, enroll: &Enroll, output: &mut Output
     }
     output.line(&answer.line)?;
     output.flush()?;
+    if let Some(operator) = enroll.operator.as_ref() {
+        eprintln!(
+            "{operator} runs this line on their machine. It is good once, until {}.",
+            clock(answer.expires)
+        );
+        return tell_guess(&answer);
+    }
     let devices = match answer.uses {
         1 => "one device".to_owned(),
         uses => format!("{uses} devices"),
     };
     eprintln!("Run this line on the device. It is good for {devices}, until {}.", clock(answer.expires));
+    tell_guess(&answer)
+}
+
+/// Says where the server will be looked for, if nobody has said where it is.
+fn tell_guess(answer: &TokenAnswer) -> Result<(), CliError> {
     if answer.guessed {
         eprintln!(
-            "The device will look for the server at {}: that is a guess. If it is wrong, use --address, or set \
+            "The server will be looked for at {}: that is a guess. If it is wrong, use --address, or set \
              `advertise` in the server's configuration.",
             answer.addresses.join(", ")
         );

@@ -25,12 +25,39 @@ pub(super) enum CliError {
         socket: PathBuf,
     },
     /// The server can't be talked to.
-    #[error("can't talk to the server at {}: {reason}", socket.display())]
+    #[error("can't talk to the server at {server}: {reason}")]
     Unreachable {
-        /// Its socket.
-        socket: PathBuf,
+        /// Its socket, or address.
+        server: String,
         /// What failed.
         reason: String,
+    },
+    /// There is no way to the server.
+    #[error("{server} can't be reached: {reason}")]
+    NotReached {
+        /// Its address.
+        server: String,
+        /// What failed.
+        reason: String,
+    },
+    /// Another server answers, or it has another key.
+    #[error("{server}: {reason}")]
+    Untrusted {
+        /// Its address.
+        server: String,
+        /// What it has shown.
+        reason: String,
+    },
+    /// There is no such context.
+    #[error("{0}")]
+    NoContext(String),
+    /// The server takes no login by this line.
+    #[error("the server refused: {detail}")]
+    LoginRefused {
+        /// Why.
+        detail: String,
+        /// What to do about it.
+        next_step: &'static str,
     },
     /// The server says no.
     #[error("{}", error.message)]
@@ -89,11 +116,14 @@ impl CliError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::NoServer { .. } | Self::Unreachable { .. } => 3,
+            Self::NoServer { .. } | Self::Unreachable { .. } | Self::NotReached { .. } => 3,
             Self::Answer { error, .. } if error.code == "stopping" => 3,
             Self::Answer { status: 400 | 422, .. } => 2,
-            Self::Answer { status: 404, .. } => 4,
-            Self::Denied { .. } | Self::Answer { status: 401 | 403, .. } => 5,
+            Self::NoContext(_) | Self::Answer { status: 404, .. } => 4,
+            Self::Denied { .. }
+            | Self::Untrusted { .. }
+            | Self::LoginRefused { .. }
+            | Self::Answer { status: 401 | 403, .. } => 5,
             Self::Answer { .. } | Self::Failed(_) | Self::Io(_) => 1,
         }
     }
@@ -102,7 +132,10 @@ impl CliError {
         match self {
             Self::NoServer { .. } => "no-server",
             Self::Denied { .. } => "denied",
-            Self::Unreachable { .. } => "unreachable",
+            Self::Unreachable { .. } | Self::NotReached { .. } => "unreachable",
+            Self::Untrusted { .. } => "untrusted",
+            Self::NoContext(_) => "no-context",
+            Self::LoginRefused { .. } => "login-refused",
             Self::Answer { error, .. } => &error.code,
             Self::Usage(_) => "usage",
             Self::Config(_) => "configuration",
@@ -121,6 +154,15 @@ impl CliError {
             Self::Unreachable { .. } => Some(
                 "`holdfast events` shows whether what was asked for was done; if not, ask again".to_owned(),
             ),
+            Self::NotReached { .. } => Some("check the network and the address".to_owned()),
+            Self::Untrusted { .. } => Some(
+                "it is another server, or its key was replaced: log in anew with a new line (holdfast enroll --operator)"
+                    .to_owned(),
+            ),
+            Self::NoContext(_) => {
+                Some("`holdfast contexts` shows all that there are, `holdfast login` makes one".to_owned())
+            }
+            Self::LoginRefused { next_step, .. } => Some((*next_step).to_owned()),
             Self::Answer { error, .. } => error.next_step.clone(),
             _ => None,
         }

@@ -2,13 +2,17 @@
 
 mod api_client;
 pub mod client;
+mod context;
 mod devices;
+mod dial;
 mod enroll;
 mod error;
 mod firmware;
 mod hidden;
 mod log;
+mod login;
 mod messages;
+mod operators;
 mod output;
 mod rotate_key;
 mod server;
@@ -43,6 +47,7 @@ Examples:
   holdfast devices                      who is online
   holdfast messages --follow            what they say
   holdfast send greenhouse 'hello'      say something to one
+  holdfast login hf1.…                  work with a server elsewhere
 
 Times are in your time zone (TZ), with --json in UTC.
 Exit codes: 0 fine, 1 failed, 2 usage, 3 the server can't be reached, 4 no such device, 5 refused.")]
@@ -57,9 +62,17 @@ pub struct Arguments {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of all commands")]
 struct Shared {
-    /// The server's data directory, with its socket
-    #[arg(long, global = true, env = "HOLDFAST_DATA", hide_env_values = true, default_value = DEFAULT_DATA, value_name = "DIR")]
-    data: PathBuf,
+    /// The server on this machine, by its data directory [env: HOLDFAST_DATA] [default: /var/lib/holdfast]
+    // The environment is looked at where the server is chosen: what stands here goes before it.
+    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["context", "server"])]
+    data: Option<PathBuf>,
+    /// A server elsewhere, by the name that its context has here [env: HOLDFAST_CONTEXT] [default: where no server is on
+    /// this machine, the one that was logged in to last]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
+    context: Option<String>,
+    /// A server elsewhere that was logged in to, by its address
+    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    server: Option<String>,
     /// Print JSON, one object a line; `serve` logs so
     #[arg(long, global = true)]
     json: bool,
@@ -139,9 +152,13 @@ Examples:
     /// Show or stop one task
     #[command(subcommand, after_help = "Examples:\n  holdfast task show 17\n  holdfast task stop 17")]
     Task(tasks::Verb),
-    /// Print the line that enrols a new device; or enrol a wired one (--gateway), or microcontrollers (--firmware)
+    /// Print the line that enrols a new device or a person elsewhere (--operator); or enrol a wired device (--gateway), or
+    /// microcontrollers (--firmware)
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
+
+A person who works from elsewhere, --operator, gives their line to `holdfast login`. A viewer looks; an
+operator also works with devices (messages, ping, ssh, reboot); an admin may do everything.
 
 A microcontroller without a network is wired to a serial port of a device with the Linux agent, its
 gateway: --gateway registers it, and prints what goes into agent.toml there.
@@ -153,12 +170,29 @@ its key here, registers the public half, and writes one block for each device (N
 Examples:
   holdfast enroll
   holdfast enroll --name camera --uses 20 --expires 7d --address fleet.example.org:55223
+  holdfast enroll --operator anna --role operator
   holdfast enroll --name barometer --gateway greenhouse
   holdfast enroll --firmware --name sensor --count 100 --out ./blocks")]
     Enroll(enroll::Enroll),
-    /// Take a device's rights away and disconnect it
-    #[command(after_help = "Example:\n  holdfast revoke greenhouse")]
-    Revoke(devices::One),
+    /// Take a device's or an operator's rights away, and end what is open
+    #[command(after_help = "Examples:\n  holdfast revoke greenhouse\n  holdfast revoke --operator anna")]
+    Revoke(devices::Revoked),
+    /// Show who works from elsewhere: with which role, when they were last seen, and from where
+    #[command(after_help = "Example:\n  holdfast operators")]
+    Operators,
+    /// Log in to a server elsewhere, with a line that `holdfast enroll --operator` has printed there
+    #[command(after_help = "\
+The key is made here and stays here. It is kept with the server's address and the pin of its key, as a
+context: commands are for that server then, unless this machine has one of its own (see --context).
+
+Examples:
+  holdfast login hf1.…
+  holdfast login --context home hf1.…
+  holdfast --context home devices")]
+    Login(login::Login),
+    /// Show the servers elsewhere that were logged in to, and which of them is used
+    #[command(after_help = "Example:\n  holdfast contexts")]
+    Contexts,
     /// Show how the server is doing
     #[command(after_help = "Example:\n  holdfast status --data ./data")]
     Status,
@@ -206,13 +240,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, CliError> {
-    let api = ApiClient::new(&shared.data);
+    let here = || on_this_machine(shared);
     let asked: Result<(), CliError> = match verb {
         Verb::Serve(mut overrides) => {
             if shared.json {
                 overrides.log_format.get_or_insert(LogFormat::Json);
             }
-            return server::serve(&shared.data, &overrides);
+            return server::serve(&here()?, &overrides);
         }
         Verb::Client(_)
         | Verb::Completions { .. }
@@ -225,34 +259,66 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
             return Err(CliError::Usage("this command has no JSON to print: leave --json away".to_owned()));
         }
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
-        Verb::TermPassword => term_password::run(&shared.data, output),
-        Verb::RotateKey(arguments) => ask(rotate_key::run(&api, &arguments, output)),
+        Verb::TermPassword => term_password::run(&here()?, output),
+        Verb::Login(login) => ask(login::login(shared, &login, output)),
+        Verb::Contexts => login::list(shared, output),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);
             output.bytes(&script).map_err(CliError::from)
         }
-        Verb::Devices => ask(devices::list(&api, output)),
-        Verb::Device(one) => ask(devices::show(&api, &one.device, output)),
-        Verb::Sessions(perhaps) => ask(devices::sessions(&api, perhaps.device.as_deref(), output)),
-        Verb::Messages(selection) => ask(watch::messages(&api, &selection, output)),
-        Verb::Events(selection) => ask(watch::events(&api, &selection, output)),
-        Verb::Send(send) => ask(messages::send(&api, &send, output)),
-        Verb::Ping(one) => ask(devices::ping(&api, &one.device, output)),
-        Verb::Ssh(arguments) => ssh::ssh(&shared.data, &arguments),
-        Verb::Proxy(arguments) => ask(ssh::proxy(&api, &arguments)),
-        Verb::KnownHosts(arguments) => ask(ssh::known_hosts(&api, &arguments, output)),
-        Verb::SshConfig(arguments) => ask(ssh::ssh_config(&api, &shared.data, &arguments, output)),
-        Verb::Reboot(one) => ask(tasks::reboot(&api, &one.device, output)),
-        Verb::Tasks(selection) => ask(tasks::list(&api, &selection, output)),
-        Verb::Task(verb) => ask(tasks::one(&api, &verb, output)),
-        Verb::Enroll(enroll) => ask(enroll::enroll(&api, &enroll, output)),
-        Verb::Revoke(one) => ask(devices::revoke(&api, &one.device, output)),
-        Verb::Status => ask(server::status(&api, output)),
-        Verb::Stop(stop) => ask(server::stop(&api, &stop, output)),
+        other => run_by_api(&context::client(shared)?, other, output),
     };
     asked.map(|()| ExitCode::SUCCESS)
+}
+
+/// Does what the server is asked for.
+fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), CliError> {
+    match verb {
+        Verb::Devices => ask(devices::list(api, output)),
+        Verb::Device(one) => ask(devices::show(api, &one.device, output)),
+        Verb::Sessions(perhaps) => ask(devices::sessions(api, perhaps.device.as_deref(), output)),
+        Verb::Messages(selection) => ask(watch::messages(api, &selection, output)),
+        Verb::Events(selection) => ask(watch::events(api, &selection, output)),
+        Verb::Send(send) => ask(messages::send(api, &send, output)),
+        Verb::Ping(one) => ask(devices::ping(api, &one.device, output)),
+        Verb::Ssh(arguments) => ssh::ssh(api, &arguments),
+        Verb::Proxy(arguments) => ask(ssh::proxy(api, &arguments)),
+        Verb::KnownHosts(arguments) => ask(ssh::known_hosts(api, &arguments, output)),
+        Verb::SshConfig(arguments) => ask(ssh::ssh_config(api, &arguments, output)),
+        Verb::Reboot(one) => ask(tasks::reboot(api, &one.device, output)),
+        Verb::Tasks(selection) => ask(tasks::list(api, &selection, output)),
+        Verb::Task(verb) => ask(tasks::one(api, &verb, output)),
+        Verb::Enroll(enroll) => ask(enroll::enroll(api, &enroll, output)),
+        Verb::Revoke(devices::Revoked { device: Some(device), .. }) => {
+            ask(devices::revoke(api, &device, output))
+        }
+        Verb::Revoke(devices::Revoked { operator: Some(operator), .. }) => {
+            ask(operators::revoke(api, &operator, output))
+        }
+        Verb::Operators => ask(operators::list(api, output)),
+        Verb::RotateKey(arguments) => ask(rotate_key::run(api, &arguments, output)),
+        Verb::Status => ask(server::status(api, output)),
+        Verb::Stop(stop) => ask(server::stop(api, &stop, output)),
+        // These were done without asking a server.
+        Verb::Serve(_)
+        | Verb::Client(_)
+        | Verb::TermPassword
+        | Verb::Login(_)
+        | Verb::Contexts
+        | Verb::Completions { .. }
+        | Verb::Revoke(_) => Ok(()),
+    }
+}
+
+/// The data directory, for what is done beside the server and not by it.
+fn on_this_machine(shared: &Shared) -> Result<PathBuf, CliError> {
+    if shared.context.is_some() || shared.server.is_some() {
+        let message = "this is done on the server's own machine: leave --context and --server away";
+        return Err(CliError::Usage(message.to_owned()));
+    }
+    Ok(context::local(shared))
 }
 
 /// Runs the conversation with the server; Ctrl-C ends it.

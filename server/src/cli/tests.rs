@@ -22,7 +22,7 @@ fn shared_options_stand_before_or_after_the_verb() {
         "holdfast --data=/d devices --json",
     ] {
         let arguments = parse(line);
-        assert_eq!(arguments.shared.data, Path::new("/d"), "{line}");
+        assert_eq!(arguments.shared.data.as_deref(), Some(Path::new("/d")), "{line}");
         assert!(arguments.shared.json, "{line}");
     }
     let arguments = parse("holdfast --data /d serve --listen 127.0.0.1:1");
@@ -49,6 +49,14 @@ fn every_verb_is_understood() {
         "enroll --firmware --out /d",
         "enroll --firmware --name a --count 9 --address x:1,y:2 --out /d",
         "revoke a",
+        "revoke --operator anna",
+        "enroll --operator anna --role viewer --expires 1h --address x:1",
+        "login hf1.x",
+        "login --context home --again holdfast login hf1.x",
+        "contexts",
+        "operators",
+        "devices --context home",
+        "--server fleet.example.org devices",
         "status",
         "stop --wait 0",
         "client localhost",
@@ -72,6 +80,15 @@ fn what_makes_no_sense_is_refused() {
         "enroll --name a --gateway b --uses 2",
         "serve --listen 1",
         "devices --lines",
+        "devices --context home --data /d",
+        "devices --context home --server x",
+        "enroll --operator anna",
+        "enroll --role viewer",
+        "enroll --operator anna --role boss",
+        "enroll --operator anna --role viewer --name a",
+        "revoke",
+        "revoke a --operator anna",
+        "login",
     ] {
         let words = std::iter::once("holdfast").chain(line.split(' ').filter(|word| !word.is_empty()));
         let error = Arguments::try_parse_from(words).expect_err(line);
@@ -85,7 +102,7 @@ fn a_socket_of_somebody_else_is_a_refusal_that_says_who_may() {
     assert_eq!(error.exit_code(), 5);
     assert!(error.next_step().is_some_and(|step| step.contains("as root")));
     // Whether the server has done what it was asked to is not known then: nobody is told to ask again blindly.
-    let error = CliError::Unreachable { socket: "/data/api.sock".into(), reason: "it was cut".into() };
+    let error = CliError::Unreachable { server: "/data/api.sock".into(), reason: "it was cut".into() };
     assert_eq!(error.exit_code(), 3);
     assert!(error.next_step().is_some_and(|step| step.contains("holdfast events")));
 }

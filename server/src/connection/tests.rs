@@ -54,8 +54,7 @@ async fn open_store(directory: &Path) -> Store {
 
 async fn enrol(host: &Host, key: Pin) -> DeviceId {
     let expires_at = UnixMillis::now().plus(60_000);
-    let token =
-        NewToken { hash: key.0, name: None, uses: 1, expires_at, role: None, who: "test".into() };
+    let token = NewToken { hash: key.0, name: None, uses: 1, expires_at, role: None, who: "test".into() };
     host.store.create_token(token).await.unwrap();
     let facts = Facts { host_name: Some("pi".to_owned()), ..Facts::default() };
     let enrolment = Enrolment { token_hash: key.0, key: key.0, facts, address: address().ip() };

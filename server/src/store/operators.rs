@@ -6,8 +6,7 @@ use protocol_core::code::Role;
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{
-    DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis,
-    change::Change,
+    DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis, change::Change,
     tokens::find_token,
 };
 use crate::event::{EventKind, NewEvent, Who};
@@ -229,7 +228,9 @@ fn enrol(
         Err(refusal) => Ok(Err(refusal)),
         Ok(id) => {
             connection
-                .prepare_cached("INSERT INTO operator_keys (hash, operator, token, created) VALUES (?, ?, ?, ?)")?
+                .prepare_cached(
+                    "INSERT INTO operator_keys (hash, operator, token, created) VALUES (?, ?, ?, ?)",
+                )?
                 .execute(params![enrolment.key, id, token.id, change.now])?;
             let mut event = NewEvent::new(EventKind::OperatorEnrolled)
                 .who(Who { name: name.to_string(), address: Some(enrolment.address) })
@@ -323,7 +324,8 @@ fn revoke(
             .detail("role", operator.role.to_string());
         change.event(&event)?;
     }
-    let mut statement = change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
+    let mut statement =
+        change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
     let keys = statement.query_map([operator.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(Some((operator, keys)))
 }

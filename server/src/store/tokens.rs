@@ -77,7 +77,9 @@ pub enum EnrolmentRefusal {
     #[error("this device's key was revoked: it needs a new one")]
     KeyRevoked,
     /// The line is for a person, and a device has asked.
-    #[error("the line is an operator's, not a device's: `holdfast login` takes it, on the operator's machine")]
+    #[error(
+        "the line is an operator's, not a device's: `holdfast login` takes it, on the operator's machine"
+    )]
     ForOperator,
     /// The line is for a device, and a person has asked.
     #[error("the line is a device's, not an operator's: `holdfast enroll --operator NAME` makes those")]

@@ -34,7 +34,9 @@ use crate::{
     config::SshLimits,
     mailbox::Instruction,
     registry::{Online, Registry},
-    store::{DeviceId, NewTask, OperatorId, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
+    store::{
+        DeviceId, NewTask, OperatorId, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow, TaskState,
+    },
 };
 
 /// How many tasks of one device may be there at a time.
@@ -205,7 +207,8 @@ impl Tasks {
             for row in rows {
                 let kind = TaskKind::find(&row.kind);
                 let TaskRow { id, code, device, boot, state, operator, .. } = row;
-                let (live, news, _) = Live::new(Which { id, code, device, kind, boot, operator }, state, [0; 16]);
+                let (live, news, _) =
+                    Live::new(Which { id, code, device, kind, boot, operator }, state, [0; 16]);
                 // Whoever asked for it has gone with the last server: nobody waits for its bytes.
                 live.close_door();
                 self.watch(live, news);

@@ -100,7 +100,8 @@ impl Fleet {
     }
 
     async fn start(&self, device: &Device, kind: TaskKind) -> Result<Task, TaskError> {
-        let requester = Requester { name: "ada".to_owned(), role: Role::Operator, address: None, operator: None };
+        let requester =
+            Requester { name: "ada".to_owned(), role: Role::Operator, address: None, operator: None };
         self.tasks.start(device.online.device, kind, requester).await
     }
 

@@ -32,10 +32,10 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// With this program, and the server on this data directory.
-    pub(super) fn new(data: &Path, wait: bool) -> Result<Self, CliError> {
+    /// With this program, and this server.
+    pub(super) fn new(api: &ApiClient, wait: bool) -> Result<Self, CliError> {
         let program = env::current_exe()?;
-        let data = fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+        let (option, value) = api.option();
         let text = |path: &Path| {
             let unusable = || CliError::failed(format!("ssh can't be told a path like {}", path.display()));
             path.to_str()
@@ -43,7 +43,7 @@ impl Options {
                 .map(percent)
                 .ok_or_else(unusable)
         };
-        let holdfast = format!("'{}' --data '{}'", text(&program)?, text(&data)?);
+        let holdfast = format!("'{}' {option} '{}'", text(&program)?, text(&value)?);
         let wait = if wait { " --wait" } else { "" };
         Ok(Self {
             proxy: format!("{holdfast} proxy{wait} %h"),
@@ -71,12 +71,11 @@ fn percent(path: &str) -> String {
 /// `holdfast ssh-config [--install]`.
 pub(in crate::cli) async fn ssh_config(
     api: &ApiClient,
-    data: &Path,
     config: &SshConfig,
     output: &mut Output,
 ) -> Result<(), CliError> {
     let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
-    let text = write(&items, &Options::new(data, false)?);
+    let text = write(&items, &Options::new(api, false)?);
     if !config.install {
         return Ok(output.bytes(text.as_bytes())?);
     }

@@ -7,7 +7,7 @@ mod config;
 mod hosts;
 mod proxy;
 
-use std::{os::unix::process::CommandExt, path::Path, process::Command, time::Duration};
+use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
 use clap::Args;
 
@@ -41,10 +41,10 @@ pub(super) struct Ssh {
 }
 
 /// `holdfast ssh DEVICE`: becomes ssh; returns only if it can't.
-pub(super) fn ssh(data: &Path, ssh: &Ssh) -> Result<(), CliError> {
-    let device = super::ask(find(data, ssh))?;
+pub(super) fn ssh(api: &ApiClient, ssh: &Ssh) -> Result<(), CliError> {
+    let device = super::ask(find(api, ssh))?;
     let name = device.name.as_str();
-    let options = config::Options::new(data, ssh.wait)?;
+    let options = config::Options::new(api, ssh.wait)?;
     let mut command = Command::new("ssh");
     for (name, value) in options.all() {
         command.arg("-o").arg(format!("{name}={value}"));
@@ -60,9 +60,9 @@ pub(super) fn ssh(data: &Path, ssh: &Ssh) -> Result<(), CliError> {
 }
 
 /// The device. One that is offline is told of here, in fewer words than ssh would need; unless it is waited for.
-async fn find(data: &Path, ssh: &Ssh) -> Result<DeviceView, CliError> {
+async fn find(api: &ApiClient, ssh: &Ssh) -> Result<DeviceView, CliError> {
     let name = device_name(&ssh.device);
-    let device: DeviceView = ApiClient::new(data).get(&devices::path(name, "")).await?;
+    let device: DeviceView = api.get(&devices::path(name, "")).await?;
     if device.online || device.revoked.is_some() {
         return Ok(device);
     }
