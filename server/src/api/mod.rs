@@ -27,9 +27,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
+    handler::Handler,
+    http::{Method, StatusCode},
     middleware::from_fn_with_state,
-    routing::{get, post},
+    routing::{self, MethodRouter},
 };
 use protocol_core::message::Pin;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -143,29 +144,55 @@ impl RemoteApi {
     }
 }
 
+/// What can be asked: a method, a path below `/api/v1`, and who answers.
+struct Route {
+    method: Method,
+    path: &'static str,
+    handler: MethodRouter<Arc<Api>>,
+}
+
+fn get<H: Handler<T, Arc<Api>>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route { method: Method::GET, path, handler: routing::get(handler) }
+}
+
+fn post<H: Handler<T, Arc<Api>>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route { method: Method::POST, path, handler: routing::post(handler) }
+}
+
+/// All that can be asked. A test asks each, as everyone.
+fn routes() -> Vec<Route> {
+    vec![
+        get("/status", server::status),
+        post("/stop", server::stop),
+        post("/tokens", server::make_token),
+        get("/provisioning", provisioning::show),
+        post("/provisioning", provisioning::register),
+        post("/keys/rotate", keys::rotate),
+        get("/operators", operators::list),
+        post("/operators/{name}/revoke", operators::revoke),
+        get("/devices", devices::list),
+        post("/devices", devices::enrol_wired),
+        get("/devices/{name}", devices::show),
+        post("/devices/{name}/messages", devices::send),
+        post("/devices/{name}/ping", devices::ping),
+        post("/devices/{name}/revoke", devices::revoke),
+        post("/devices/{name}/ssh", tasks::ssh),
+        post("/devices/{name}/host-key", tasks::host_key),
+        post("/devices/{name}/tasks", tasks::start),
+        get("/tasks", tasks::list),
+        get("/tasks/{id}", tasks::show),
+        post("/tasks/{id}/stop", tasks::stop),
+        get("/sessions", lists::sessions),
+        get("/messages", lists::messages),
+        get("/events", lists::events),
+    ]
+}
+
 fn router(api: Arc<Api>) -> Router {
-    let routes = Router::new()
-        .route("/status", get(server::status))
-        .route("/stop", post(server::stop))
-        .route("/tokens", post(server::make_token))
-        .route("/provisioning", get(provisioning::show).post(provisioning::register))
-        .route("/keys/rotate", post(keys::rotate))
-        .route("/operators", get(operators::list))
-        .route("/operators/{name}/revoke", post(operators::revoke))
-        .route("/devices", get(devices::list).post(devices::enrol_wired))
-        .route("/devices/{name}", get(devices::show))
-        .route("/devices/{name}/messages", post(devices::send))
-        .route("/devices/{name}/ping", post(devices::ping))
-        .route("/devices/{name}/revoke", post(devices::revoke))
-        .route("/devices/{name}/ssh", post(tasks::ssh))
-        .route("/devices/{name}/host-key", post(tasks::host_key))
-        .route("/devices/{name}/tasks", post(tasks::start))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{id}", get(tasks::show))
-        .route("/tasks/{id}/stop", post(tasks::stop))
-        .route("/sessions", get(lists::sessions))
-        .route("/messages", get(lists::messages))
-        .route("/events", get(lists::events))
+    let router = Router::new();
+    let routes = routes()
+        .into_iter()
+        .fold(router, |router, Route { path, handler, .. }| router.route(path, handler))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing here"))
         .method_not_allowed_fallback(async || {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this can't be done here")

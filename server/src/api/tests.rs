@@ -1,3 +1,5 @@
+mod rights;
+
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};

@@ -64,14 +64,14 @@ pub struct Arguments {
 struct Shared {
     /// The server on this machine, by its data directory [env: HOLDFAST_DATA] [default: /var/lib/holdfast]
     // The environment is looked at where the server is chosen: what stands here goes before it.
-    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["context", "server"])]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["context", "server-address"])]
     data: Option<PathBuf>,
     /// A server elsewhere, by the name that its context has here [env: HOLDFAST_CONTEXT] [default: where no server is on
     /// this machine, the one that was logged in to last]
-    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server")]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "server-address")]
     context: Option<String>,
     /// A server elsewhere that was logged in to, by its address
-    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    #[arg(id = "server-address", long = "server", global = true, value_name = "HOST[:PORT]")]
     server: Option<String>,
     /// Print JSON, one object a line; `serve` logs so
     #[arg(long, global = true)]

@@ -26,7 +26,7 @@ fn shared_options_stand_before_or_after_the_verb() {
         assert!(arguments.shared.json, "{line}");
     }
     let arguments = parse("holdfast --data /d serve --listen 127.0.0.1:1");
-    assert_eq!(arguments.shared.data, Path::new("/d"));
+    assert_eq!(arguments.shared.data.as_deref(), Some(Path::new("/d")));
     assert!(matches!(arguments.verb, Verb::Serve(overrides) if overrides.listen.is_some()));
 }
 

@@ -1,0 +1,270 @@
+//! Every request there is, by everyone there is.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::Router;
+use protocol_core::{code::Role, message::Pin};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    time::timeout,
+};
+
+use super::{LONGEST_WAIT, Server};
+use crate::{
+    api::{
+        peer::{Peer, Remote},
+        router, routes,
+    },
+    http,
+    store::{DeviceId, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
+    strangers::Strangers,
+};
+
+/// The least role that may ask this; `STOP` comes last, as the server answers nothing more behind it.
+const TABLE: &[(Role, &str, &str, &str)] = &[
+    (Role::Viewer, "GET", "/status", ""),
+    (Role::Viewer, "GET", "/provisioning", ""),
+    (Role::Viewer, "GET", "/operators", ""),
+    (Role::Viewer, "GET", "/devices", ""),
+    (Role::Viewer, "GET", "/devices/{name}", ""),
+    (Role::Viewer, "GET", "/tasks", ""),
+    (Role::Viewer, "GET", "/tasks/{id}", ""),
+    (Role::Viewer, "GET", "/sessions", ""),
+    (Role::Viewer, "GET", "/messages", ""),
+    (Role::Viewer, "GET", "/events", ""),
+    (Role::Operator, "POST", "/devices/{name}/messages", r#"{"body":"hello"}"#),
+    (Role::Operator, "POST", "/devices/{name}/ping", "{}"),
+    (Role::Operator, "POST", "/devices/{name}/ssh", ""),
+    (Role::Operator, "POST", "/devices/{name}/host-key", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
+    (Role::Operator, "POST", "/devices/{name}/tasks", r#"{"kind":"reboot"}"#),
+    (Role::Operator, "POST", "/tasks/{id}/stop", "{}"),
+    (Role::Admin, "POST", "/tokens", r#"{"operator":"eve","role":"admin"}"#),
+    (Role::Admin, "POST", "/provisioning", r#"{"current":"","next":"","devices":[]}"#),
+    (Role::Admin, "POST", "/keys/rotate", "{}"),
+    (Role::Admin, "POST", "/operators/{name}/revoke", "{}"),
+    (Role::Admin, "POST", "/devices", r#"{"name":"sensor","gateway":"pi"}"#),
+    (Role::Admin, "POST", "/devices/{name}/revoke", "{}"),
+    (Role::Admin, "POST", "/stop", "{}"),
+];
+
+const ROLES: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+
+/// Everyone who may come, and the code of the error that they get where they may not.
+struct Someone {
+    name: String,
+    peer: Peer,
+    /// How much they may; none for those who get nowhere.
+    role: Option<Role>,
+    refusal: &'static str,
+}
+
+impl Server {
+    /// The key of an operator who was let in with this role.
+    async fn operator(&self, name: &str, role: Role) -> Pin {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let store = &self.api.host.store;
+        let token = NewToken {
+            hash,
+            name: Some(name.parse().unwrap()),
+            uses: 1,
+            expires_at: UnixMillis::now().plus(60_000),
+            role: Some(role),
+            who: "test".into(),
+        };
+        store.create_token(token).await.unwrap();
+        let address = "192.0.2.9".parse().unwrap();
+        let enrolment = OperatorEnrolment { token_hash: hash, key: hash, host_name: None, address };
+        store.enrol_operator(enrolment).await.unwrap().unwrap();
+        Pin(hash)
+    }
+
+    /// Whoever holds this key, elsewhere.
+    async fn remote(&self, key: Pin) -> Peer {
+        let place = Arc::clone(&self.api.host.connections).acquire_owned().await.unwrap();
+        Peer::Remote(Arc::new(Remote::new(key, "192.0.2.9:4711".parse().unwrap(), place)))
+    }
+
+    async fn everyone(&self) -> Vec<Someone> {
+        let own = rustix::process::geteuid().as_raw();
+        let local = |name: &str, uid, role, refusal| Someone {
+            name: name.to_owned(),
+            peer: Peer::Local { uid },
+            role,
+            refusal,
+        };
+        let mut everyone = vec![
+            local("root", 0, Some(Role::Admin), ""),
+            local("the server's user", own, Some(Role::Admin), ""),
+            local("another user", own.wrapping_add(12_345).max(1), None, "denied"),
+        ];
+        for role in ROLES {
+            let peer = self.remote(self.operator(&format!("a-{role}"), role).await).await;
+            everyone.push(Someone { name: role.to_string(), peer, role: Some(role), refusal: "denied" });
+            let revoked = format!("was-{role}");
+            let peer = self.remote(self.operator(&revoked, role).await).await;
+            self.api.host.store.revoke_operator(&revoked, "test").await.unwrap();
+            everyone.push(Someone { name: revoked, peer, role: None, refusal: "revoked" });
+        }
+        let device = self.enrol("pi").await;
+        self.task_of(device).await;
+        let mut device_key = [0; 32];
+        device_key[..2].copy_from_slice(b"pi");
+        for (name, key) in [("a stranger", [0xff; 32]), ("a device", device_key)] {
+            let peer = self.remote(Pin(key)).await;
+            everyone.push(Someone { name: name.to_owned(), peer, role: None, refusal: "unknown-key" });
+        }
+        everyone
+    }
+
+    async fn task_of(&self, device: DeviceId) {
+        let kind = "reboot".parse().unwrap();
+        let (code, boot) = (RandomId(1), RandomId(2));
+        let task = NewTask { device, kind, code, boot, who: "test".into(), address: None, operator: None };
+        self.api.host.store.begin_task(task).await.unwrap();
+    }
+}
+
+/// Asks as `peer`; gives the status, and the code of the error if there is one.
+async fn ask(routes: &Router, peer: &Peer, method: &str, path: &str, body: &str) -> (u16, String) {
+    let (mut ours, theirs) = duplex(64 * 1024);
+    let stranger = Strangers::new(1).enter();
+    let conversation = http::converse(Box::new(theirs), peer.clone(), routes.clone(), LONGEST_WAIT, stranger);
+    let asking = async {
+        let upgrade =
+            if path.ends_with("/ssh") { "Upgrade: holdfast-ssh\r\nConnection: upgrade\r\n" } else { "" };
+        let request = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\n{upgrade}Content-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        ours.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONGEST_WAIT, ours.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    };
+    let ((), answer) = tokio::join!(conversation, asking);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_table_has_every_route() {
+    let in_table: BTreeSet<_> =
+        TABLE.iter().map(|(_, method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let there: BTreeSet<_> =
+        routes().into_iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+    assert_eq!(in_table, there, "say in the table who may ask it");
+    assert_eq!(in_table.len(), TABLE.len(), "each stands there once");
+}
+
+#[tokio::test]
+async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
+    let server = Server::start();
+    let everyone = server.everyone().await;
+    let routes = router(Arc::clone(&server.api));
+    for (least, method, path, body) in TABLE {
+        // Those who may not come first: nothing may have changed by what they asked for.
+        for allowed in [false, true] {
+            for Someone { name, peer, role, refusal } in &everyone {
+                if role.is_some_and(|role| u16::from(role) >= u16::from(*least)) != allowed {
+                    continue;
+                }
+                let path = path.replace("{name}", "nobody").replace("{id}", "1");
+                let (status, code) = ask(&routes, peer, method, &path, body).await;
+                let told = format!("{name}: {method} {path}: {status} {code}");
+                match allowed {
+                    false => assert_eq!((status, code.as_str()), (403, *refusal), "{told}"),
+                    true => assert_ne!(status, 403, "{told}"),
+                }
+            }
+        }
+        assert_eq!(server.api.shutdown.is_requested(), *path == "/stop");
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_known_learns_nothing_of_what_there_is() {
+    let server = Server::start();
+    let routes = router(Arc::clone(&server.api));
+    let stranger = server.remote(Pin([0xff; 32])).await;
+    for (method, path) in
+        [("GET", "/nothing"), ("DELETE", "/status"), ("GET", "/devices?x=y"), ("POST", "/tokens")]
+    {
+        let answer = ask(&routes, &stranger, method, path, "").await;
+        assert_eq!(answer, (403, "unknown-key".to_owned()), "{method} {path}");
+    }
+    let (_, events) = server.get("/events").await;
+    let refused = &events["items"][0];
+    assert_eq!(
+        (&refused["kind"], &refused["address"], &refused["detail"]["reason"]),
+        (&json!("connection-refused"), &json!("192.0.2.9"), &json!("unknown-key"))
+    );
+}
+
+#[tokio::test]
+async fn what_operators_do_is_written_down_with_their_name_and_address() {
+    let server = Server::start();
+    server.enrol("pi").await;
+    let routes = router(Arc::clone(&server.api));
+    let admin = server.remote(server.operator("anna", Role::Admin).await).await;
+    for (path, body) in [
+        ("/devices/pi/messages", r#"{"body":"hello"}"#),
+        ("/devices/pi/host-key", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
+        ("/tokens", r#"{"operator":"eve","role":"viewer"}"#),
+        ("/devices", r#"{"name":"sensor","gateway":"pi"}"#),
+        ("/devices/pi/revoke", "{}"),
+        ("/keys/rotate", r#"{"force":true}"#),
+    ] {
+        let (status, code) = ask(&routes, &admin, "POST", path, body).await;
+        assert!((200..300).contains(&status), "{path}: {status} {code}");
+    }
+    let (_, events) = server.get("/events").await;
+    for kind in [
+        "message-sent",
+        "host-key-changed",
+        "token-created",
+        "device-enrolled",
+        "device-revoked",
+        "key-rotated",
+    ] {
+        let done = |event: &&Value| event["kind"] == kind && event["who"] == "anna";
+        let event = events["items"].as_array().unwrap().iter().find(done);
+        assert_eq!(event.map(|event| &event["address"]), Some(&json!("192.0.2.9")), "{kind}: {events:#}");
+    }
+    let (_, operators) = server.get("/operators").await;
+    let anna = &operators["items"][0];
+    assert_eq!(
+        (&anna["name"], &anna["role"], &anna["address"]),
+        (&json!("anna"), &json!("admin"), &json!("192.0.2.9"))
+    );
+    assert!(anna["last_seen"].is_string(), "{anna}");
+}
+
+#[tokio::test]
+async fn lines_for_operators_are_for_nobody_else() {
+    let server = Server::start();
+    for (bad, expected) in [
+        (json!({ "operator": "anna" }), 400),
+        (json!({ "operator": "anna", "role": "boss" }), 400),
+        (json!({ "operator": "An Na", "role": "viewer" }), 400),
+        (json!({ "operator": "anna", "role": "viewer", "uses": 2 }), 400),
+        (json!({ "operator": "anna", "role": "viewer", "name": "pi" }), 400),
+        (json!({ "role": "viewer" }), 400),
+    ] {
+        assert_eq!(server.post("/tokens", bad.clone()).await.0, expected, "{bad}");
+    }
+    let (status, answer) = server.post("/tokens", json!({ "operator": "anna", "role": "viewer" })).await;
+    assert_eq!(status, 201);
+    assert!(answer["line"].as_str().unwrap().starts_with("holdfast login hf1."), "{answer}");
+    server.operator("anna", Role::Viewer).await;
+    let again = server.post("/tokens", json!({ "operator": "anna", "role": "admin" })).await;
+    assert_eq!((again.0, &again.1["error"]["code"]), (409, &json!("name-taken")));
+    assert_eq!(server.post("/operators/nobody/revoke", json!({})).await.0, 404);
+    let (status, answer) = server.post("/operators/anna/revoke", json!({})).await;
+    assert_eq!((status, &answer["role"]), (200, &json!("viewer")));
+    assert_eq!(server.post("/tokens", json!({ "operator": "anna", "role": "admin" })).await.0, 201);
+}

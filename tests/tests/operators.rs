@@ -1,0 +1,321 @@
+//! Operators elsewhere: they log in once, and work over TLS with the rights of their role, for as long as they have them.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Output,
+    time::{Duration, Instant},
+};
+
+use holdfast_tests::{
+    agent::Agent,
+    binaries,
+    process::{self, Process},
+    server::Server,
+    wait::{self, LONGEST_WAIT},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// An operator's machine: a home of its own, and no way to the server's socket.
+struct Laptop {
+    home: TempDir,
+}
+
+impl Laptop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { home: tempfile::tempdir()? })
+    }
+
+    /// One whose user has logged in.
+    #[track_caller]
+    fn logged_in(server: &Server, name: &str, role: &str) -> io::Result<Self> {
+        let laptop = Self::new()?;
+        let printed = laptop.tell(&["login", &line(server, &["--operator", name, "--role", role])]);
+        assert!(printed.contains(&format!("as {name}")), "{printed}");
+        Ok(laptop)
+    }
+
+    fn contexts(&self) -> PathBuf {
+        self.home.path().join("config/holdfast/contexts")
+    }
+
+    /// What `env` is told so that `holdfast` runs as on a machine of its own.
+    fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+        let home = self.home.path().display();
+        let mut all =
+            vec!["-u".to_owned(), "HOLDFAST_DATA".to_owned(), "-u".to_owned(), "HOLDFAST_CONTEXT".to_owned()];
+        all.extend([format!("HOME={home}"), format!("XDG_CONFIG_HOME={home}/config")]);
+        all.push(binaries::holdfast().display().to_string());
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        all
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> Output {
+        process::run(Path::new("env"), self.arguments(arguments), LONGEST_WAIT).expect("holdfast runs")
+    }
+
+    /// Runs `holdfast`, which succeeds; gives what it prints.
+    #[track_caller]
+    fn tell(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "holdfast {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The same, in JSON.
+    #[track_caller]
+    fn ask(&self, arguments: &[&str]) -> Vec<Value> {
+        let printed = self.tell(&[arguments, &["--json"]].concat());
+        let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
+        parsed.unwrap_or_else(|error| panic!("holdfast {arguments:?}: {error} in {printed}"))
+    }
+
+    /// Runs `holdfast`, which is refused with this exit code and these words.
+    #[track_caller]
+    fn refused(&self, arguments: &[&str], code: i32, words: &[&str]) {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "holdfast {arguments:?}: {output:?}");
+        assert!(words.iter().all(|word| error.contains(word)), "expected {words:?}, found {error}");
+    }
+
+    /// Starts `holdfast`, which goes on.
+    fn start(&self, arguments: &[&str]) -> io::Result<Process> {
+        Process::start(Path::new("env"), self.arguments(arguments), &self.home.path().join("log"))
+    }
+}
+
+/// A new line, as `holdfast enroll` prints it.
+#[track_caller]
+fn line(server: &Server, arguments: &[&str]) -> String {
+    server.tell(&[&["enroll"], arguments].concat()).trim().to_owned()
+}
+
+/// Waits until a program has printed this, so often.
+#[track_caller]
+fn wait_printed(process: &Process, what: &str, count: usize) {
+    wait::until(
+        &format!("{what} is printed {count} times"),
+        || process.printed(),
+        |printed| printed.matches(what).count() >= count,
+    );
+}
+
+#[test]
+fn an_operator_works_from_elsewhere() -> io::Result<()> {
+    let server = Server::start()?;
+    let agent = Agent::start(&server, "greenhouse")?;
+    let laptop = Laptop::logged_in(&server, "anna", "operator")?;
+    let devices = laptop.ask(&["devices"]);
+    assert_eq!((&devices[0]["name"], &devices[0]["online"]), (&"greenhouse".into(), &true.into()));
+    assert!(laptop.tell(&["ping", "greenhouse"]).contains("answered in"));
+
+    let events = laptop.start(&["events", "--follow", "--json"])?;
+    wait_printed(&events, "operator-enrolled", 1);
+    laptop.tell(&["send", "greenhouse", "open the window"]);
+    wait_printed(&events, "message-sent", 1);
+    agent.send("it is open");
+    let is_there = |messages: &Vec<Value>| messages.iter().any(|message| message["body"] == "it is open");
+    wait::until("the answer is there", || laptop.ask(&["messages", "greenhouse"]), is_there);
+    let sent = server.wait_event("message-sent", |_| true);
+    assert_eq!(
+        (&sent["who"], &sent["address"], &sent["device"]),
+        (&"anna".into(), &"127.0.0.1".into(), &"greenhouse".into())
+    );
+
+    let operators = laptop.ask(&["operators"]);
+    let anna = &operators[0];
+    assert_eq!(
+        (&anna["name"], &anna["role"], &anna["address"]),
+        (&"anna".into(), &"operator".into(), &"127.0.0.1".into())
+    );
+    assert!(anna["last_seen"].is_string(), "{anna}");
+    laptop.refused(&["revoke", "greenhouse"], 5, &["operator", "may not", "ask an admin"]);
+    laptop.refused(&["rotate-key"], 5, &["may not"]);
+    laptop.refused(&["term-password", "--context", "127.0.0.1"], 2, &["the server's own machine"]);
+    Ok(())
+}
+
+#[test]
+fn a_viewer_looks_and_an_admin_may_do_everything() -> io::Result<()> {
+    let mut server = Server::start()?;
+    let _agent = Agent::start(&server, "greenhouse")?;
+    let viewer = Laptop::logged_in(&server, "vera", "viewer")?;
+    for look in ["devices", "sessions", "messages", "events", "tasks", "operators", "status"] {
+        viewer.tell(&[look]);
+    }
+    viewer.tell(&["device", "greenhouse"]);
+    for refused in [
+        &["send", "greenhouse", "x"][..],
+        &["ping", "greenhouse"],
+        &["proxy", "greenhouse"],
+        &["reboot", "greenhouse"],
+        &["task", "stop", "1"],
+        &["enroll"],
+        &["enroll", "--operator", "eve", "--role", "admin"],
+        &["revoke", "greenhouse"],
+        &["revoke", "--operator", "vera"],
+        &["rotate-key"],
+        &["stop"],
+    ] {
+        let code = if refused == ["task", "stop", "1"] { 4 } else { 5 };
+        viewer.refused(refused, code, &[]);
+    }
+    assert!(server.events("message-sent").is_empty() && server.events("task-requested").is_empty());
+
+    let admin = Laptop::logged_in(&server, "ada", "admin")?;
+    let made = admin.tell(&["enroll", "--operator", "otto", "--role", "viewer"]);
+    let otto = Laptop::new()?;
+    otto.tell(&["login", made.trim()]);
+    admin.tell(&["revoke", "--operator", "otto"]);
+    otto.refused(&["devices"], 5, &["rights of otto", "holdfast login"]);
+    admin.tell(&["revoke", "greenhouse"]);
+    assert_eq!(server.wait_event("device-revoked", |_| true)["who"], "ada");
+    admin.tell(&["stop"]);
+    assert!(server.process().wait(LONGEST_WAIT).success());
+    admin.refused(&["devices"], 3, &["can't be reached"]);
+    Ok(())
+}
+
+#[test]
+fn who_is_revoked_is_cut_off_at_once() -> io::Result<()> {
+    let server = Server::start()?;
+    let laptop = Laptop::logged_in(&server, "anna", "viewer")?;
+    let other = Laptop::logged_in(&server, "otto", "viewer")?;
+    let mut events = laptop.start(&["events", "--follow"])?;
+    let mut messages = laptop.start(&["messages", "--follow"])?;
+    let others = other.start(&["events", "--follow"])?;
+    wait_printed(&events, "operator-enrolled", 2);
+    wait_printed(&others, "operator-enrolled", 2);
+    let printed = server.tell(&["revoke", "--operator", "anna"]);
+    assert!(printed.contains("holdfast enroll --operator anna --role viewer"), "{printed}");
+    for stream in [&mut events, &mut messages] {
+        assert_eq!(stream.wait(LONGEST_WAIT).code(), Some(5), "{}", stream.printed());
+    }
+    assert!(events.printed().contains("the rights of anna were taken away"), "{}", events.printed());
+    laptop.refused(&["devices"], 5, &["rights of anna", "holdfast login --again"]);
+    let refused = server.wait_event("connection-refused", |event| event["detail"]["reason"] == "revoked");
+    assert_eq!(refused["address"], "127.0.0.1");
+    // The others' goes on.
+    wait_printed(&others, "operator-revoked", 1);
+    let shown = server.tell(&["operators"]);
+    assert!(shown.contains("revoked"), "{shown}");
+
+    // The same person comes back with a new key, and another role.
+    let again = line(&server, &["--operator", "anna", "--role", "operator"]);
+    laptop.refused(&["login", &again], 1, &["there is a context", "--again"]);
+    laptop.tell(&["login", "--again", &again]);
+    assert_eq!(laptop.ask(&["operators"])[0]["role"], "operator");
+    Ok(())
+}
+
+#[test]
+fn a_line_is_good_for_whom_and_as_often_as_it_says() -> io::Result<()> {
+    let server = Server::start()?;
+    let laptop = Laptop::new()?;
+    let used = line(&server, &["--operator", "anna", "--role", "viewer"]);
+    laptop.tell(&["login", &used]);
+    laptop.refused(&["login", "--context", "second", &used], 5, &["used as often", "new line"]);
+
+    let expired = line(&server, &["--operator", "otto", "--role", "viewer", "--expires", "1s"]);
+    let made = Instant::now();
+    wait::until_true("its time is over", || made.elapsed() > Duration::from_secs(1));
+    laptop.refused(&["login", "--context", "second", &expired], 5, &["expired", "new line"]);
+
+    let of_device = line(&server, &["--name", "greenhouse"]);
+    laptop.refused(&["login", "--context", "second", &of_device], 2, &["is a device's"]);
+    let bare = of_device.trim_start_matches("holdfast-agent enroll ");
+    laptop.refused(&["login", "--context", "second", bare], 5, &["is a device's", "--operator"]);
+
+    let of_operator = line(&server, &["--operator", "eve", "--role", "admin"]);
+    let agent = Agent::new("greenhouse")?;
+    let bare = of_operator.trim_start_matches("holdfast login ");
+    let output = agent.command(&["enroll", bare], LONGEST_WAIT)?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("an operator's") && error.contains("holdfast login"),
+        "{error}"
+    );
+    // Nothing has come of all that, and both lines are as good as before.
+    assert_eq!(server.ask(&["operators"]).len(), 1);
+    assert!(server.ask(&["devices"]).is_empty());
+    agent.tell(&["enroll", &of_device]);
+    laptop.tell(&["login", "--context", "second", &of_operator]);
+    let kept: Vec<_> = fs::read_dir(laptop.contexts())?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<_, _>>()?;
+    assert_eq!(kept.len(), 2, "no keys are left that nobody knows: {kept:?}");
+    Ok(())
+}
+
+#[test]
+fn contexts_are_private_and_chosen_by_name_or_server() -> io::Result<()> {
+    let (one, two) = (Server::start()?, Server::start()?);
+    let laptop = Laptop::new()?;
+    laptop.refused(&["devices"], 3, &["holdfast serve"]);
+    for (server, name) in [(&one, "one"), (&two, "two")] {
+        let line = line(server, &["--operator", "anna", "--role", "admin"]);
+        laptop.tell(&["login", "--context", name, &line]);
+        let file = laptop.contexts().join(format!("{name}.toml"));
+        assert_eq!(fs::metadata(file)?.permissions().mode() & 0o777, 0o600);
+    }
+    let stores = [&one, &two].map(|server| server.ask(&["status"])[0]["store"].clone());
+    let store = |arguments: &[&str]| laptop.ask(&[&["status"], arguments].concat())[0]["store"].clone();
+    assert_eq!([store(&["--context", "one"]), store(&["--context", "two"])], stores);
+    assert_eq!(store(&["--server", &one.address().to_string()]), stores[0]);
+    assert_eq!(store(&[]), stores[1], "the one that was logged in to last");
+    assert_eq!(store(&["--data", &one.data().display().to_string()]), stores[0]);
+    let listed = laptop.ask(&["contexts"]);
+    let used = |name: &str| {
+        listed.iter().find(|context| context["name"] == name).map(|context| context["used"].clone())
+    };
+    assert_eq!((used("one"), used("two")), (Some(false.into()), Some(true.into())));
+    laptop.refused(&["devices", "--context", "three"], 4, &["no context", "holdfast contexts"]);
+    laptop.refused(&["devices", "--server", "elsewhere"], 4, &["elsewhere"]);
+    Ok(())
+}
+
+#[test]
+fn another_server_is_not_taken_for_it() -> io::Result<()> {
+    let (server, other) = (Server::start()?, Server::start()?);
+    let laptop = Laptop::logged_in(&server, "anna", "admin")?;
+    let file = laptop.contexts().join("127.0.0.1.toml");
+    let context = fs::read_to_string(&file)?;
+    let there = other.address().to_string();
+    fs::write(&file, context.replace(&server.address().to_string(), &there))?;
+    laptop.refused(&["devices"], 5, &["not trusted", "log in anew"]);
+    assert!(other.events("operator-enrolled").is_empty());
+
+    // Nor does a server take whom another one knows.
+    let pin = |server: &Server, which: &str| {
+        let answer = server.api().get("/provisioning").expect("the server tells");
+        answer[which].as_str().unwrap_or_default().to_owned()
+    };
+    let mut context = fs::read_to_string(&file)?;
+    for which in ["current", "next"] {
+        context = context.replace(&pin(&server, which), &pin(&other, which));
+    }
+    fs::write(&file, context)?;
+    laptop.refused(&["devices"], 5, &["no operator's", "holdfast enroll --operator"]);
+    let refused = other.wait_event("connection-refused", |event| event["detail"]["reason"] == "unknown-key");
+    assert_eq!(refused["address"], "127.0.0.1");
+    Ok(())
+}
+
+#[test]
+fn keys_of_the_server_change_without_a_new_login() -> io::Result<()> {
+    let mut server = Server::start()?;
+    let laptop = Laptop::logged_in(&server, "anna", "admin")?;
+    for _ in 0..3 {
+        let answer = &laptop.ask(&["rotate-key"])[0];
+        server.terminate();
+        server.run()?;
+        assert_eq!(laptop.ask(&["status"])[0]["pin"], answer["current"]);
+        let context = fs::read_to_string(laptop.contexts().join("127.0.0.1.toml"))?;
+        assert!(context.contains(&format!("next = {}", answer["next"])), "{context}");
+    }
+    Ok(())
+}
