@@ -167,7 +167,8 @@ async fn enrol(data: &Path, keys: Vec<[u8; 32]>) -> Result {
         name: Some(name),
         uses: u32::try_from(keys.len()).unwrap_or(u32::MAX).max(2),
         expires_at: UnixMillis(now.0 + 3_600_000),
-        who: "bench".to_owned(),
+        role: None,
+        who: "bench".into(),
     };
     store.create_token(token).await?;
     let mut enrolling = JoinSet::new();
