@@ -9,7 +9,7 @@ use super::{
     rights::{Action, Object},
     view::{OperatorRevokeAnswer, OperatorView, Page},
 };
-use crate::store::OperatorRow;
+use crate::store::{OperatorRow, RevokedOperator};
 
 /// `GET /operators`
 pub(super) async fn list(asker: Asker) -> Result<Json<Page<OperatorView>>, ApiError> {
@@ -26,7 +26,7 @@ pub(super) async fn revoke(
 ) -> Result<Json<OperatorRevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Operator(&name))?;
     let revoked = api.host.store.revoke_operator(&name, asker.who()).await?;
-    let (operator, keys) = revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
+    let RevokedOperator { operator, keys } = revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
     // From here on nothing new begins; and what is open ends.
     api.revocations.add(keys.into_iter().map(Pin));
     let reason = format!("the rights of {} were taken away", operator.name);

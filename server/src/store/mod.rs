@@ -55,7 +55,7 @@ pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Re
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
-pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, parse_role};
+pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator, parse_role};
 pub use provisioned::Provisioned;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tasks::{NewTask, TaskChange, TaskFilter, TaskRow, TaskState};

@@ -55,6 +55,15 @@ pub struct OperatorRow {
     pub address: Option<String>,
 }
 
+/// An operator whose rights were taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedOperator {
+    /// The operator.
+    pub operator: OperatorRef,
+    /// The SHA-256 of all public keys that were theirs.
+    pub keys: Vec<[u8; 32]>,
+}
+
 /// An operator who asks to be registered.
 #[derive(Clone, Debug)]
 pub struct OperatorEnrolment {
@@ -171,7 +180,7 @@ impl Store {
         &self,
         name: &str,
         who: impl Into<Who>,
-    ) -> Result<Option<(OperatorRef, Vec<[u8; 32]>)>, StoreError> {
+    ) -> Result<Option<RevokedOperator>, StoreError> {
         let (name, who) = (name.to_owned(), who.into());
         self.write(move |change| revoke(change, &name, &who)).await
     }
@@ -297,11 +306,7 @@ fn place(
     }
 }
 
-fn revoke(
-    change: &mut Change<'_>,
-    name: &str,
-    who: &Who,
-) -> Result<Option<(OperatorRef, Vec<[u8; 32]>)>, StoreError> {
+fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Option<RevokedOperator>, StoreError> {
     let found = change
         .connection
         .prepare_cached("SELECT id, name, role, revoked_at IS NOT NULL FROM operators WHERE name = ?")?
@@ -327,7 +332,7 @@ fn revoke(
     let mut statement =
         change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
     let keys = statement.query_map([operator.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(Some((operator, keys)))
+    Ok(Some(RevokedOperator { operator, keys }))
 }
 
 const SELECT: &str = "SELECT name, role,

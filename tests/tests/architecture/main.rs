@@ -70,13 +70,16 @@ const SERVER: Package = Package {
     library: "holdfast_server",
     modules: &[
         Module("main", "cli"),
-        Module("cli", "serve api::SOCKET api::provisioning api::view config firmware term_password"),
+        Module("cli", "serve api::SOCKET api::provisioning api::view http tls config firmware term_password"),
         Module("serve", "*"),
         Module(
             "listener",
-            "connection data enrolment host http refusal strangers classic_clients store event term_password tls config",
+            "api connection data enrolment host http refusal strangers classic_clients store event term_password tls config",
         ),
-        Module("api", "enrolment host http tasks registry mailbox store event tls config firmware"),
+        Module(
+            "api",
+            "enrolment host http refusal strangers tasks registry mailbox store event tls config firmware",
+        ),
         Module("connection", "handler host refusal strangers registry mailbox store event"),
         Module("data", "host refusal strangers tasks store event"),
         Module("enrolment", "host refusal store event"),
