@@ -16,6 +16,7 @@ pub mod demo;
 pub mod device;
 pub mod files;
 pub mod fuzz_targets;
+pub mod laptop;
 pub mod machine;
 pub mod measure;
 pub mod microcontroller;

@@ -254,6 +254,15 @@ impl Server {
         line.unwrap_or_else(|| panic!("expected an enrolment line, found {printed}")).to_owned()
     }
 
+    /// A new line for an operator elsewhere, as it is printed.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn operator_line(&self, name: &str, role: &str) -> String {
+        self.tell(&["enroll", "--operator", name, "--role", role]).trim().to_owned()
+    }
+
     /// What the server says of a device now; nothing if it can't be asked or does not know it.
     pub fn device(&self, name: &str) -> Option<Value> {
         self.api().list("/devices").ok()?.into_iter().find(|device| device["name"] == name)

@@ -3,90 +3,17 @@
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Output,
     time::{Duration, Instant},
 };
 
 use holdfast_tests::{
     agent::Agent,
-    binaries,
-    process::{self, Process},
+    laptop::Laptop,
+    process::Process,
     server::Server,
     wait::{self, LONGEST_WAIT},
 };
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// An operator's machine: a home of its own, and no way to the server's socket.
-struct Laptop {
-    home: TempDir,
-}
-
-impl Laptop {
-    fn new() -> io::Result<Self> {
-        Ok(Self { home: tempfile::tempdir()? })
-    }
-
-    /// One whose user has logged in.
-    #[track_caller]
-    fn logged_in(server: &Server, name: &str, role: &str) -> io::Result<Self> {
-        let laptop = Self::new()?;
-        let printed = laptop.tell(&["login", &line(server, &["--operator", name, "--role", role])]);
-        assert!(printed.contains(&format!("as {name}")), "{printed}");
-        Ok(laptop)
-    }
-
-    fn contexts(&self) -> PathBuf {
-        self.home.path().join("config/holdfast/contexts")
-    }
-
-    /// What `env` is told so that `holdfast` runs as on a machine of its own.
-    fn arguments(&self, arguments: &[&str]) -> Vec<String> {
-        let home = self.home.path().display();
-        let mut all =
-            vec!["-u".to_owned(), "HOLDFAST_DATA".to_owned(), "-u".to_owned(), "HOLDFAST_CONTEXT".to_owned()];
-        all.extend([format!("HOME={home}"), format!("XDG_CONFIG_HOME={home}/config")]);
-        all.push(binaries::holdfast().display().to_string());
-        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        all
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str]) -> Output {
-        process::run(Path::new("env"), self.arguments(arguments), LONGEST_WAIT).expect("holdfast runs")
-    }
-
-    /// Runs `holdfast`, which succeeds; gives what it prints.
-    #[track_caller]
-    fn tell(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "holdfast {arguments:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// The same, in JSON.
-    #[track_caller]
-    fn ask(&self, arguments: &[&str]) -> Vec<Value> {
-        let printed = self.tell(&[arguments, &["--json"]].concat());
-        let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
-        parsed.unwrap_or_else(|error| panic!("holdfast {arguments:?}: {error} in {printed}"))
-    }
-
-    /// Runs `holdfast`, which is refused with this exit code and these words.
-    #[track_caller]
-    fn refused(&self, arguments: &[&str], code: i32, words: &[&str]) {
-        let output = self.run(arguments);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "holdfast {arguments:?}: {output:?}");
-        assert!(words.iter().all(|word| error.contains(word)), "expected {words:?}, found {error}");
-    }
-
-    /// Starts `holdfast`, which goes on.
-    fn start(&self, arguments: &[&str]) -> io::Result<Process> {
-        Process::start(Path::new("env"), self.arguments(arguments), &self.home.path().join("log"))
-    }
-}
 
 /// A new line, as `holdfast enroll` prints it.
 #[track_caller]

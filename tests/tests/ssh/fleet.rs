@@ -53,7 +53,7 @@ impl Fleet {
     }
 
     /// What the operator's own configuration says beside ours.
-    fn identity(&self) -> String {
+    pub(crate) fn identity(&self) -> String {
         let key = self.sshd.key();
         format!("Host *\n    IdentityFile {}\n    IdentitiesOnly yes\n    BatchMode yes\n", key.display())
     }

@@ -3,5 +3,6 @@
 mod ends;
 mod fleet;
 mod hostile;
+mod operators;
 mod password;
 mod tools;
