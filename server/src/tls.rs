@@ -237,6 +237,8 @@ pub struct Peer {
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
+    /// With records as large as TLS has them.
+    bulk: Arc<ServerConfig>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -267,9 +269,10 @@ impl Acceptor {
         config.alpn_protocols = Protocol::ALL.map(|protocol| protocol.name().as_bytes().to_vec()).into();
         // Each connection proves the key anew: a resumed one would outlive its device's revocation.
         config.send_tls13_tickets = 0;
-        // Header included. A device has room for one record; others lose by it 22 bytes in each of them.
+        let bulk = Arc::new(config.clone());
+        // Header included. A microcontroller has room for one record; others lose by it 22 bytes in each of them.
         config.max_fragment_size = Some(alpn::MAX_RECORD + 5);
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), bulk })
     }
 
     /// Shakes hands. The caller sets the deadline.
@@ -277,7 +280,14 @@ impl Acceptor {
     /// # Errors
     /// Whatever ended the handshake, in words.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
-        let stream = Stream::accept(Arc::clone(&self.config), stream).await?;
+        // No microcontroller speaks these, and much goes over them.
+        let bulk = [Protocol::Data, Protocol::Api].map(|protocol| protocol.name().as_bytes());
+        let choose = |named: &[&[u8]]| match !named.is_empty() && named.iter().all(|name| bulk.contains(name))
+        {
+            true => Arc::clone(&self.bulk),
+            false => Arc::clone(&self.config),
+        };
+        let stream = Stream::accept(choose, stream).await?;
         let connection = stream.agreed();
         let protocol = Protocol::ALL
             .into_iter()

@@ -8,6 +8,7 @@ mod tests;
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
@@ -16,11 +17,11 @@ use std::{
 
 use rustls::{
     ServerConfig,
-    server::{ServerConnectionData, UnbufferedServerConnection},
+    server::{Acceptor, ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
@@ -29,6 +30,9 @@ const LENT_SIZE: usize = 20 * 1024;
 
 /// The most bytes that are encrypted at once: one record.
 const RECORD: usize = 16 * 1024;
+
+/// Room for what most clients say first.
+const HELLO: usize = 1024;
 
 /// What encryption adds to a record: header, type and tag.
 const OVERHEAD: usize = 5 + 1 + 16;
@@ -60,8 +64,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Shakes hands as a server.
-    pub(super) async fn accept(config: Arc<ServerConfig>, tcp: TcpStream) -> io::Result<Self> {
+    /// Shakes hands as a server, by the configuration that `choose` gives for the protocols that the client names.
+    pub(super) async fn accept(
+        choose: impl FnOnce(&[&[u8]]) -> Arc<ServerConfig>,
+        mut tcp: TcpStream,
+    ) -> io::Result<Self> {
+        let (mut hello, config) = hear(choose, &mut tcp).await?;
         let tls = Box::new(UnbufferedServerConnection::new(config).map_err(io::Error::other)?);
         let mut stream = Self {
             tcp,
@@ -75,7 +83,10 @@ impl Stream {
             closed: false,
             failed: false,
         };
-        std::future::poll_fn(|context| stream.poll_handshake(context)).await?;
+        let result = stream.process(&mut hello, &mut ReadBuf::new(&mut []));
+        poll_fn(|context| stream.poll_send(context)).await?;
+        result?;
+        poll_fn(|context| stream.poll_handshake(context)).await?;
         Ok(stream)
     }
 
@@ -214,6 +225,36 @@ impl Stream {
         self.output = Vec::new();
         self.sent = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Hears the client's first words: gives them, and the configuration that they ask for. What makes no sense is for the
+/// connection to refuse.
+async fn hear(
+    choose: impl FnOnce(&[&[u8]]) -> Arc<ServerConfig>,
+    tcp: &mut TcpStream,
+) -> io::Result<(Vec<u8>, Arc<ServerConfig>)> {
+    let mut bytes = Vec::with_capacity(HELLO);
+    let mut acceptor = Acceptor::default();
+    loop {
+        let heard = bytes.len();
+        if tcp.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut news = bytes.get(heard..).unwrap_or_default();
+        while !news.is_empty() {
+            let is_taken = acceptor.read_tls(&mut news).is_ok_and(|count| count > 0);
+            let accepted = acceptor.accept();
+            match accepted {
+                Ok(Some(accepted)) => {
+                    let protocols: Vec<_> = accepted.client_hello().alpn().into_iter().flatten().collect();
+                    let config = choose(&protocols);
+                    return Ok((bytes, config));
+                }
+                Ok(None) if is_taken => {}
+                Ok(None) | Err(_) => return Ok((bytes, choose(&[]))),
+            }
+        }
     }
 }
 

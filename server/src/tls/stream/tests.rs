@@ -149,3 +149,52 @@ async fn whoever_does_not_speak_tls_is_refused() {
     let error = acceptor().accept(tcp).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
 }
+
+/// How large the chunks are in which a client of this protocol reads what a server sends in bulk: a record at a time.
+async fn largest_record(protocol: Protocol) -> usize {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = async {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (mut stream, peer) = acceptor().accept(tcp).await.unwrap();
+        assert_eq!(peer.protocol, protocol);
+        stream.write_all(&[7; 100_000]).await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let client = async {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(tls::client(&tls::new_key(), protocol.name()));
+        let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+        let mut stream = connector.connect(name, tcp).await.unwrap();
+        let (mut largest, mut total) = (0, 0);
+        let mut header = [0; 5];
+        // The server sends nothing of its own behind the handshake: what comes are whole records.
+        let (tcp, _) = stream.get_mut();
+        loop {
+            match tcp.read_exact(&mut header).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => panic!("{error}"),
+            }
+            let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+            tcp.read_exact(&mut vec![0; length]).await.unwrap();
+            largest = length.max(largest);
+            total += length;
+        }
+        assert!(total > 100_000);
+        largest
+    };
+    tokio::join!(server, client).1
+}
+
+#[tokio::test]
+async fn records_are_short_but_where_no_microcontroller_is() {
+    for short in [Protocol::Framed, Protocol::Enrolment, Protocol::Gateway] {
+        let largest = largest_record(short).await;
+        assert!(largest <= 1024 + 17, "{short:?}: {largest}");
+    }
+    for long in [Protocol::Data, Protocol::Api] {
+        let largest = largest_record(long).await;
+        assert!(largest > 16_000, "{long:?}: {largest}");
+    }
+}
