@@ -62,4 +62,24 @@ mod tests {
             firmware.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(names, ["sensor"]);
     }
+
+    #[test]
+    fn tokens_and_tasks_from_before_there_were_operators_are_nobodys() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for step in &STEPS[..3] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO devices (id, name, kind, created) VALUES (1, 'pi', 'framed', 0);
+                INSERT INTO tokens (hash, uses, created, expires_at) VALUES (zeroblob(32), 1, 0, 0);
+                INSERT INTO tasks (code, device, kind, state, who, requested) VALUES (1, 1, 'ssh', 'done', 'root', 0);
+                PRAGMA user_version = 3;",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let count = "SELECT (SELECT count(*) FROM tokens WHERE role IS NULL)
+            + (SELECT count(*) FROM tasks WHERE operator IS NULL) + (SELECT count(*) FROM operators)";
+        assert_eq!(connection.query_row(count, (), |row| row.get::<_, i64>(0)).unwrap(), 2);
+    }
 }

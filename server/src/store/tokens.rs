@@ -74,7 +74,7 @@ pub enum EnrolmentRefusal {
     #[error("the name {0} is taken by another device")]
     NameTaken(DeviceName),
     /// The key's rights were taken away: the device needs a new key.
-    #[error("this device's key was revoked: it needs a new one")]
+    #[error("this key was revoked: a new one is needed")]
     KeyRevoked,
     /// The line is for a person, and a device has asked.
     #[error(

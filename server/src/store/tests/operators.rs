@@ -1,0 +1,87 @@
+use protocol_core::code::Role;
+
+use super::*;
+
+const FOR_LONG: i64 = 60_000;
+
+fn key(letter: u8) -> [u8; 32] {
+    [letter; 32]
+}
+
+async fn line(store: &Store, token: u8, name: &str, role: Option<Role>, millis: i64) {
+    let token = NewToken {
+        hash: key(token),
+        name: Some(name.parse().unwrap()),
+        uses: 1,
+        expires_at: UnixMillis::now().plus(millis),
+        role,
+        who: "test".into(),
+    };
+    store.create_token(token).await.unwrap();
+}
+
+async fn log_in(store: &Store, token: u8, letter: u8) -> Result<OperatorRef, EnrolmentRefusal> {
+    let enrolment = OperatorEnrolment {
+        token_hash: key(token),
+        key: key(letter),
+        host_name: Some("laptop".to_owned()),
+        address: "192.0.2.1".parse().unwrap(),
+    };
+    store.enrol_operator(enrolment).await.unwrap()
+}
+
+async fn whose(store: &Store, letter: u8) -> OperatorKey {
+    store.operator_by_key(key(letter), "192.0.2.2".parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_is_known_by_a_key_until_they_are_revoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    line(&store, 1, "anna", Some(Role::Viewer), FOR_LONG).await;
+    assert_eq!(whose(&store, b'a').await, OperatorKey::Unknown);
+    let anna = log_in(&store, 1, b'a').await.unwrap();
+    assert_eq!((anna.name.as_str(), anna.role), ("anna", Role::Viewer));
+    assert_eq!(log_in(&store, 1, b'a').await.unwrap(), anna, "the answer may have been lost");
+    assert_eq!(log_in(&store, 1, b'b').await.unwrap_err(), EnrolmentRefusal::UsedUp);
+    assert_eq!(whose(&store, b'a').await, OperatorKey::Known(anna.clone()));
+    let row = &store.operators().await.unwrap()[0];
+    assert!(row.last_seen.is_some() && row.address.as_deref() == Some("192.0.2.2"), "{row:?}");
+
+    line(&store, 2, "anna", Some(Role::Admin), FOR_LONG).await;
+    let taken = EnrolmentRefusal::OperatorTaken("anna".parse().unwrap());
+    assert_eq!(log_in(&store, 2, b'c').await.unwrap_err(), taken);
+    let revoked = store.revoke_operator("anna", "test").await.unwrap();
+    assert_eq!(revoked, Some(RevokedOperator { operator: anna.clone(), keys: vec![key(b'a')] }));
+    assert_eq!(whose(&store, b'a').await, OperatorKey::Revoked(anna));
+    assert_eq!(log_in(&store, 2, b'a').await.unwrap_err(), EnrolmentRefusal::KeyRevoked);
+    assert_eq!(store.revoke_operator("nobody", "test").await.unwrap(), None);
+
+    // The same person with a new key, and the new role; the old key stays what it is.
+    let back = log_in(&store, 2, b'c').await.unwrap();
+    assert_eq!(back.role, Role::Admin);
+    assert_eq!(whose(&store, b'c').await, OperatorKey::Known(back));
+    assert!(matches!(whose(&store, b'a').await, OperatorKey::Revoked(_)));
+}
+
+#[tokio::test]
+async fn lines_are_for_whom_they_were_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    line(&store, 1, "anna", Some(Role::Viewer), FOR_LONG).await;
+    line(&store, 2, "pi", None, FOR_LONG).await;
+    line(&store, 3, "otto", Some(Role::Viewer), -1).await;
+    assert_eq!(log_in(&store, 2, b'a').await.unwrap_err(), EnrolmentRefusal::ForDevice);
+    assert_eq!(log_in(&store, 3, b'a').await.unwrap_err(), EnrolmentRefusal::Expired);
+    assert_eq!(log_in(&store, 4, b'a').await.unwrap_err(), EnrolmentRefusal::UnknownToken);
+    let device = |token| {
+        let address = "192.0.2.1".parse().unwrap();
+        Enrolment { token_hash: key(token), key: key(b'd'), facts: Facts::default(), address }
+    };
+    let refused = store.enrol(device(1)).await.unwrap().unwrap_err();
+    assert_eq!(refused, EnrolmentRefusal::ForOperator);
+    assert!(store.enrol(device(2)).await.unwrap().is_ok());
+    assert!(log_in(&store, 1, b'a').await.is_ok());
+    // A device's key is no operator's.
+    assert_eq!(whose(&store, b'd').await, OperatorKey::Unknown);
+}
