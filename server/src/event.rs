@@ -46,6 +46,8 @@ event_kinds! {
     DeviceRevoked = "device-revoked",
     /// A peer was turned away; `reason` in the detail says why.
     ConnectionRefused = "connection-refused",
+    /// Someone who is known asked for what they may not have; `action` in the detail is what.
+    RequestDenied = "request-denied",
     /// Someone asked to be enrolled and was not; `reason` in the detail says why.
     EnrolmentRefused = "enrolment-refused",
     /// A second holder of a device's identity was turned away; `original` in the detail is the address of the first.

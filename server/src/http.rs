@@ -41,8 +41,17 @@ pub struct Limits {
     pub requests: usize,
     /// So many connections may be open whose request has not come yet; then the oldest makes way.
     pub strangers: usize,
-    /// How long a client may take nothing of its answer.
+    /// How long a client may ask nothing, or take nothing of its answer.
     pub time_limit: Duration,
+}
+
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until the head of its request has come.
+    pub request: Duration,
+    /// While it takes nothing of its answer.
+    pub answer: Duration,
 }
 
 /// Answers requests by these routes until `stop`, and then those that have come by then. A request carries the address
@@ -55,6 +64,7 @@ where
     let strangers = Strangers::new(limits.strangers);
     let all = limits.requests + limits.strangers;
     let places = Arc::new(Semaphore::new(all));
+    let patience = Patience { request: limits.time_limit, answer: limits.time_limit };
     let mut stop = pin!(stop);
     loop {
         let accept = async {
@@ -65,8 +75,7 @@ where
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        let conversation =
-            converse(Box::new(stream), peer, routes.clone(), limits.time_limit, strangers.enter());
+        let conversation = converse(Box::new(stream), peer, routes.clone(), patience, strangers.enter());
         tokio::spawn(async move {
             conversation.await;
             drop(place);
@@ -85,19 +94,13 @@ pub fn taken_over(upgraded: Upgraded) -> Option<(Bytes, Stream)> {
     Some((parts.read_buf, parts.io.into_inner().into_inner()))
 }
 
-/// Hears one request and answers it. Until its head is there the client is a stranger, for `time_limit` at most; and for as
-/// long it may take nothing of its answer.
-pub async fn converse<P>(
-    stream: Stream,
-    peer: P,
-    routes: Router,
-    time_limit: Duration,
-    mut stranger: Stranger,
-) where
+/// Hears one request and answers it. Until its head is there the client is a stranger.
+pub async fn converse<P>(stream: Stream, peer: P, routes: Router, patience: Patience, mut stranger: Stranger)
+where
     P: Clone + Send + Sync + 'static,
 {
     let routes = TowerToHyperService::new(routes);
-    let stream = WriteTimeout::new(stream, time_limit);
+    let stream = WriteTimeout::new(stream, patience.answer);
     let asked = Notify::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         asked.notify_one();
@@ -115,7 +118,7 @@ pub async fn converse<P>(
         _ = &mut connection => return,
         () = asked.notified() => drop(stranger),
         () = stranger.displaced() => return,
-        () = sleep(time_limit) => return,
+        () = sleep(patience.request) => return,
     }
     // Whatever breaks now, it is the client who goes without an answer.
     let _ = connection.await;

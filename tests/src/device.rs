@@ -30,6 +30,9 @@ pub const GATEWAY: &str = alpn::GATEWAY;
 /// The same for one that enrols.
 pub const ENROLMENT: &str = alpn::ENROLMENT;
 
+/// The same for an operator elsewhere.
+pub const API: &str = alpn::API;
+
 /// A device's key.
 #[derive(Debug)]
 pub struct Key(KeyPair);
@@ -179,6 +182,16 @@ impl Device {
 }
 
 impl<S: Read + Write> Device<S> {
+    /// Reads all that comes, to the end that the server says.
+    ///
+    /// # Errors
+    /// The connection breaks, or nothing comes in time.
+    pub fn read_to_end(&mut self) -> io::Result<String> {
+        let mut all = String::new();
+        self.stream.read_to_string(&mut all)?;
+        Ok(all)
+    }
+
     /// Sends these bytes as they are.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::{
 
 use holdfast_tests::{
     agent::Agent,
+    device::{API, Device, Key},
     laptop::Laptop,
     process::Process,
     server::Server,
@@ -92,6 +93,9 @@ fn a_viewer_looks_and_an_admin_may_do_everything() -> io::Result<()> {
         viewer.refused(refused, code, &[]);
     }
     assert!(server.events("message-sent").is_empty() && server.events("task-requested").is_empty());
+    let denied = server.wait_event("request-denied", |event| event["detail"]["action"] == "reboot");
+    let who = (&denied["who"], &denied["address"], &denied["detail"]["object"]);
+    assert_eq!(who, (&"vera".into(), &"127.0.0.1".into(), &"greenhouse".into()));
 
     let admin = Laptop::logged_in(&server, "ada", "admin")?;
     let made = admin.tell(&["enroll", "--operator", "otto", "--role", "viewer"]);
@@ -244,5 +248,34 @@ fn keys_of_the_server_change_without_a_new_login() -> io::Result<()> {
         let context = fs::read_to_string(laptop.contexts().join("127.0.0.1.toml"))?;
         assert!(context.contains(&format!("next = {}", answer["next"])), "{context}");
     }
+    Ok(())
+}
+
+#[test]
+fn strangers_are_answered_and_keep_nobody_out() -> io::Result<()> {
+    let server = Server::configured("[limits]\nunknown-connections = 8\nopening-timeout = \"2s\"\n", None)?;
+    let laptop = Laptop::logged_in(&server, "anna", "viewer")?;
+    let request = b"GET /api/v1/devices HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stranger = Device::connect(server.address(), API, &Key::new())?;
+    stranger.write(request)?;
+    let answer = stranger.read_to_end()?;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"unknown-key\""), "{answer}");
+    assert!(!answer.to_lowercase().contains("holdfast-keys"), "{answer}");
+
+    let mut idle = Vec::new();
+    for number in 0..20 {
+        let mut stranger = Device::connect(server.address(), API, &Key::new())?;
+        if number % 2 == 0 {
+            stranger.write(&request[..20])?;
+        }
+        idle.push(stranger);
+    }
+    laptop.tell(&["devices"]);
+    // None of them is waited for for long, either.
+    for stranger in &mut idle {
+        let answer = stranger.read_to_end().unwrap_or_default();
+        assert!(answer.is_empty(), "{answer}");
+    }
+    laptop.tell(&["devices"]);
     Ok(())
 }

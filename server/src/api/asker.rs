@@ -22,7 +22,10 @@ use super::{
     rights::{self, Action, Actor, may},
     view::UPGRADE,
 };
-use crate::{event::Who, tasks::Requester};
+use crate::{
+    event::{EventKind, NewEvent, Who},
+    tasks::Requester,
+};
 
 /// One who asks. The server is reached through [`Asker::may`] only: no handler can forget to ask.
 pub(super) struct Asker {
@@ -34,8 +37,30 @@ pub(super) struct Asker {
 impl Asker {
     /// The server, if the one who asks may do this.
     pub(super) fn may(&self, action: Action, object: rights::Object<'_>) -> Result<&Arc<Api>, ApiError> {
-        may(&self.actor, action, object)?;
-        Ok(&self.api)
+        match may(&self.actor, action, object) {
+            Ok(()) => Ok(&self.api),
+            Err(denied) => {
+                self.note_denied(action, object);
+                Err(denied.into())
+            }
+        }
+    }
+
+    /// Writes down that someone asked for what they may not have; most of a storm is left out.
+    fn note_denied(&self, action: Action, object: rights::Object<'_>) {
+        let who = self.who();
+        let mut event = NewEvent::new(EventKind::RequestDenied).detail("action", action.name());
+        if let rights::Object::Device(name) | rights::Object::Operator(name) = object {
+            event = event.detail("object", name);
+        }
+        let Some(event) = self.api.host.store.limit_refusal(None, event.who(&who)) else { return };
+        tracing::warn!(%who, action = action.name(), ?object, "denied");
+        let store = self.api.host.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.record(event).await {
+                tracing::error!(%error, "it could not be recorded that a request was denied");
+            }
+        });
     }
 
     /// Who they are, for events.

@@ -37,7 +37,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     host::Host,
-    http::{self, Bidirectional, Limits},
+    http::{self, Bidirectional, Limits, Patience},
     shutdown::Shutdown,
     store::UnixMillis,
     strangers::Stranger,
@@ -140,7 +140,9 @@ impl RemoteApi {
         place: OwnedSemaphorePermit,
     ) {
         let peer = Peer::Remote(Arc::new(Remote::new(key, address, place)));
-        http::converse(Box::new(stream), peer, self.routes.clone(), self.api.time_limit, stranger).await;
+        let patience =
+            Patience { request: self.api.host.limits.opening_timeout, answer: self.api.time_limit };
+        http::converse(Box::new(stream), peer, self.routes.clone(), patience, stranger).await;
     }
 }
 

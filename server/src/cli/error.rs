@@ -146,7 +146,7 @@ impl CliError {
     pub(super) fn next_step(&self) -> Option<String> {
         match self {
             Self::NoServer { data } => Some(format!(
-                "start it with `holdfast serve --data {0}`, or name the data directory of one that runs by --data",
+                "start it with `holdfast serve --data {0}`, name the data directory of one that runs by --data, or log in to one elsewhere: `holdfast login`",
                 data.display()
             )),
             Self::Denied { .. } => Some("run this as the user of the server, or as root".to_owned()),

@@ -16,7 +16,7 @@ use crate::{
         peer::{Peer, Remote},
         router, routes,
     },
-    http,
+    http::{self, Patience},
     store::{DeviceId, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
     strangers::Strangers,
 };
@@ -129,8 +129,9 @@ impl Server {
 /// Asks as `peer`; gives the status, and the code of the error if there is one.
 async fn ask(routes: &Router, peer: &Peer, method: &str, path: &str, body: &str) -> (u16, String) {
     let (mut ours, theirs) = duplex(64 * 1024);
+    let patience = Patience { request: LONGEST_WAIT, answer: LONGEST_WAIT };
     let stranger = Strangers::new(1).enter();
-    let conversation = http::converse(Box::new(theirs), peer.clone(), routes.clone(), LONGEST_WAIT, stranger);
+    let conversation = http::converse(Box::new(theirs), peer.clone(), routes.clone(), patience, stranger);
     let asking = async {
         let upgrade =
             if path.ends_with("/ssh") { "Upgrade: holdfast-ssh\r\nConnection: upgrade\r\n" } else { "" };
