@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use holdfast_tests::{
     agent::Agent,
     device::{API, Device, Key},
     laptop::Laptop,
-    process::Process,
+    process::{self, Process},
     server::Server,
     wait::{self, LONGEST_WAIT},
 };
@@ -199,6 +200,11 @@ fn contexts_are_private_and_chosen_by_name_or_server() -> io::Result<()> {
     assert_eq!(store(&["--server", &one.address().to_string()]), stores[0]);
     assert_eq!(store(&[]), stores[1], "the one that was logged in to last");
     assert_eq!(store(&["--data", &one.data().display().to_string()]), stores[0]);
+    let mut by_environment = laptop.arguments(&["status", "--json"]);
+    by_environment.insert(4, "HOLDFAST_CONTEXT=one".to_owned());
+    let output = process::run(Path::new("env"), by_environment, LONGEST_WAIT)?;
+    let status: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(status["store"], stores[0]);
     let listed = laptop.ask(&["contexts"]);
     let used = |name: &str| {
         listed.iter().find(|context| context["name"] == name).map(|context| context["used"].clone())

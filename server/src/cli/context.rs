@@ -229,8 +229,9 @@ pub(super) fn choose(shared: &Shared) -> Result<Choice, CliError> {
     if is_here || variable("HOLDFAST_DATA").is_some() {
         return Ok(Choice::Local(data));
     }
-    let newest = Contexts::of_user().and_then(|contexts| contexts.all());
-    Ok(newest?.into_iter().next().map_or(Choice::Local(data), elsewhere))
+    // A user without a home has no contexts.
+    let all = Contexts::of_user().map_or_else(|_| Ok(Vec::new()), |contexts| contexts.all())?;
+    Ok(all.into_iter().next().map_or(Choice::Local(data), elsewhere))
 }
 
 /// The data directory of the server on this machine.

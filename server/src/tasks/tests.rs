@@ -220,6 +220,13 @@ async fn a_key_is_good_for_one_connection_of_one_device() {
     assert_eq!(device.stop().await, "whoever asked for it has gone");
     fleet.report(&device, join.task, code::TaskState::Done);
     assert_eq!(fleet.ended(id).await.state, TaskState::Done);
+    // Its watcher leaves behind the end.
+    let left = async {
+        while fleet.tasks.count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONGEST_WAIT, left).await.expect("its watcher leaves");
     assert_eq!(refused(&device, join), Some(JoinError::NoSuchTask));
 }
 
