@@ -233,9 +233,21 @@ impl Tasks {
         if self.of_device(device).len() >= MAX_OF_DEVICE {
             return Err(TaskError::TooMany);
         }
+        // By itself: once it is written down it goes on, and ends, whether or not somebody still waits for it here.
+        let tasks = Arc::clone(self);
+        let begun = tokio::spawn(async move { tasks.begin(&online, kind, requester).await }).await;
+        begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        online: &Online,
+        kind: TaskKind,
+        requester: Requester,
+    ) -> Result<Task, TaskError> {
         let mut key = [0; 16];
         getrandom::fill(&mut key)?;
-        let (code, boot) = (RandomId::draw()?, RandomId(online.boot.0));
+        let (device, code, boot) = (online.device, RandomId::draw()?, RandomId(online.boot.0));
         let (who, address, operator) = (requester.name.clone(), requester.address, requester.operator);
         let task = NewTask { device, kind: kind.kind(), code, boot, who, address, operator };
         let id = self.store.begin_task(task).await?;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::VecDeque, task::Poll, time::Duration};
 
 use protocol_core::{
     code::{self, CloseReason},
@@ -41,6 +41,8 @@ struct Fleet {
 /// A device that is online for as long as this lives.
 struct Device {
     online: Arc<Online>,
+    /// What it was told, and has not been looked at.
+    instructions: Mutex<VecDeque<Instruction>>,
     _place: Place,
 }
 
@@ -83,7 +85,7 @@ impl Fleet {
         });
         let turn = self.registry.turn(device).await;
         let place = self.registry.enter(Arc::clone(&online), turn);
-        Device { online, _place: place }
+        Device { online, instructions: Mutex::default(), _place: place }
     }
 
     /// A device that takes all kinds of tasks.
@@ -139,11 +141,14 @@ fn connection() -> (Bytes, DuplexStream) {
 
 impl Device {
     async fn instruction(&self) -> Instruction {
-        let mailbox = &self.online.mailbox;
-        let next = std::future::poll_fn(|context| mailbox.poll_take(context));
-        let requests = timeout(LONGEST_WAIT, next).await.expect("an instruction");
-        assert_eq!(requests.instructions.len(), 1, "{:?}", requests.instructions);
-        requests.instructions.into_iter().next().unwrap()
+        loop {
+            if let Some(next) = lock(&self.instructions).pop_front() {
+                return next;
+            }
+            let more = std::future::poll_fn(|context| self.online.mailbox.poll_take(context));
+            let requests = timeout(LONGEST_WAIT, more).await.expect("an instruction");
+            lock(&self.instructions).extend(requests.instructions);
+        }
     }
 
     async fn order(&self) -> message::Join {
@@ -284,6 +289,22 @@ async fn a_device_that_does_nothing_is_waited_for_so_long() {
     assert_eq!((row.state, row.reason.as_deref()), (TaskState::Failed, Some(reason)));
     let gone = async { while fleet.tasks.stop(task.id(), "again").await.is_ok() {} };
     timeout(LONGEST_WAIT, gone).await.expect("a task that has ended can't be stopped");
+}
+
+#[tokio::test]
+async fn a_task_ends_though_whoever_asked_for_it_went_at_once() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    {
+        let mut asking = std::pin::pin!(fleet.start(&device, TaskKind::Ssh));
+        // It is on its way to the store then.
+        let asked = std::future::poll_fn(|context| Poll::Ready(asking.as_mut().poll(context).is_pending()));
+        assert!(asked.await);
+    }
+    let join = device.order().await;
+    assert_eq!(device.stop().await, "whoever asked for it has gone");
+    fleet.report(&device, join.task, code::TaskState::Done);
+    assert_eq!(fleet.ended(TaskId(1)).await.state, TaskState::Done);
 }
 
 #[tokio::test]
