@@ -243,7 +243,10 @@ fn identity(input: &[u8]) {
     show(identity.dial(|block| block.iter_mut().zip(input).for_each(|(to, from)| *to = *from)));
     identity.welcomed();
     identity.learn(Pin(black_box([0; 32])), &endpoints(input));
-    identity.store(Instant::from_micros(black_box(1)), |block| black_box(Err::<(), _>(*block)));
+    identity.store(Instant::from_micros(black_box(1)), |block| {
+        show(block);
+        black_box(Err::<(), ()>(()))
+    });
     show(identity.provisioning());
 }
 
