@@ -129,6 +129,7 @@ fn who_is_revoked_is_cut_off_at_once() -> io::Result<()> {
     }
     assert!(events.printed().contains("the rights of anna were taken away"), "{}", events.printed());
     laptop.refused(&["devices"], 5, &["rights of anna", "holdfast login --again"]);
+    laptop.refused(&["send", "greenhouse", &"x".repeat(100_000)], 5, &["rights of anna"]);
     let refused = server.wait_event("connection-refused", |event| event["detail"]["reason"] == "revoked");
     assert_eq!(refused["address"], "127.0.0.1");
     // The others' goes on.

@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -13,16 +14,23 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use http_body_util::{BodyExt, Limited};
 use protocol_core::{code::CloseReason, message::Pin};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::timeout,
+};
 
 use super::{
-    Api, REQUESTS,
+    Api, MAX_REQUEST, REQUESTS,
     error::ApiError,
     rights::{Actor, Operator},
     view::{ADDRESSES, KEYS},
 };
 use crate::{event::EventKind, refusal::Refusal, store::OperatorKey};
+
+/// How long one who is refused may go on with their request.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -77,7 +85,13 @@ pub(super) async fn identify(
     let peer = request.extensions().get::<Peer>().ok_or_else(unknown)?.clone();
     let actor = match &peer {
         Peer::Local { uid } => Actor::User { uid: *uid },
-        Peer::Remote(remote) => Actor::Operator(know(&api, remote).await?),
+        Peer::Remote(remote) => match know(&api, remote).await {
+            Ok(operator) => Actor::Operator(operator),
+            Err(error) => {
+                pass_over(request).await;
+                return Err(error);
+            }
+        },
     };
     request.extensions_mut().insert(actor);
     let mut response = next.run(request).await;
@@ -85,6 +99,12 @@ pub(super) async fn identify(
         tell_endpoints(&api, response.headers_mut());
     }
     Ok(response)
+}
+
+/// Lets the rest of a request pass: whoever is refused while they still send may never see the answer.
+async fn pass_over(request: Request) {
+    let mut body = Limited::new(request.into_body(), MAX_REQUEST);
+    let _ = timeout(REFUSAL_TIMEOUT, async { while let Some(Ok(_)) = body.frame().await {} }).await;
 }
 
 /// The operator whose key this is.
