@@ -182,8 +182,8 @@ Examples:
     Operators,
     /// Log in to a server elsewhere, with a line that `holdfast enroll --operator` has printed there
     #[command(after_help = "\
-The key is made here and stays here. It is kept with the server's address and the pin of its key, as a
-context: commands are for that server then, unless this machine has one of its own (see --context).
+The key is made here and stays here. It is kept with the server's address and the pin of its key, as
+a context: commands are for that server then, unless this machine has one of its own (--context).
 
 Examples:
   holdfast login hf1.…
