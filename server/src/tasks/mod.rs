@@ -25,6 +25,7 @@ use protocol_core::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::sleep,
 };
 
 pub use self::watcher::Deadlines;
@@ -47,6 +48,9 @@ const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a device may take to start anew.
 const REBOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// How long a task that has ended is remembered.
+const MEMORY: Duration = Duration::from_secs(30);
 
 /// How much may wait for a watcher: a task has few states, and whoever asks for more than that is not heard.
 const NEWS: usize = 32;
@@ -133,7 +137,7 @@ pub struct Standing {
     pub reason: Option<String>,
 }
 
-/// All tasks that have not ended.
+/// All tasks that have not ended, and those that just have.
 pub struct Tasks {
     store: Store,
     registry: Arc<Registry>,
@@ -271,8 +275,8 @@ impl Tasks {
     /// # Errors
     /// [`TaskError::NoSuchTask`] if there is none of this number that has not ended.
     pub async fn stop(&self, id: TaskId, reason: impl Into<String>) -> Result<(), TaskError> {
-        let live = lock(&self.live).values().find(|live| live.which.id == id).cloned();
-        live.ok_or(TaskError::NoSuchTask)?.tell(News::Stop(reason.into())).await;
+        let live = self.all(|which| which.id == id).pop().ok_or(TaskError::NoSuchTask)?;
+        live.tell(News::Stop(reason.into())).await;
         Ok(())
     }
 
@@ -285,15 +289,14 @@ impl Tasks {
 
     /// Has all tasks stopped that an operator elsewhere asked for.
     pub async fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
-        let all: Vec<_> = lock(&self.live).values().cloned().collect();
-        for live in all.iter().filter(|live| live.which.operator == Some(operator)) {
+        for live in self.all(|which| which.operator == Some(operator)) {
             live.tell(News::Stop(reason.to_owned())).await;
         }
     }
 
     /// How many tasks have not ended.
     pub fn count(&self) -> usize {
-        lock(&self.live).len()
+        self.all(|_| true).len()
     }
 
     /// Takes a device's word for which kinds of tasks it takes, and which tasks it has.
@@ -312,7 +315,8 @@ impl Tasks {
         }
     }
 
-    /// Takes a device's word for how a task of its own stands. Gives whether there is such a task.
+    /// Takes a device's word for how a task of its own stands. Gives whether there is such a
+    /// task, or was until just now.
     pub fn reported(&self, device: DeviceId, report: &Report<'_>) -> bool {
         let Some(live) = self.find(device, report.task) else { return false };
         let detail = report.detail.as_str();
@@ -330,7 +334,8 @@ impl Tasks {
     /// # Errors
     /// [`JoinError`] if not. A wrong key ends nothing: whoever has the right one may still come.
     pub fn join(&self, device: DeviceId, join: &message::Join) -> Result<Admission, JoinError> {
-        let live = self.find(device, join.task).ok_or(JoinError::NoSuchTask)?;
+        let live = self.find(device, join.task).filter(|live| !live.has_ended());
+        let live = live.ok_or(JoinError::NoSuchTask)?;
         if !is_equal(&live.key, &join.key) {
             return Err(JoinError::WrongKey);
         }
@@ -357,7 +362,13 @@ impl Tasks {
     }
 
     fn of_device(&self, device: DeviceId) -> Vec<Arc<Live>> {
-        lock(&self.live).values().filter(|live| live.which.device == device).cloned().collect()
+        self.all(|which| which.device == device)
+    }
+
+    /// Those of these that have not ended.
+    fn all(&self, is_it: impl Fn(&Which) -> bool) -> Vec<Arc<Live>> {
+        let live = lock(&self.live);
+        live.values().filter(|live| !live.has_ended() && is_it(&live.which)).cloned().collect()
     }
 
     fn watch(self: &Arc<Self>, live: Arc<Live>, news: mpsc::Receiver<News>) {
@@ -365,9 +376,11 @@ impl Tasks {
         let tasks = Arc::clone(self);
         tokio::spawn(async move {
             Watcher::new(&tasks, &live, news).run().await;
-            lock(&tasks.live).remove(&live.which.code);
             // Whoever still waits for its bytes learns that there are none.
             live.close_door();
+            // The device's own word that it has ended may be behind: it is one of a task that there was.
+            sleep(MEMORY).await;
+            lock(&tasks.live).remove(&live.which.code);
         });
     }
 }
@@ -481,6 +494,10 @@ impl Live {
         if let Door::Open(_) = *door {
             *door = Door::Closed;
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.standing.borrow().state.is_end()
     }
 
     /// Whether its bytes have come: whoever has them says when they have ended.

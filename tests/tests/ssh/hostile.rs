@@ -139,9 +139,13 @@ fn what_a_device_says_of_its_tasks_harms_nobody() -> io::Result<()> {
     );
     let shown = server.tell(&["task", "show", &ended["id"].to_string()]);
     assert!(shown.contains("second line") && !shown.contains('\x1b') && !shown.contains('\x07'), "{shown:?}");
-    // It has ended: whatever else is said of it changes nothing, and too much of that ends the connection.
+    // It has ended: whatever else is said of it changes nothing.
     for _ in 0..100 {
-        if liar.report(ordered.task, TaskState::Done, "", b"").is_err() {
+        liar.report(ordered.task, TaskState::Done, "", b"")?;
+    }
+    // Too much about tasks that it never had ends the connection.
+    for _ in 0..100 {
+        if liar.report(TaskId(1), TaskState::Done, "", b"").is_err() {
             break;
         }
     }
