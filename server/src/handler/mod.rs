@@ -59,6 +59,8 @@ pub enum HandlerError {
 pub struct Allowance {
     /// When all of it will be there again.
     full: Instant,
+    /// How many reports of tasks may come beside that: those that the device has announced.
+    reports: usize,
 }
 
 impl Allowance {
@@ -77,11 +79,25 @@ impl Allowance {
         }
         allowed
     }
+
+    /// The device has said that it will report so many tasks.
+    fn announced(&mut self, reports: usize) {
+        self.reports = reports;
+    }
+
+    /// Takes one report of a task that there is not out of it.
+    fn take_report(&mut self, now: Instant) -> bool {
+        if self.reports > 0 {
+            self.reports -= 1;
+            return true;
+        }
+        self.take(now)
+    }
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { full: Instant::from_micros(0) }
+        Self { full: Instant::from_micros(0), reports: 0 }
     }
 }
 
@@ -98,9 +114,11 @@ pub fn notice(
     match frame.tag {
         Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body),
         Tag::STATUS if allowance.take(now) => status::handle(device, frame.body),
-        Tag::OFFER if allowance.take(now) => task::offered(device, frame.body),
+        Tag::OFFER if allowance.take(now) => {
+            task::offered(device, frame.body).map(|reports| allowance.announced(reports))
+        }
         // Those of tasks that there are cost little: each changes its state a few times.
-        Tag::REPORT => match task::reported(device, frame.body)? || allowance.take(now) {
+        Tag::REPORT => match task::reported(device, frame.body)? || allowance.take_report(now) {
             true => Ok(()),
             false => Err(HandlerError::TooMany),
         },
@@ -131,6 +149,16 @@ mod tests {
     use protocol_core::time::{Duration, Instant};
 
     use super::Allowance;
+
+    #[test]
+    fn what_was_announced_is_not_too_much() {
+        let mut allowance = Allowance::default();
+        let now = Instant::from_micros(1_000_000_000);
+        allowance.announced(20);
+        assert_eq!((0..1_000).filter(|_| allowance.take_report(now)).count(), 36);
+        allowance.announced(1);
+        assert!(allowance.take_report(now) && !allowance.take_report(now) && !allowance.take(now));
+    }
 
     #[test]
     fn notices_are_limited_to_one_a_second_in_the_long_run() {

@@ -6,11 +6,11 @@ use protocol_core::message::{self, MAX_TASK_OUTPUT, Offer, Report};
 
 use super::{Device, HandlerError};
 
-/// Takes note of which tasks the device takes, and of those that it has no longer.
+/// Takes note of which tasks the device takes, and of those that it has no longer. Gives how many it will report.
 ///
 /// # Errors
 /// [`HandlerError`] if the body is malformed.
-pub fn offered(device: &Arc<Device>, body: &[u8]) -> Result<(), HandlerError> {
+pub fn offered(device: &Arc<Device>, body: &[u8]) -> Result<usize, HandlerError> {
     let offer: Offer<'_> = message::decode(body)?;
     // A connection that was replaced meanwhile speaks for nobody.
     if let Some(online) = device.host.registry.online(device.id)
@@ -18,7 +18,7 @@ pub fn offered(device: &Arc<Device>, body: &[u8]) -> Result<(), HandlerError> {
     {
         device.host.tasks.offered(&online, &offer);
     }
-    Ok(())
+    Ok(offer.tasks.len())
 }
 
 /// Takes note of how a task stands. Gives whether the device has such a task.

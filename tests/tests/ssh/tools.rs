@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -126,8 +126,8 @@ fn twenty_sessions_at_once() -> io::Result<()> {
             .arg("-F")
             .arg(&config)
             .args([HOST, "read x; echo", &format!("{number}-$x")])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
     };
     let mut sessions: Vec<_> = (0..20).map(begin).collect::<io::Result<_>>()?;
@@ -143,6 +143,39 @@ fn twenty_sessions_at_once() -> io::Result<()> {
     let tasks = fleet.ended();
     assert!(tasks.len() == 20 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
     assert!(fleet.server.shows_online(DEVICE));
+    Ok(())
+}
+
+/// As Ansible or a loop over files has it: the device stays online in one session throughout.
+#[test]
+fn many_short_sessions_and_a_restart_with_some_open() -> io::Result<()> {
+    let mut fleet = Fleet::start()?;
+    for _ in 0..6 {
+        let config = fleet.config();
+        let begin = |_| Command::new("ssh").arg("-F").arg(&config).args([HOST, "true"]).spawn();
+        let sessions: Vec<_> = (0..6).map(begin).collect::<io::Result<_>>()?;
+        for mut session in sessions {
+            assert!(session.wait()?.success());
+        }
+    }
+    assert_eq!(fleet.server.ask(&["sessions", DEVICE]).len(), 1);
+    let config = fleet.config();
+    let begin = |_| {
+        let mut session = Command::new("ssh");
+        session.arg("-F").arg(&config).args([HOST, "sleep 1000"]).stderr(Stdio::null()).spawn()
+    };
+    fleet.ended();
+    let mut sessions: Vec<_> = (0..20).map(begin).collect::<io::Result<_>>()?;
+    fleet.wait_running(20);
+    fleet.server.terminate();
+    fleet.server.run()?;
+    fleet.server.wait_online(DEVICE, true);
+    for session in &mut sessions {
+        assert_eq!(session.wait()?.code(), Some(255));
+    }
+    fleet.ended();
+    assert_eq!(fleet.tell("ssh", &[HOST, "echo", "again"]), "again\n");
+    assert_eq!(fleet.server.ask(&["sessions", DEVICE]).len(), 2, "{}", fleet.agent.log());
     Ok(())
 }
 
