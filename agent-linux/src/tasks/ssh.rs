@@ -67,7 +67,7 @@ pub(super) enum SshError {
     NoAnswer,
     #[error("the server does not keep to the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("the data connection broke: {0}")]
+    #[error("the data connection broke: {}", in_words(.0))]
     Data(io::Error),
     #[error("the connection to the SSH server broke: {0}")]
     Local(io::Error),
@@ -146,6 +146,14 @@ fn prepare(stream: &TcpStream) {
     let prepared = socket.set_tcp_user_timeout(None).and_then(|()| socket.set_tcp_keepalive(&keepalive));
     if let Err(error) = prepared {
         tracing::debug!(%error, "the connection could not be prepared");
+    }
+}
+
+/// How bytes ended. TLS has a long text for a peer that went without a word of it.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the server has ended it".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -120,6 +120,19 @@ impl FromRequestParts<Arc<Api>> for Name {
     }
 }
 
+/// The number in the path.
+pub(super) struct Id(pub(super) i64);
+
+impl FromRequestParts<Arc<Api>> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let id = Path::<i64>::from_request_parts(parts, api).await;
+        let Path(id) = id.map_err(|_| ApiError::bad_request("expected a number in the path"))?;
+        Ok(Self(id))
+    }
+}
+
 /// A JSON body, an object: bounded, whole, in time, and without fields that nobody knows.
 pub(super) struct Body<T>(pub(super) T);
 

@@ -159,7 +159,7 @@ pub(super) async fn revoke(
         None => Farewell::new(CloseReason::Revoked, why),
     };
     let was_online = api.host.registry.close(device.id, farewell);
-    api.host.tasks.stop_of_device(device.id, "the device was revoked").await;
+    api.host.tasks.end_of_device(device.id, "the device was revoked");
     for device in &wired {
         let farewell = Farewell::new(CloseReason::Revoked, "an operator took the rights of its gateway away");
         api.host.registry.close(device.id, farewell.retry_after(WIRED_RETRY));

@@ -30,7 +30,7 @@ pub(super) async fn revoke(
     // From here on nothing new begins; and what is open ends.
     api.revocations.add(keys.into_iter().map(Pin));
     let reason = format!("the rights of {} were taken away", operator.name);
-    api.host.tasks.stop_of_operator(operator.id, &reason).await;
+    api.host.tasks.stop_of_operator(operator.id, &reason);
     let role = operator.role.to_string();
     let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
     Ok(Json(OperatorRevokeAnswer { operator: operator.name, role, again }))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body as HttpBody,
-    extract::Path,
     http::{StatusCode, header},
     response::Response,
 };
@@ -13,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     Api,
-    asker::{Asker, Body, Name, Nothing, Options, Upgrade},
+    asker::{Asker, Body, Id, Name, Nothing, Options, Upgrade},
     devices,
     error::ApiError,
     rights::{Action, Object},
@@ -68,15 +67,15 @@ pub(super) async fn list(
 }
 
 /// `GET /tasks/{id}`
-pub(super) async fn show(asker: Asker, Path(id): Path<i64>) -> Result<Json<TaskView>, ApiError> {
+pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<TaskView>, ApiError> {
     let (_, row) = find(&asker, Action::Look, id).await?;
     Ok(Json(view(row)))
 }
 
 /// `POST /tasks/{id}/stop`
-pub(super) async fn stop(asker: Asker, Path(id): Path<i64>, _: Nothing) -> Result<Json<TaskView>, ApiError> {
+pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<TaskView>, ApiError> {
     let (api, row) = find(&asker, Action::StopTask, id).await?;
-    api.host.tasks.stop(row.id, format!("stopped by {}", asker.who())).await?;
+    api.host.tasks.stop(row.id, format!("stopped by {}", asker.who()))?;
     let (_, row) = find(&asker, Action::Look, id).await?;
     Ok(Json(view(row)))
 }

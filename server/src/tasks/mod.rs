@@ -29,7 +29,7 @@ use tokio::{
 };
 
 pub use self::watcher::Deadlines;
-use self::watcher::{News, Watcher};
+use self::watcher::{News, Watcher, Wish};
 pub use self::{kind::TaskKind, relay::Relay};
 use crate::{
     config::SshLimits,
@@ -169,6 +169,7 @@ struct Live {
     door: Mutex<Door>,
     standing: watch::Sender<Standing>,
     news: mpsc::Sender<News>,
+    wish: watch::Sender<Option<Wish>>,
 }
 
 /// Whether a task's bytes may come.
@@ -232,7 +233,8 @@ impl Tasks {
     ) -> Result<Task, TaskError> {
         let online = self.registry.online(device).ok_or(TaskError::Offline)?;
         if !offers(&online, kind).await {
-            return Err(TaskError::NotOffered(kind));
+            let is_still_there = self.registry.online(device).is_some_and(|now| Arc::ptr_eq(&now, &online));
+            return Err(if is_still_there { TaskError::NotOffered(kind) } else { TaskError::Offline });
         }
         if self.of_device(device).len() >= MAX_OF_DEVICE {
             return Err(TaskError::TooMany);
@@ -274,23 +276,23 @@ impl Tasks {
     ///
     /// # Errors
     /// [`TaskError::NoSuchTask`] if there is none of this number that has not ended.
-    pub async fn stop(&self, id: TaskId, reason: impl Into<String>) -> Result<(), TaskError> {
+    pub fn stop(&self, id: TaskId, reason: impl Into<String>) -> Result<(), TaskError> {
         let live = self.all(|which| which.id == id).pop().ok_or(TaskError::NoSuchTask)?;
-        live.tell(News::Stop(reason.into())).await;
+        live.wish(Wish::Stop(reason.into()));
         Ok(())
     }
 
-    /// Has all tasks of a device stopped.
-    pub async fn stop_of_device(&self, device: DeviceId, reason: &str) {
+    /// Ends all tasks of a device that has no rights any longer.
+    pub fn end_of_device(&self, device: DeviceId, reason: &str) {
         for live in self.of_device(device) {
-            live.tell(News::Stop(reason.to_owned())).await;
+            live.wish(Wish::End(reason.to_owned()));
         }
     }
 
     /// Has all tasks stopped that an operator elsewhere asked for.
-    pub async fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
+    pub fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
         for live in self.all(|which| which.operator == Some(operator)) {
-            live.tell(News::Stop(reason.to_owned())).await;
+            live.wish(Wish::Stop(reason.to_owned()));
         }
     }
 
@@ -440,8 +442,9 @@ impl Task {
     }
 
     /// Its bytes have ended: so has it.
-    async fn finish(self, state: TaskState, reason: String) {
+    async fn finish(mut self, state: TaskState, reason: String) {
         self.live.tell(News::Finished { state, reason }).await;
+        self.is_left = true;
     }
 
     /// It goes on by itself.
@@ -454,7 +457,7 @@ impl Drop for Task {
     fn drop(&mut self) {
         if !self.is_left {
             // One that has ended does not mind.
-            self.live.hear(News::Stop("whoever asked for it has gone".to_owned()));
+            self.live.wish(Wish::Stop("whoever asked for it has gone".to_owned()));
         }
     }
 }
@@ -469,7 +472,14 @@ impl Live {
         let (sender, news) = mpsc::channel(NEWS);
         let standing = watch::Sender::new(Standing { state, reason: None });
         (
-            Arc::new(Self { which, key, door: Mutex::new(Door::Open(waiting)), standing, news: sender }),
+            Arc::new(Self {
+                which,
+                key,
+                door: Mutex::new(Door::Open(waiting)),
+                standing,
+                news: sender,
+                wish: watch::Sender::new(None),
+            }),
             news,
             data,
         )
@@ -486,6 +496,17 @@ impl Live {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.news.try_send(news) {
             tracing::warn!(task = %self.which.id, "a device reports a task faster than it can be written down");
         }
+    }
+
+    /// Has it stopped, or ended. The end stands, and else the first wish.
+    fn wish(&self, wish: Wish) {
+        self.wish.send_if_modified(|now| {
+            let counts = now.is_none() || matches!((&now, &wish), (Some(Wish::Stop(_)), Wish::End(_)));
+            if counts {
+                *now = Some(wish);
+            }
+            counts
+        });
     }
 
     /// Nobody waits for its bytes any longer.

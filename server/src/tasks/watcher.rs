@@ -4,7 +4,7 @@ use std::{future::pending, time::Duration};
 
 use protocol_core::{code, message};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
@@ -53,10 +53,17 @@ pub(super) enum News {
     Report { state: code::TaskState, detail: Option<String>, output: Option<Vec<u8>> },
     /// The device does not name it any longer; `is_new` if its agent has started since it was asked.
     Missed { is_new: bool },
-    /// It is to stop.
-    Stop(String),
     /// Its bytes have ended.
     Finished { state: TaskState, reason: String },
+}
+
+/// That a task is to end, and why.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// The device is to stop it.
+    Stop(String),
+    /// It has ended: its device has no rights any longer, and nothing that it would say counts.
+    End(String),
 }
 
 /// What is to become of the task.
@@ -76,6 +83,7 @@ pub(super) struct Watcher<'a> {
     tasks: &'a Tasks,
     live: &'a Live,
     news: mpsc::Receiver<News>,
+    wish: watch::Receiver<Option<Wish>>,
     state: TaskState,
     /// When the state lasts too long.
     deadline: Option<Instant>,
@@ -86,7 +94,10 @@ pub(super) struct Watcher<'a> {
 impl<'a> Watcher<'a> {
     pub(super) fn new(tasks: &'a Tasks, live: &'a Live, news: mpsc::Receiver<News>) -> Self {
         let state = live.standing.borrow().state;
-        Self { tasks, live, news, state, deadline: None, away_since: None }
+        let mut wish = live.wish.subscribe();
+        // One may have been said already.
+        wish.mark_changed();
+        Self { tasks, live, news, wish, state, deadline: None, away_since: None }
     }
 
     /// Runs until the task has ended, and that is on disk.
@@ -99,6 +110,10 @@ impl<'a> Watcher<'a> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.state.is_end() {
             let next = tokio::select! {
+                wish = wished(&mut self.wish) => Some(match wish {
+                    Wish::Stop(reason) => Next::new(TaskState::Stopping, reason),
+                    Wish::End(reason) => Next::new(TaskState::Failed, reason),
+                }),
                 news = self.news.recv() => match news {
                     Some(news) => self.judge(news).await,
                     None => return,
@@ -137,7 +152,6 @@ impl<'a> Watcher<'a> {
                     missed.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
                 Some(Next::new(state, reason))
             }
-            News::Stop(reason) => Some(Next::new(TaskState::Stopping, reason)),
             // The bytes of one that is to stop have ended because of that.
             News::Finished { state, .. } if self.state == TaskState::Stopping => {
                 Some(Next { state, reason: None, output: None })
@@ -252,6 +266,16 @@ impl<'a> Watcher<'a> {
             online.mailbox.instruct(Instruction::Stop { task, detail: detail.to_owned() });
         }
     }
+}
+
+/// Waits for a wish, each of them once.
+async fn wished(wish: &mut watch::Receiver<Option<Wish>>) -> Wish {
+    while wish.changed().await.is_ok() {
+        if let Some(wish) = wish.borrow_and_update().clone() {
+            return wish;
+        }
+    }
+    pending().await
 }
 
 /// Waits until then; for ever if there is no such time.

@@ -197,3 +197,26 @@ fn a_changed_host_key_is_refused_and_is_an_event() -> io::Result<()> {
     assert!(event["detail"]["shown"].as_str().unwrap_or_default().starts_with("ssh-ed25519 "), "{event}");
     Ok(())
 }
+
+#[test]
+fn ansible_finds_a_device_as_any_other_host() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let options = format!("ansible_ssh_common_args='-F {}'", fleet.config().display());
+    let inventory = fleet.file("inventory");
+    fs::write(&inventory, format!("{HOST} {options} ansible_python_interpreter=/usr/bin/python3\n"))?;
+    let output = Command::new("ansible")
+        .args(["--inventory"])
+        .arg(&inventory)
+        .args(["--module-name", "ping", "all"])
+        // Its connection would stay for a minute.
+        .env("ANSIBLE_SSH_ARGS", "-o ControlMaster=no")
+        .env("ANSIBLE_HOME", fleet.file("ansible"))
+        .env("ANSIBLE_LOCAL_TEMP", fleet.file("ansible-here"))
+        .env("ANSIBLE_REMOTE_TEMP", fleet.file("ansible-there"))
+        .stdin(Stdio::null())
+        .output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("\"ping\": \"pong\""), "{output:?}");
+    assert!(fleet.ended().iter().all(|task| task["state"] == "done"));
+    Ok(())
+}

@@ -64,6 +64,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("rsync"),
     },
     Tool {
+        name: "Ansible",
+        why: "a test has it manage a device",
+        present: || Shell::new("ansible", "--version").succeeds(),
+        source: Source::Debian("ansible-core"),
+    },
+    Tool {
         name: "valgrind",
         why: "the tests count instructions",
         present: || Shell::new("valgrind", "--version").succeeds(),

@@ -39,7 +39,7 @@ impl Options {
         let text = |path: &Path| {
             let unusable = || CliError::failed(format!("ssh can't be told a path like {}", path.display()));
             path.to_str()
-                .filter(|text| !text.contains(['\'', '"', '\\', '\n', '\r']))
+                .filter(|text| !text.contains(['\'', '"', '\\', '\n', '\r']) && !text.contains("${"))
                 .map(percent)
                 .ok_or_else(unusable)
         };
