@@ -105,6 +105,13 @@ impl FromRequestParts<Arc<Api>> for Asker {
     }
 }
 
+/// Does this to its end, whether or not the client waits for the answer: what is done in steps is not left in the middle.
+pub(super) async fn done_whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(ApiError::stopping()))
+}
+
 /// The name in the path.
 pub(super) struct Name(pub(super) String);
 

@@ -13,12 +13,13 @@ use serde_json::Value;
 
 use super::{
     Api,
-    asker::{Asker, Body, Name, Nothing},
+    asker::{Asker, Body, Name, Nothing, done_whole},
     error::{ApiError, enrol_again},
     rights::{Action, Object},
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer, WiredAnswer, WiredRequest},
 };
 use crate::{
+    event::Who,
     host::MESSAGE_OVERHEAD,
     mailbox::{Farewell, WIRED_RETRY},
     registry::Online,
@@ -148,7 +149,11 @@ pub(super) async fn revoke(
     _: Nothing,
 ) -> Result<Json<RevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Device(&name))?;
-    let revoked = api.host.store.revoke(&name, asker.who()).await.map_err(|error| match error {
+    done_whole(take_rights(Arc::clone(api), name, asker.who())).await.map(Json)
+}
+
+async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<RevokeAnswer, ApiError> {
+    let revoked = api.host.store.revoke(&name, who).await.map_err(|error| match error {
         StoreError::NoSuchDevice => ApiError::no_such_device(&name),
         error => error.into(),
     })?;
@@ -167,7 +172,7 @@ pub(super) async fn revoke(
     let wired = wired.into_iter().map(|device| device.name).collect();
     let again = enrol_again(&device.name, kind, gateway.as_deref());
     let kind = kind.name().to_owned();
-    Ok(Json(RevokeAnswer { device: device.name, kind, was_online, gateway, wired, again }))
+    Ok(RevokeAnswer { device: device.name, kind, was_online, gateway, wired, again })
 }
 
 /// The device of this name.

@@ -1,15 +1,21 @@
 //! `/operators`: who reaches the API from elsewhere.
 
+use std::sync::Arc;
+
 use axum::Json;
 use protocol_core::message::Pin;
 
 use super::{
-    asker::{Asker, Name, Nothing},
+    Api,
+    asker::{Asker, Name, Nothing, done_whole},
     error::ApiError,
     rights::{Action, Object},
     view::{OperatorRevokeAnswer, OperatorView, Page},
 };
-use crate::store::{OperatorRow, RevokedOperator};
+use crate::{
+    event::Who,
+    store::{OperatorRow, RevokedOperator},
+};
 
 /// `GET /operators`
 pub(super) async fn list(asker: Asker) -> Result<Json<Page<OperatorView>>, ApiError> {
@@ -25,7 +31,11 @@ pub(super) async fn revoke(
     _: Nothing,
 ) -> Result<Json<OperatorRevokeAnswer>, ApiError> {
     let api = asker.may(Action::Revoke, Object::Operator(&name))?;
-    let revoked = api.host.store.revoke_operator(&name, asker.who()).await?;
+    done_whole(take_rights(Arc::clone(api), name, asker.who())).await.map(Json)
+}
+
+async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<OperatorRevokeAnswer, ApiError> {
+    let revoked = api.host.store.revoke_operator(&name, who).await?;
     let RevokedOperator { operator, keys } = revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
     // From here on nothing new begins; and what is open ends.
     api.revocations.add(keys.into_iter().map(Pin));
@@ -33,7 +43,7 @@ pub(super) async fn revoke(
     api.host.tasks.stop_of_operator(operator.id, &reason);
     let role = operator.role.to_string();
     let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
-    Ok(Json(OperatorRevokeAnswer { operator: operator.name, role, again }))
+    Ok(OperatorRevokeAnswer { operator: operator.name, role, again })
 }
 
 fn view(row: OperatorRow) -> OperatorView {

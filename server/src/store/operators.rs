@@ -129,14 +129,17 @@ impl Store {
         };
         if let (OperatorKey::Known(operator), true) = (&found, is_news) {
             let id = operator.id;
-            self.write(move |change| {
+            let noted = self.write(move |change| {
                 change
                     .connection
                     .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
                     .execute(params![id, seen, address])?;
                 Ok(())
-            })
-            .await?;
+            });
+            // It is for people to see: nobody is refused over it.
+            if let Err(error) = noted.await {
+                tracing::warn!(%error, "it could not be noted when an operator was last there");
+            }
         }
         Ok(found)
     }

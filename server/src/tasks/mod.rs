@@ -494,7 +494,8 @@ impl Live {
     /// Tells the watcher what a device says, if it can take it now: its deadlines see to the rest.
     fn hear(&self, news: News) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.news.try_send(news) {
-            tracing::warn!(task = %self.which.id, "a device reports a task faster than it can be written down");
+            // Whoever does that may do it without end: it is not for everybody to read.
+            tracing::debug!(task = %self.which.id, "a device reports a task faster than it can be written down");
         }
     }
 

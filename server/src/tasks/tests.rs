@@ -25,6 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// Longer than what is waited for here, so that nothing ends by itself.
 const LONG: Deadlines = Deadlines {
     start: LONGEST_WAIT,
+    run: LONGEST_WAIT,
     stop: LONGEST_WAIT,
     away: LONGEST_WAIT,
     bytes: Duration::from_millis(50),

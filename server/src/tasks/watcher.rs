@@ -19,8 +19,10 @@ use crate::{
 /// How long a task may be in states that nobody should have to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For the device to start it, and then until it runs.
+    /// For the device to say that it starts it; and for the bytes of one that is said to run.
     pub start: Duration,
+    /// For the device to start it: agents give it up after 30 s, unless they are told otherwise.
+    pub run: Duration,
     /// For the device to stop it.
     pub stop: Duration,
     /// For a device that is away.
@@ -35,6 +37,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(15),
+            run: Duration::from_secs(90),
             stop: Duration::from_secs(15),
             away: Duration::from_secs(60),
             bytes: Duration::from_secs(5),
@@ -198,6 +201,9 @@ impl<'a> Watcher<'a> {
     /// The state has lasted too long.
     fn overdue(&self) -> Next {
         match self.state {
+            TaskState::Running if self.lacks_bytes() => {
+                Next::new(TaskState::Stopping, "there is nobody at one of its two ends")
+            }
             TaskState::Running => Next::new(TaskState::Stopping, "its time is over"),
             TaskState::Stopping => {
                 let before = self.live.standing.borrow().reason.clone().unwrap_or_default();
@@ -205,7 +211,9 @@ impl<'a> Watcher<'a> {
                 Next::new(TaskState::Failed, format!("the device did not stop it in {limit} ({before})"))
             }
             _ => {
-                let limit = span::shortened(self.tasks.deadlines.start);
+                let deadlines = self.tasks.deadlines;
+                let is_begun = self.state == TaskState::Starting;
+                let limit = span::shortened(if is_begun { deadlines.run } else { deadlines.start });
                 Next::new(TaskState::Failed, format!("the device did not start it in {limit}"))
             }
         }
@@ -253,11 +261,18 @@ impl<'a> Watcher<'a> {
     fn set_deadline(&mut self) {
         let now = Instant::now();
         self.deadline = match self.state {
-            TaskState::Requested | TaskState::Starting => Some(now + self.tasks.deadlines.start),
+            TaskState::Requested => Some(now + self.tasks.deadlines.start),
+            TaskState::Starting => Some(now + self.tasks.deadlines.run),
+            // A device that says so and brings no bytes lies; or they went with the last server.
+            TaskState::Running if self.lacks_bytes() => Some(now + self.tasks.deadlines.start),
             TaskState::Running => self.live.which.kind.map(|kind| now + self.tasks.limit(kind)),
             TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };
+    }
+
+    fn lacks_bytes(&self) -> bool {
+        self.live.which.kind.is_some_and(TaskKind::has_bytes) && !self.live.has_data()
     }
 
     fn tell_to_stop(&self, detail: &str) {

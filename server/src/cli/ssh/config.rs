@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 
-use super::{DOMAIN, user};
+use super::{DOMAIN, host_name, user};
 use crate::{
     api::view::{DeviceView, Page},
     cli::{api_client::ApiClient, error::CliError, output::Output},
@@ -87,8 +87,8 @@ pub(in crate::cli) async fn ssh_config(
 fn write(devices: &[DeviceView], options: &Options) -> String {
     let mut text = String::from("# Written by `holdfast ssh-config`, which writes it anew.\n");
     for device in devices.iter().filter(|device| device.revoked.is_none()) {
-        if let Some(user) = user(device) {
-            text.push_str(&format!("\nHost {}{DOMAIN}\n    User {user}\n", device.name));
+        if let (Some(name), Some(user)) = (host_name(device), user(device)) {
+            text.push_str(&format!("\nHost {name}{DOMAIN}\n    User {user}\n"));
         }
     }
     text.push_str(&format!("\nHost *{DOMAIN}\n"));

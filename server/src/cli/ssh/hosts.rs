@@ -2,11 +2,14 @@
 
 use clap::Args;
 
-use super::{DOMAIN, device_name};
+use super::{DOMAIN, device_name, host_name};
 use crate::{
     api::view::{DeviceView, HostKeyRequest, Page},
     cli::{api_client::ApiClient, devices, error::CliError, output::Output},
 };
+
+/// What ssh says in place of a type where it has been shown no key yet.
+const NO_KEY: &str = "NONE";
 
 /// The arguments of `known-hosts`.
 #[derive(Args, Clone, Debug)]
@@ -27,16 +30,18 @@ pub(in crate::cli) async fn known_hosts(
 ) -> Result<(), CliError> {
     let Some(host) = known.host.as_deref() else {
         let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
-        return items.iter().filter(|device| device.revoked.is_none()).try_for_each(|device| {
-            let hosts = format!("{0},{0}{DOMAIN}", device.name);
-            Ok(write(output, &hosts, device)?)
-        });
+        for device in items.iter().filter(|device| device.revoked.is_none()) {
+            if let Some(name) = host_name(device) {
+                write(output, &format!("{name},{name}{DOMAIN}"), device)?;
+            }
+        }
+        return Ok(());
     };
     let name = device_name(without_port(host));
     let device: DeviceView = api.get(&devices::path(name, "")).await?;
     if let [kind, key] = known.shown.as_slice()
         && !keys(&device).any(|registered| registered == (kind.as_str(), key.as_str()))
-        && keys(&device).any(|(registered, _)| registered == kind)
+        && kind != NO_KEY
     {
         let request = HostKeyRequest { kind: kind.clone(), key: key.clone() };
         let () = api.post(&devices::path(name, "/host-key"), &request).await?;

@@ -12,7 +12,10 @@ use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 use clap::Args;
 
 use super::{api_client::ApiClient, devices, error::CliError, output::exact_and_ago};
-use crate::api::view::{DeviceView, Time};
+use crate::{
+    api::view::{DeviceView, Time},
+    id::DeviceName,
+};
 
 pub(super) use self::{
     config::{SshConfig, ssh_config},
@@ -43,7 +46,8 @@ pub(super) struct Ssh {
 /// `holdfast ssh DEVICE`: becomes ssh; returns only if it can't.
 pub(super) fn ssh(api: &ApiClient, ssh: &Ssh) -> Result<(), CliError> {
     let device = super::ask(find(api, ssh))?;
-    let name = device.name.as_str();
+    let name = host_name(&device)
+        .ok_or_else(|| CliError::failed("what the server calls this device is no name of a device"))?;
     let options = config::Options::new(api, ssh.wait)?;
     let mut command = Command::new("ssh");
     for (name, value) in options.all() {
@@ -92,6 +96,11 @@ async fn wait_for(api: &ApiClient, name: &str) -> Result<(), CliError> {
 /// The device's name in what people and ssh call it: `kiosk`, `kiosk.fleet`.
 fn device_name(host: &str) -> &str {
     host.strip_suffix(DOMAIN).unwrap_or(host)
+}
+
+/// The device's name, if it is one: what the server says becomes no line of a configuration, and no option of ssh.
+fn host_name(device: &DeviceView) -> Option<DeviceName> {
+    device.name.parse().ok()
 }
 
 /// The user that the device has reported, if that is a user's name: it never becomes an option of ssh.
