@@ -14,7 +14,7 @@ use super::{
     progress::{LineError, Progress, shortened},
 };
 
-/// How long a task has to end by itself when it was asked to. The server waits for 10 s.
+/// How long a task has to end by itself when it was asked to. The server allows 10 s.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a process has to go that has said how it ended.

@@ -142,6 +142,6 @@ pub(super) async fn reboot(api: &ApiClient, device: &str, output: &mut Output) -
     if output.json {
         return Ok(output.json_line(&task)?);
     }
-    let (id, device) = (task.id, Cell::plain(&task.device));
-    Ok(output.line(&format!("{device} starts anew. `holdfast task show {id}` tells when it is back."))?)
+    let device = Cell::plain(&task.device);
+    Ok(output.line(&format!("{device} was told to start anew. `holdfast devices` shows when it is back."))?)
 }

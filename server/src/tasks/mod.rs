@@ -52,7 +52,7 @@ const REBOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long a task that has ended is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// How much may wait for a watcher: a task has few states, and whoever asks for more than that is not heard.
+/// How much may wait for a watcher: a task has few states, and what a device says beyond that is passed over.
 const NEWS: usize = 32;
 
 /// What carries the bytes of a task.
