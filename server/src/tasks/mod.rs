@@ -33,6 +33,7 @@ use self::watcher::{News, Watcher, Wish};
 pub use self::{kind::TaskKind, relay::Relay};
 use crate::{
     config::SshLimits,
+    event::{EventKind, NewEvent, Who},
     mailbox::Instruction,
     registry::{Online, Registry},
     store::{
@@ -234,7 +235,11 @@ impl Tasks {
         let online = self.registry.online(device).ok_or(TaskError::Offline)?;
         if !offers(&online, kind).await {
             let is_still_there = self.registry.online(device).is_some_and(|now| Arc::ptr_eq(&now, &online));
-            return Err(if is_still_there { TaskError::NotOffered(kind) } else { TaskError::Offline });
+            if !is_still_there {
+                return Err(TaskError::Offline);
+            }
+            self.note_refused(device, kind, requester).await;
+            return Err(TaskError::NotOffered(kind));
         }
         if self.of_device(device).len() >= MAX_OF_DEVICE {
             return Err(TaskError::TooMany);
@@ -243,6 +248,19 @@ impl Tasks {
         let tasks = Arc::clone(self);
         let begun = tokio::spawn(async move { tasks.begin(&online, kind, requester).await }).await;
         begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Writes down that someone asked for what the device does not take; most of a storm is left out.
+    async fn note_refused(&self, device: DeviceId, kind: TaskKind, requester: Requester) {
+        let event = NewEvent::new(EventKind::TaskRefused)
+            .device(device)
+            .who(&Who { name: requester.name, address: requester.address })
+            .detail("kind", kind.name())
+            .detail("reason", "the device takes no such tasks");
+        let Some(event) = self.store.limit_refusal(Some(device), event) else { return };
+        if let Err(error) = self.store.record(event).await {
+            tracing::error!(%error, "a refused task could not be recorded");
+        }
     }
 
     async fn begin(
@@ -304,7 +322,6 @@ impl Tasks {
     /// Takes a device's word for which kinds of tasks it takes, and which tasks it has.
     pub fn offered(&self, online: &Online, offer: &Offer<'_>) {
         let kinds = offer.kinds.iter().filter_map(|kind| kind.as_str().parse().ok()).collect();
-        online.offers.send_replace(Some(kinds));
         let known = self.of_device(online.device);
         let named = |code: RandomId| offer.tasks.contains(&message::TaskId(code.0));
         for live in known.iter().filter(|live| !named(live.which.code)) {
@@ -315,6 +332,8 @@ impl Tasks {
             let detail = "the server does not know it, or it has ended there".to_owned();
             online.mailbox.instruct(Instruction::Stop { task: *task, detail });
         }
+        // Last: a task that is asked for from now on is not one that the device should have named.
+        online.offers.send_replace(Some(kinds));
     }
 
     /// Takes a device's word for how a task of its own stands. Gives whether there is such a

@@ -150,7 +150,9 @@ impl<'a> Watcher<'a> {
                 Some(if state.is_end() { self.after_bytes(next).await } else { next })
             }
             News::Missed { is_new } => {
-                let missed = self.live.which.kind.map(|kind| kind.missed(is_new));
+                // What never ran has done nothing.
+                let has_run = self.state >= TaskState::Running;
+                let missed = self.live.which.kind.map(|kind| kind.missed(is_new && has_run));
                 let (state, reason) =
                     missed.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
                 Some(Next::new(state, reason))

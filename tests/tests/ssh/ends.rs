@@ -151,6 +151,9 @@ fn a_device_that_allows_nobody_refuses() -> io::Result<()> {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("takes no ssh tasks"), "{error}");
     assert!(fleet.tasks().is_empty());
+    fleet
+        .server
+        .wait_event("task-refused", |event| event["device"] == DEVICE && event["detail"]["kind"] == "ssh");
     assert!(fleet.task_processes().is_empty());
     Ok(())
 }

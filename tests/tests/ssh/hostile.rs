@@ -116,8 +116,9 @@ fn bytes_are_for_one_connection_of_their_own_device() -> io::Result<()> {
 #[test]
 fn what_a_device_says_of_its_tasks_harms_nobody() -> io::Result<()> {
     let server = Server::start()?;
-    let mut liar = Liar::online(&server, "liar")?;
+    let (mut liar, mut other) = (Liar::online(&server, "liar")?, Liar::online(&server, "other")?);
     let (ordered, operator) = liar.ordered(&server, "liar")?;
+    other.report(ordered.task, TaskState::Failed, "of another's", b"")?;
     // Back and forth, a state that there is not, and of a task that is not its own.
     for (id, state) in [
         (ordered.task, TaskState::Running),
