@@ -1,15 +1,17 @@
 //! Devices that lie about tasks, and peers that want the bytes of others.
 
 use std::{
-    fs, io,
+    io,
     process::{Child, Command, Stdio},
 };
 
 use holdfast_tests::{
     binaries,
     device::{Closed, Device, FRAMED, Key, frame_of, hello},
+    process,
     server::Server,
-    wait,
+    sshd,
+    wait::{self, LONGEST_WAIT},
 };
 use protocol_core::{
     alpn,
@@ -159,10 +161,7 @@ fn what_a_device_says_of_its_tasks_harms_nobody() -> io::Result<()> {
 fn a_devices_word_becomes_no_option_of_ssh() -> io::Result<()> {
     let server = Server::start()?;
     let mut liar = Liar::online(&server, "liar")?;
-    let directory = tempfile::tempdir()?;
-    let trap = directory.path().join("trap");
-    let user = format!("-oProxyCommand=touch {}", trap.display());
-    for user in [user.as_str(), "a b", "root;id", "-l", "Root"] {
+    for user in ["-oProxyCommand=touch trap", "a b", "root;id", "-l", "Root"] {
         let user = Text::shortened(user);
         liar.device.send(&Facts {
             host_name: Text::shortened("x"),
@@ -175,8 +174,15 @@ fn a_devices_word_becomes_no_option_of_ssh() -> io::Result<()> {
         wait::until("it is kept", || server.device("liar"), kept);
         let config = server.tell(&["ssh-config"]);
         assert!(!config.contains("User ") && !config.contains(user.as_str()), "{config}");
+        // What ssh has understood, without connecting.
+        let data = server.data().display().to_string();
+        let words = ["--data", &data, "ssh", "liar", "--", "-F", "none", "-G"];
+        let output = process::run(&binaries::holdfast(), words, LONGEST_WAIT)?;
+        let understood = String::from_utf8_lossy(&output.stdout);
+        let own = format!("user {}", sshd::user()?);
+        assert!(understood.lines().any(|line| line == own), "{output:?}");
+        assert!(!understood.contains("touch"), "{understood}");
     }
-    assert!(!fs::exists(&trap)?);
     assert!(server.tell(&["known-hosts"]).is_empty(), "it has registered none");
     Ok(())
 }
