@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use super::{
-    context::{Context, Contexts},
+    Shared,
+    context::{self, Choice, Context, Contexts},
     dial::dial,
     error::CliError,
     output::Output,
@@ -60,6 +61,14 @@ enum Way {
 }
 
 impl ApiClient {
+    /// The server that a command is for.
+    pub(super) fn chosen(shared: &Shared) -> Result<Self, CliError> {
+        Ok(match context::choose(shared)? {
+            Choice::Local(data) => Self::local(&data),
+            Choice::Elsewhere(context) => Self::elsewhere(*context, Contexts::of_user()?),
+        })
+    }
+
     /// The server that runs on this data directory, if one does.
     pub(super) fn local(data: &Path) -> Self {
         Self { way: Way::Socket { data: data.to_owned(), socket: data.join(SOCKET) } }

@@ -8,7 +8,7 @@ use std::{
 use protocol_core::message::{Enrolled, Pin};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DEFAULT_DATA, Shared, api_client::ApiClient, error::CliError};
+use super::{DEFAULT_DATA, Shared, error::CliError};
 use crate::{
     api::{SOCKET, view::Time},
     files, firmware,
@@ -238,14 +238,6 @@ pub(super) fn choose(shared: &Shared) -> Result<Choice, CliError> {
 pub(super) fn local(shared: &Shared) -> PathBuf {
     let said = shared.data.clone().or_else(|| variable("HOLDFAST_DATA").map(PathBuf::from));
     said.unwrap_or_else(|| Path::new(DEFAULT_DATA).to_owned())
-}
-
-/// The client of the server that a command is for.
-pub(super) fn client(shared: &Shared) -> Result<ApiClient, CliError> {
-    Ok(match choose(shared)? {
-        Choice::Local(data) => ApiClient::local(&data),
-        Choice::Elsewhere(context) => ApiClient::elsewhere(*context, Contexts::of_user()?),
-    })
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -268,7 +268,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
             clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut script);
             output.bytes(&script).map_err(CliError::from)
         }
-        other => run_by_api(&context::client(shared)?, other, output),
+        other => run_by_api(&ApiClient::chosen(shared)?, other, output),
     };
     asked.map(|()| ExitCode::SUCCESS)
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     End, Wire,
-    opening::{Refused, told},
+    refused::{Refused, told},
     write_due,
 };
 use crate::{

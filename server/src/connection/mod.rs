@@ -4,6 +4,7 @@ mod caller;
 mod delivery;
 mod end;
 mod opening;
+mod refused;
 mod wire;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
-    message::{self, Hello, Pin, StoreId, TASKS_VERSION, Text, Welcome},
+    message::{self, Hello, StoreId, TASKS_VERSION, Text, Welcome},
     session::{Event, SendError, Server, Session},
     time,
 };
@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     End, Wire,
     caller::{self, Caller, Identity, Known, REVOKED_WIRED},
+    refused::{Refused, told},
     write_due,
 };
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
     handler::Device,
     host::{self, Host, MESSAGE_OVERHEAD},
     mailbox::{CLONE_RETRY, Farewell, Mailbox},
-    refusal::Refusal,
     registry::{self, Figures, Online, Place, Turn},
     store::{DeviceRef, EndReason, NewSession, Reply, SessionEnd, SessionId, StoreError, UnixMillis},
     strangers::Stranger,
@@ -37,41 +37,6 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a peer has to say its hello.
 pub(super) fn time_limit(host: &Host) -> time::Duration {
     time::Duration::from_millis(host::millis(host.limits.opening_timeout))
-}
-
-/// A peer that is refused: how its connection ends, and what is known of it.
-pub(super) struct Refused {
-    pub(super) end: End,
-    device: Option<DeviceRef>,
-    event: EventKind,
-    original: Option<SocketAddr>,
-}
-
-impl Refused {
-    /// It is this device, or its gateway, that is turned away.
-    pub(super) fn of(self, device: DeviceRef) -> Self {
-        Self { device: Some(device), ..self }
-    }
-
-    /// Writes down that the peer was turned away, unless it went by itself.
-    pub(super) async fn record(&self, host: &Host, key: Pin, address: SocketAddr) {
-        let detail = self.end.detail();
-        let Some(reason) = self.end.refusal() else {
-            tracing::debug!(%address, detail, "a peer left before it was welcome");
-            return;
-        };
-        let device = self.device.clone();
-        let key = Some(key);
-        let refusal =
-            Refusal { event: self.event, reason, detail, address, key, device, original: self.original };
-        refusal.record(&host.store).await;
-    }
-}
-
-impl<E: Into<End>> From<E> for Refused {
-    fn from(end: E) -> Self {
-        Self { end: end.into(), device: None, event: EventKind::ConnectionRefused, original: None }
-    }
 }
 
 /// How long the store may take for each step of an opening.
@@ -334,8 +299,4 @@ fn tell_endpoints<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn too_slow() -> End {
     told(CloseReason::Overloaded, 10, "the server's store takes too long")
-}
-
-pub(super) fn told(reason: CloseReason, retry_after: u32, detail: &str) -> End {
-    End::Told(Farewell::new(reason, detail).retry_after(retry_after))
 }

@@ -8,7 +8,7 @@ use rusqlite::{
 };
 use serde_json::{Map, Value};
 
-use super::{DeviceId, Store, StoreError, UnixMillis, change::Change, wired};
+use super::{DeviceId, DeviceName, Store, StoreError, UnixMillis, change::Change};
 use crate::event::{EventKind, NewEvent, Who};
 
 /// What a device is, by how it was enrolled.
@@ -54,7 +54,7 @@ impl FromSql for DeviceKind {
 pub struct DeviceRef {
     /// Its id.
     pub id: DeviceId,
-    /// Its name: a [`DeviceName`](super::DeviceName), or the address of a classic client.
+    /// Its name: a [`DeviceName`](DeviceName), or the address of a classic client.
     pub name: String,
 }
 
@@ -88,7 +88,7 @@ pub struct Facts {
 pub struct DeviceRow {
     /// Its id.
     pub id: DeviceId,
-    /// Its name: a [`DeviceName`](super::DeviceName), or the address of a classic client.
+    /// Its name: a [`DeviceName`](DeviceName), or the address of a classic client.
     pub name: String,
     /// What it is.
     pub kind: DeviceKind,
@@ -316,7 +316,7 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Revoked, Sto
         }
         change.event(&NewEvent::new(EventKind::DeviceRevoked).device(device).who(who))?;
     }
-    let wired = wired::wired_to(change.connection, device)?;
+    let wired = wired_to(change.connection, device)?;
     Ok(Revoked { device: DeviceRef { id: device, name: name.to_owned() }, kind, gateway, wired })
 }
 
@@ -331,6 +331,56 @@ pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts
         )?
         .execute(params![device, facts.host_name, facts.version, facts.ssh_user, keys])?;
     Ok(())
+}
+
+/// Who has this name, and whether it is revoked.
+pub(super) fn holder(
+    connection: &Connection,
+    name: &DeviceName,
+) -> Result<Option<(DeviceId, bool)>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT id, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found)
+}
+
+/// Gives a device its rights, if it was revoked, and keeps how it is enrolled from now on: wired to this gateway, or by a
+/// provisioning block, or else by itself. Only by itself can it have devices that are wired to it.
+pub(super) fn admit(
+    change: &mut Change<'_>,
+    device: &DeviceRef,
+    gateway: Option<DeviceId>,
+    firmware: bool,
+) -> Result<(), StoreError> {
+    if (firmware || gateway.is_some())
+        && let Some(wired) = wired_to(change.connection, device.id)?.into_iter().next()
+    {
+        return Err(StoreError::IsGateway { name: device.name.clone(), wired: wired.name });
+    }
+    change
+        .connection
+        .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2, firmware = ?3 WHERE id = ?1")?
+        .execute(params![device.id, gateway, firmware])?;
+    Ok(())
+}
+
+/// Makes the row of a new device.
+pub(super) fn insert(change: &mut Change<'_>, name: DeviceName) -> Result<DeviceRef, StoreError> {
+    change
+        .connection
+        .prepare_cached("INSERT INTO devices (name, kind, created) VALUES (?, 'framed', ?)")?
+        .execute(params![name.as_str(), change.now])?;
+    Ok(DeviceRef { id: DeviceId(change.connection.last_insert_rowid()), name: name.into() })
+}
+
+/// The devices that are wired to this one and not revoked, by name.
+pub(super) fn wired_to(connection: &Connection, gateway: DeviceId) -> Result<Vec<DeviceRef>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name FROM devices WHERE gateway = ? AND revoked_at IS NULL ORDER BY name",
+    )?;
+    let rows = statement.query_map([gateway], |row| Ok(DeviceRef { id: row.get(0)?, name: row.get(1)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn select() -> String {

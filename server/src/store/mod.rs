@@ -23,6 +23,7 @@ mod queue;
 mod reader;
 mod refusals;
 mod reserve;
+mod roles;
 mod schema;
 mod sessions;
 mod settle;
@@ -55,8 +56,9 @@ pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Re
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
-pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator, parse_role};
+pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator};
 pub use provisioned::Provisioned;
+pub use roles::parse_role;
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tasks::{NewTask, TaskChange, TaskFilter, TaskRow, TaskState};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};

@@ -6,7 +6,7 @@ use super::{
     DeviceName, DeviceRef, KeyStatus, Store, StoreError,
     change::Change,
     devices,
-    tokens::{admit, holder, insert},
+    devices::{admit, holder, insert},
 };
 use crate::event::{EventKind, NewEvent, Who};
 

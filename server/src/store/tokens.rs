@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use super::{
     DeviceId, DeviceName, DeviceRef, Facts, KeyStatus, Store, StoreError, TokenId, UnixMillis,
-    change::Change, devices, operators::role, wired::wired_to,
+    change::Change,
+    devices::{self, admit, holder, insert},
+    roles::role,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -277,45 +279,4 @@ fn place(
         }
     }
     Ok(Err(EnrolmentRefusal::NameTaken(base)))
-}
-
-/// Who has this name, and whether it is revoked.
-pub(super) fn holder(
-    connection: &Connection,
-    name: &DeviceName,
-) -> Result<Option<(DeviceId, bool)>, StoreError> {
-    let found = connection
-        .prepare_cached("SELECT id, revoked_at IS NOT NULL FROM devices WHERE name = ?")?
-        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(found)
-}
-
-/// Gives a device its rights, if it was revoked, and keeps how it is enrolled from now on: wired to this gateway, or by a
-/// provisioning block, or else by itself. Only by itself can it have devices that are wired to it.
-pub(super) fn admit(
-    change: &mut Change<'_>,
-    device: &DeviceRef,
-    gateway: Option<DeviceId>,
-    firmware: bool,
-) -> Result<(), StoreError> {
-    if (firmware || gateway.is_some())
-        && let Some(wired) = wired_to(change.connection, device.id)?.into_iter().next()
-    {
-        return Err(StoreError::IsGateway { name: device.name.clone(), wired: wired.name });
-    }
-    change
-        .connection
-        .prepare_cached("UPDATE devices SET revoked_at = NULL, gateway = ?2, firmware = ?3 WHERE id = ?1")?
-        .execute(params![device.id, gateway, firmware])?;
-    Ok(())
-}
-
-/// Makes the row of a new device.
-pub(super) fn insert(change: &mut Change<'_>, name: DeviceName) -> Result<DeviceRef, StoreError> {
-    change
-        .connection
-        .prepare_cached("INSERT INTO devices (name, kind, created) VALUES (?, 'framed', ?)")?
-        .execute(params![name.as_str(), change.now])?;
-    Ok(DeviceRef { id: DeviceId(change.connection.last_insert_rowid()), name: name.into() })
 }

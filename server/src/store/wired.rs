@@ -5,8 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     DeviceId, DeviceKind, DeviceName, DeviceRef, KeyStatus, Store, StoreError,
     change::Change,
-    devices::{self, KIND},
-    tokens::{admit, holder, insert},
+    devices::{self, KIND, admit, holder, insert},
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -92,15 +91,6 @@ impl Store {
         })
         .await
     }
-}
-
-/// The devices that are wired to this one and not revoked, by name.
-pub(super) fn wired_to(connection: &Connection, gateway: DeviceId) -> Result<Vec<DeviceRef>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, name FROM devices WHERE gateway = ? AND revoked_at IS NULL ORDER BY name",
-    )?;
-    let rows = statement.query_map([gateway], |row| Ok(DeviceRef { id: row.get(0)?, name: row.get(1)? }))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn enrol(

@@ -1,0 +1,26 @@
+//! Roles in the database: by their names.
+
+use protocol_core::code::Role;
+use rusqlite::{Row, types::Type};
+
+/// The role of this name.
+pub fn parse_role(name: &str) -> Option<Role> {
+    [Role::Viewer, Role::Operator, Role::Admin].into_iter().find(|role| role.to_string() == name)
+}
+
+/// The role in a column that may have none.
+pub(super) fn role(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Role>> {
+    let name: Option<String> = row.get(column)?;
+    let known = |name: String| {
+        let unknown = || format!("there is no role {name:?}").into();
+        parse_role(&name)
+            .ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown()))
+    };
+    name.map(known).transpose()
+}
+
+/// The role in a column that always has one.
+pub(super) fn some_role(row: &Row<'_>, column: usize) -> rusqlite::Result<Role> {
+    role(row, column)?
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(column, "role".to_owned(), Type::Null))
+}
