@@ -89,19 +89,6 @@ impl From<StateError> for EnrolError {
     }
 }
 
-/// Whether the server has registered nothing, and will not by this line. Where it was only slow it may
-/// have: then the key stays, and the same line may be given again.
-const fn is_final(reason: CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::TokenUnknown
-            | CloseReason::TokenExpired
-            | CloseReason::TokenUsedUp
-            | CloseReason::NameTaken
-            | CloseReason::NoCommonVersion
-    )
-}
-
 /// What to do after a refusal.
 fn advice(reason: CloseReason) -> &'static str {
     match reason {
@@ -154,7 +141,7 @@ pub async fn enrol(
         }
         Err(error) => {
             let nothing_came_of_it = match &error {
-                EnrolError::Refused { reason, .. } => is_final(*reason),
+                EnrolError::Refused { reason, .. } => reason.ends_enrolment(),
                 EnrolError::Unreachable(_) => true,
                 _ => false,
             };

@@ -105,6 +105,22 @@ codes! {
     }
 }
 
+impl CloseReason {
+    /// Whether who is refused an enrolment for this reason was not registered, and will not be by the same line and key.
+    /// Where the server was only slow they may be: then the same line may be given again.
+    pub const fn ends_enrolment(self) -> bool {
+        matches!(
+            self,
+            Self::TokenUnknown
+                | Self::TokenExpired
+                | Self::TokenUsedUp
+                | Self::NameTaken
+                | Self::Revoked
+                | Self::NoCommonVersion
+        )
+    }
+}
+
 codes! {
     /// How a task stands, as a device reports it (`docs/protocol.md`, Tasks).
     TaskState {

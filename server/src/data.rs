@@ -16,12 +16,13 @@ use tokio::{
 };
 
 use crate::{
+    byte_stream::ByteStream,
     event::EventKind,
     host::Host,
     refusal::Refusal,
     store::{DeviceRef, KeyStatus, StoreError},
     strangers::Stranger,
-    tasks::{Admission, Bytes, Data, JoinError},
+    tasks::{Admission, DataConnection, JoinError},
 };
 
 /// How long a peer has to take its farewell.
@@ -73,7 +74,7 @@ impl Failure {
 }
 
 /// Hands a data connection to whoever waits for the bytes of its task. It is a stranger until then.
-pub async fn serve<S: Data + 'static>(
+pub async fn serve<S: ByteStream + 'static>(
     host: &Arc<Host>,
     mut stream: S,
     key: Pin,
@@ -91,14 +92,14 @@ pub async fn serve<S: Data + 'static>(
     match joined {
         Ok(admission) => {
             // Whoever waited may have gone: then the connection ends with this.
-            admission.admit(Bytes::new(stream, permit));
+            admission.admit(DataConnection::new(stream, permit));
         }
         Err(failure) => turn_away(host, stream, &failure, key, address).await,
     }
 }
 
 /// Hears for which task the connection is, and says that what follows is the task's.
-async fn hear<S: Data>(host: &Host, stream: &mut S, key: Pin) -> Result<Admission, Failure> {
+async fn hear<S: ByteStream>(host: &Host, stream: &mut S, key: Pin) -> Result<Admission, Failure> {
     let mut bytes = [0; JOIN_LENGTH];
     stream.read_exact(&mut bytes).await?;
     let join = read_join(&bytes)?;
@@ -120,7 +121,13 @@ fn read_join(bytes: &[u8; JOIN_LENGTH]) -> Result<Join, ProtocolError> {
     }
 }
 
-async fn turn_away<S: Data>(host: &Host, mut stream: S, failure: &Failure, key: Pin, address: SocketAddr) {
+async fn turn_away<S: ByteStream>(
+    host: &Host,
+    mut stream: S,
+    failure: &Failure,
+    key: Pin,
+    address: SocketAddr,
+) {
     let refusal = Refusal {
         event: EventKind::ConnectionRefused,
         reason: failure.reason(),
@@ -139,7 +146,7 @@ async fn turn_away<S: Data>(host: &Host, mut stream: S, failure: &Failure, key: 
     let (_, ()) = tokio::join!(timeout(FAREWELL_TIMEOUT, say), refusal.record(&host.store));
 }
 
-async fn write<S: Data, B: Body>(stream: &mut S, body: &B) -> io::Result<()> {
+async fn write<S: ByteStream, B: Body>(stream: &mut S, body: &B) -> io::Result<()> {
     let mut buffer = [0; OPENING_MAX_FRAME as usize];
     let length = message::encode(body, OPENING_MAX_FRAME, &mut buffer).map_err(io::Error::other)?;
     stream.write_all(buffer.get(..length).unwrap_or_default()).await?;

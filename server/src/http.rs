@@ -15,23 +15,18 @@ use hyper::{
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{Notify, Semaphore},
     time::sleep,
 };
 
 use crate::{
+    byte_stream::ByteStream,
     strangers::{Stranger, Strangers},
     write_timeout::WriteTimeout,
 };
 
 /// The bytes of a client's connection.
-pub type Stream = Box<dyn Bidirectional>;
-
-/// Bytes that go both ways.
-pub trait Bidirectional: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Bidirectional for S {}
+pub type Stream = Box<dyn ByteStream>;
 
 /// How much is allowed to the clients of a listener.
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod byte_stream;
 pub mod classic_clients;
 pub mod cli;
 pub mod clock;

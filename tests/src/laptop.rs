@@ -89,8 +89,7 @@ impl Laptop {
     #[track_caller]
     pub fn ask(&self, arguments: &[&str]) -> Vec<Value> {
         let printed = self.tell(&[arguments, &["--json"]].concat());
-        let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
-        parsed.unwrap_or_else(|error| panic!("holdfast {arguments:?}: {error} in {printed}"))
+        process::objects(arguments, &printed)
     }
 
     /// Runs `holdfast` there, which fails with this exit code and these words.

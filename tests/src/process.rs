@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::wait;
 
@@ -152,4 +153,14 @@ pub fn run<I: AsRef<OsStr>>(
         )),
         Some(_) => Ok(output),
     }
+}
+
+/// The objects that a program has printed, one on each line, when it was run with these arguments.
+///
+/// # Panics
+/// It has printed something else.
+#[track_caller]
+pub fn objects(arguments: &[&str], printed: &str) -> Vec<Value> {
+    let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
+    parsed.unwrap_or_else(|error| panic!("{arguments:?}: {error} in {printed}"))
 }

@@ -239,8 +239,7 @@ impl Server {
     #[track_caller]
     pub fn ask(&self, arguments: &[&str]) -> Vec<Value> {
         let printed = self.tell(&[arguments, &["--json"]].concat());
-        let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
-        parsed.unwrap_or_else(|error| panic!("holdfast {arguments:?}: {error} in {printed}"))
+        process::objects(arguments, &printed)
     }
 
     /// A new enrolment line: the `hf1.…` that a device is given.

@@ -44,7 +44,7 @@ pub struct TaskRules {
 #[serde(default, deny_unknown_fields)]
 pub struct SshRules {
     /// Who may ask for one; nobody if it is empty.
-    pub allow: Vec<Asker>,
+    pub allow: Vec<AllowedRole>,
     /// Where the SSH server listens. No task joins its bytes to anything else.
     #[serde(deserialize_with = "address")]
     pub address: SocketAddr,
@@ -55,7 +55,7 @@ pub struct SshRules {
 #[serde(default, deny_unknown_fields)]
 pub struct RebootRules {
     /// Who may ask for it; nobody if it is empty.
-    pub allow: Vec<Asker>,
+    pub allow: Vec<AllowedRole>,
     /// The program that does it, and its arguments. No shell looks at them.
     pub command: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub struct RebootRules {
 /// Whose word is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Asker {
+pub enum AllowedRole {
     /// Someone who may look.
     Viewer,
     /// Someone who may work with devices.
@@ -72,7 +72,7 @@ pub enum Asker {
     Admin,
 }
 
-impl Asker {
+impl AllowedRole {
     /// The role, as it is told by the server.
     pub const fn role(self) -> Role {
         match self {
@@ -99,14 +99,17 @@ impl Default for TaskRules {
 
 impl Default for SshRules {
     fn default() -> Self {
-        Self { allow: vec![Asker::Operator, Asker::Admin], address: SocketAddr::from(([127, 0, 0, 1], 22)) }
+        Self {
+            allow: vec![AllowedRole::Operator, AllowedRole::Admin],
+            address: SocketAddr::from(([127, 0, 0, 1], 22)),
+        }
     }
 }
 
 impl Default for RebootRules {
     fn default() -> Self {
         Self {
-            allow: vec![Asker::Operator, Asker::Admin],
+            allow: vec![AllowedRole::Operator, AllowedRole::Admin],
             command: vec!["systemctl".into(), "reboot".into()],
         }
     }
@@ -153,7 +156,7 @@ mod tests {
     fn operators_and_admins_may_ask_for_both_unless_the_file_says_otherwise() {
         let rules = parse("").unwrap();
         assert_eq!(rules, TaskRules::default());
-        assert_eq!(rules.ssh.allow, [Asker::Operator, Asker::Admin]);
+        assert_eq!(rules.ssh.allow, [AllowedRole::Operator, AllowedRole::Admin]);
         let rules = parse(
             "[tasks]\nmax_tasks = 2\nprogress_seconds = 0.5\n[tasks.ssh]\nallow = []\naddress = '[::1]:2222'\n[tasks.reboot]\nallow = ['viewer']\ncommand = ['true']",
         )

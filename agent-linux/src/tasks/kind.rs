@@ -8,7 +8,7 @@ use protocol_core::{
 };
 
 use super::{Contact, assignment::Work, program::Program, ssh::Ssh};
-use crate::config::{Asker, TaskRules};
+use crate::config::{AllowedRole, TaskRules};
 
 /// A kind of task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    fn allow(self, rules: &TaskRules) -> &[Asker] {
+    fn allow(self, rules: &TaskRules) -> &[AllowedRole] {
         match self {
             Self::Ssh => &rules.ssh.allow,
             Self::Reboot => &rules.reboot.allow,
@@ -117,7 +117,7 @@ mod tests {
         }
     }
 
-    fn rules(ssh: &[Asker], reboot: &[Asker]) -> TaskRules {
+    fn rules(ssh: &[AllowedRole], reboot: &[AllowedRole]) -> TaskRules {
         TaskRules {
             ssh: SshRules { allow: ssh.to_vec(), ..SshRules::default() },
             reboot: RebootRules { allow: reboot.to_vec(), ..RebootRules::default() },
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn every_kind_and_role_is_judged_by_the_rules_alone() {
-        use Asker::{Admin, Operator, Viewer};
+        use AllowedRole::{Admin, Operator, Viewer};
         let roles = [(Role::Viewer, Viewer), (Role::Operator, Operator), (Role::Admin, Admin)];
-        let allows: [&[Asker]; 5] =
+        let allows: [&[AllowedRole]; 5] =
             [&[], &[Operator], &[Admin], &[Admin, Operator], &[Viewer, Operator, Admin]];
         for ssh in allows {
             for reboot in allows {
@@ -160,7 +160,7 @@ mod tests {
         assert!(told(&parameters, TaskRules::default()).contains("update"));
         let offered = |rules| Kind::offered(&rules).map(|kind| kind.to_string()).collect::<Vec<_>>();
         assert_eq!(offered(TaskRules::default()), ["ssh", "reboot"]);
-        assert_eq!(offered(rules(&[], &[Asker::Admin])), ["reboot"]);
+        assert_eq!(offered(rules(&[], &[AllowedRole::Admin])), ["reboot"]);
         assert!(offered(rules(&[], &[])).is_empty());
     }
 }

@@ -36,8 +36,9 @@ use protocol_core::message::Pin;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    byte_stream::ByteStream,
     host::Host,
-    http::{self, Bidirectional, Limits, Patience},
+    http::{self, Limits, Patience},
     shutdown::Shutdown,
     store::UnixMillis,
     strangers::Stranger,
@@ -133,7 +134,7 @@ impl RemoteApi {
     /// until there is one, and only for a while.
     pub async fn serve(
         &self,
-        stream: impl Bidirectional + 'static,
+        stream: impl ByteStream + 'static,
         key: Pin,
         address: SocketAddr,
         stranger: Stranger,

@@ -21,7 +21,10 @@ use crate::{
     event::{EventKind, NewEvent},
     host::Host,
     shutdown::Shutdown,
-    store::{DeviceId, Enrolment, Facts, NewSession, NewToken, Store, UnixMillis},
+    store::{
+        DeviceId, NewSession, Store, UnixMillis,
+        tests::{enrolled, key_of},
+    },
     tls::Keys,
 };
 
@@ -70,20 +73,7 @@ impl Server {
 
     /// A device of this name, registered.
     async fn enrol(&self, name: &str) -> DeviceId {
-        let mut hash = [0; 32];
-        hash[..name.len()].copy_from_slice(name.as_bytes());
-        let token = NewToken {
-            hash,
-            name: Some(name.parse().unwrap()),
-            uses: 1,
-            expires_at: UnixMillis::now().plus(60_000),
-            role: None,
-            who: "test".into(),
-        };
-        self.api.host.store.create_token(token).await.unwrap();
-        let address = "192.0.2.1".parse().unwrap();
-        let enrolment = Enrolment { token_hash: hash, key: hash, facts: Facts::default(), address };
-        self.api.host.store.enrol(enrolment).await.unwrap().unwrap().device
+        enrolled(&self.api.host.store, name, key_of(name)).await
     }
 
     /// Asks, and gives the status and the JSON of the answer.

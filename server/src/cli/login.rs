@@ -131,7 +131,7 @@ pub(super) async fn login(shared: &Shared, login: &Login, output: &mut Output) -
                 Ok(Context::new(&name, &enrolled, addresses.clone(), begun.key.clone()))
             }
             Answer::Refused(reason, detail) => {
-                if is_final(reason) {
+                if reason.ends_enrolment() {
                     // Nobody knows the key.
                     fs::remove_file(contexts.file(&begun_file))?;
                 }
@@ -230,19 +230,6 @@ async fn ask(stream: &mut http::Stream, invitation: &Invitation<'_>) -> io::Resu
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-}
-
-/// Whether the server has registered nothing, and will not by this line and key.
-const fn is_final(reason: CloseReason) -> bool {
-    matches!(
-        reason,
-        CloseReason::TokenUnknown
-            | CloseReason::TokenExpired
-            | CloseReason::TokenUsedUp
-            | CloseReason::NameTaken
-            | CloseReason::Revoked
-            | CloseReason::NoCommonVersion
-    )
 }
 
 /// What to do after a refusal.

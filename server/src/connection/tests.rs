@@ -21,8 +21,8 @@ use crate::{
     host::Host,
     mailbox::{Farewell, Mailbox},
     store::{
-        DeviceId, EndReason, Enrolment, EventFilter, Facts, MessageFilter, NewMessage, NewToken,
-        SessionFilter, Store, StoreError, UnixMillis,
+        DeviceId, EndReason, EventFilter, MessageFilter, NewMessage, SessionFilter, Store, StoreError,
+        tests::enrolled,
     },
     strangers::Strangers,
     tls::Keys,
@@ -53,12 +53,8 @@ async fn open_store(directory: &Path) -> Store {
 }
 
 async fn enrol(host: &Host, key: Pin) -> DeviceId {
-    let expires_at = UnixMillis::now().plus(60_000);
-    let token = NewToken { hash: key.0, name: None, uses: 1, expires_at, role: None, who: "test".into() };
-    host.store.create_token(token).await.unwrap();
-    let facts = Facts { host_name: Some("pi".to_owned()), ..Facts::default() };
-    let enrolment = Enrolment { token_hash: key.0, key: key.0, facts, address: address().ip() };
-    host.store.enrol(enrolment).await.unwrap().unwrap().device
+    let name = if key == KEY { "pi".to_owned() } else { format!("pi-{}", key.0[0]) };
+    enrolled(&host.store, &name, key.0).await
 }
 
 /// The events of this kind, once there is one: the peer does not wait until it is recorded.

@@ -30,7 +30,7 @@ mod settle;
 mod streams;
 mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod told_keys;
 mod wired;

@@ -44,7 +44,7 @@ impl TaskKind {
 
     /// What has become of one that its device does not name any longer; `is_new` if the device's agent has started
     /// since it was asked.
-    pub(super) const fn missed(self, is_new: bool) -> (TaskState, &'static str) {
+    pub(super) const fn end_when_unnamed(self, is_new: bool) -> (TaskState, &'static str) {
         match (self, is_new) {
             (Self::Reboot, true) => (TaskState::Done, "the device has come back"),
             (_, true) => (TaskState::Lost, "the device's agent started anew meanwhile"),

@@ -16,8 +16,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Bytes, Data, Task};
-use crate::{shutdown::Shutdown, span, store::TaskState};
+use super::{DataConnection, Standing, Task};
+use crate::{byte_stream::ByteStream, shutdown::Shutdown, span, store::TaskState};
 
 /// The most bytes read at once.
 const READ_SIZE: usize = 32 * 1024;
@@ -51,7 +51,7 @@ pub struct Relay<S> {
     outward: Way,
 }
 
-impl<S: Data> Relay<S> {
+impl<S: ByteStream> Relay<S> {
     /// An operator who has said `first` already. Where nothing moves for `idle_limit` the relay ends; 0 is for ever.
     pub fn new(operator: S, first: &[u8], idle_limit: Duration) -> Self {
         let idle_limit = (!idle_limit.is_zero()).then_some(idle_limit);
@@ -61,7 +61,7 @@ impl<S: Data> Relay<S> {
 
     /// Carries bytes between the operator and the task's device to the end, and writes down how many there were and how
     /// it ended.
-    pub async fn run(mut self, mut task: Task, mut bytes: Bytes, shutdown: &Shutdown) {
+    pub async fn run(mut self, mut task: Task, mut bytes: DataConnection, shutdown: &Shutdown) {
         let end = tokio::select! {
             end = self.carry(&mut bytes.stream) => end,
             standing = task.stopped() => End::Stopped(standing.reason),
@@ -71,10 +71,10 @@ impl<S: Data> Relay<S> {
         // Both ends learn of it before the record is written.
         drop((self, bytes));
         task.count(from_device, to_device).await;
-        task.finish(TaskState::Done, end.to_string()).await;
+        task.finish(Standing::new(TaskState::Done, end.to_string())).await;
     }
 
-    async fn carry(&mut self, device: &mut impl Data) -> End {
+    async fn carry(&mut self, device: &mut impl ByteStream) -> End {
         loop {
             let idle_at = self.idle_limit.map(|limit| (self.moved_at + limit, limit));
             let moved = poll_fn(|context| self.poll_carry(context, device));
@@ -87,7 +87,7 @@ impl<S: Data> Relay<S> {
         }
     }
 
-    fn poll_carry(&mut self, context: &mut Context<'_>, device: &mut impl Data) -> Poll<End> {
+    fn poll_carry(&mut self, context: &mut Context<'_>, device: &mut impl ByteStream) -> Poll<End> {
         let before = self.inward.count + self.outward.count;
         let inward = self.inward.poll_carry(context, Pin::new(&mut *device), Pin::new(&mut self.operator));
         let outward = self.outward.poll_carry(context, Pin::new(&mut self.operator), Pin::new(device));

@@ -7,7 +7,7 @@ use protocol_core::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::timeout,
 };
 
@@ -16,7 +16,10 @@ use crate::{
     mailbox::{Farewell, Mailbox},
     registry::{Figures, Place},
     shutdown::Shutdown,
-    store::{Enrolment, EventFilter, Facts, NewToken, SessionId, UnixMillis},
+    store::{
+        EventFilter, SessionId, TaskState, UnixMillis,
+        tests::{enrolled, key_of},
+    },
 };
 
 /// Far longer than anything here takes.
@@ -57,20 +60,7 @@ impl Fleet {
     }
 
     async fn enrol(&self, name: &str) -> DeviceId {
-        let mut hash = [0; 32];
-        hash[..name.len()].copy_from_slice(name.as_bytes());
-        let token = NewToken {
-            hash,
-            name: Some(name.parse().unwrap()),
-            uses: 1,
-            expires_at: UnixMillis::now().plus(60_000),
-            role: None,
-            who: "test".into(),
-        };
-        self.store.create_token(token).await.unwrap();
-        let address = "192.0.2.1".parse().unwrap();
-        let enrolment = Enrolment { token_hash: hash, key: hash, facts: Facts::default(), address };
-        self.store.enrol(enrolment).await.unwrap().unwrap().device
+        enrolled(&self.store, name, key_of(name)).await
     }
 
     async fn connect(&self, device: DeviceId, boot: u64) -> Device {
@@ -134,10 +124,10 @@ impl Fleet {
 }
 
 /// A connection of the device, and its other end.
-fn connection() -> (Bytes, DuplexStream) {
+fn connection() -> (DataConnection, DuplexStream) {
     let (near, far) = duplex(1_024);
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    (Bytes::new(near, permit), far)
+    (DataConnection::new(near, permit), far)
 }
 
 impl Device {
@@ -228,7 +218,7 @@ async fn a_key_is_good_for_one_connection_of_one_device() {
     assert_eq!(fleet.ended(id).await.state, TaskState::Done);
     // Its watcher leaves behind the end.
     let left = async {
-        while fleet.tasks.count() > 0 {
+        while !fleet.tasks.all(|_| true).is_empty() {
             tokio::task::yield_now().await;
         }
     };
@@ -367,11 +357,10 @@ async fn the_next_server_takes_tasks_up() {
     let fleet = Fleet::new(LONG);
     let device = fleet.device("kiosk").await;
     let asked = fleet.start(&device, TaskKind::Ssh).await.unwrap();
-    let running = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let mut running = fleet.start(&device, TaskKind::Ssh).await.unwrap();
     let code = message::TaskId(fleet.store.task(running.id()).await.unwrap().unwrap().code.0);
     fleet.report(&device, code, code::TaskState::Running);
-    let mut standing = running.standing.clone();
-    standing.wait_for(|now| now.state == TaskState::Running).await.unwrap();
+    assert_eq!(running.running().await.state, TaskState::Running);
 
     let next = Tasks::new(fleet.store.clone(), Arc::clone(&fleet.registry), SshLimits::default(), LONG);
     next.resume().await.unwrap();

@@ -8,7 +8,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
-use super::{Live, Standing, TaskKind, Tasks};
+use super::{
+    Standing, TaskKind, Tasks,
+    live::{Live, News, Wish},
+};
 use crate::{
     event::{EventKind, NewEvent},
     mailbox::Instruction,
@@ -49,39 +52,6 @@ impl Default for Deadlines {
 /// How long to wait before an end that could not be written down is written again.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a watcher is told.
-#[derive(Debug)]
-pub(super) enum News {
-    /// The device says how it stands.
-    Report { state: code::TaskState, detail: Option<String>, output: Option<Vec<u8>> },
-    /// The device does not name it any longer; `is_new` if its agent has started since it was asked.
-    Missed { is_new: bool },
-    /// Its bytes have ended.
-    Finished { state: TaskState, reason: String },
-}
-
-/// That a task is to end, and why.
-#[derive(Clone, Debug)]
-pub(super) enum Wish {
-    /// The device is to stop it.
-    Stop(String),
-    /// It has ended: its device has no rights any longer, and nothing that it would say counts.
-    End(String),
-}
-
-/// What is to become of the task.
-struct Next {
-    state: TaskState,
-    reason: Option<String>,
-    output: Option<Vec<u8>>,
-}
-
-impl Next {
-    fn new(state: TaskState, reason: impl Into<String>) -> Self {
-        Self { state, reason: Some(reason.into()), output: None }
-    }
-}
-
 pub(super) struct Watcher<'a> {
     tasks: &'a Tasks,
     live: &'a Live,
@@ -92,6 +62,8 @@ pub(super) struct Watcher<'a> {
     deadline: Option<Instant>,
     /// Since when the device is away.
     away_since: Option<Instant>,
+    /// What it has written, as the device said; it is kept with the next state.
+    output: Option<Vec<u8>>,
 }
 
 impl<'a> Watcher<'a> {
@@ -100,13 +72,14 @@ impl<'a> Watcher<'a> {
         let mut wish = live.wish.subscribe();
         // One may have been said already.
         wish.mark_changed();
-        Self { tasks, live, news, wish, state, deadline: None, away_since: None }
+        Self { tasks, live, news, wish, state, deadline: None, away_since: None, output: None }
     }
 
     /// Runs until the task has ended, and that is on disk.
     pub(super) async fn run(mut self) {
-        if self.state == TaskState::Requested && self.live.is_resumed() {
-            self.go_to(Next::new(TaskState::Failed, "the server ended before the device was asked")).await;
+        if self.state == TaskState::Requested && self.live.is_resumed {
+            self.go_to(Standing::new(TaskState::Failed, "the server ended before the device was asked"))
+                .await;
         }
         self.set_deadline();
         let mut looks = interval(self.tasks.deadlines.look);
@@ -114,8 +87,8 @@ impl<'a> Watcher<'a> {
         while !self.state.is_end() {
             let next = tokio::select! {
                 wish = wished(&mut self.wish) => Some(match wish {
-                    Wish::Stop(reason) => Next::new(TaskState::Stopping, reason),
-                    Wish::End(reason) => Next::new(TaskState::Failed, reason),
+                    Wish::Stop(reason) => Standing::new(TaskState::Stopping, reason),
+                    Wish::End(reason) => Standing::new(TaskState::Failed, reason),
                 }),
                 news = self.news.recv() => match news {
                     Some(news) => self.judge(news).await,
@@ -131,7 +104,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// What follows from what was said; nothing if it changes nothing.
-    async fn judge(&mut self, news: News) -> Option<Next> {
+    async fn judge(&mut self, news: News) -> Option<Standing> {
         match news {
             News::Report { state, detail, output } => {
                 let state = match state {
@@ -145,97 +118,99 @@ impl<'a> Watcher<'a> {
                 };
                 // Whoever wanted it to stop has said why.
                 let is_wanted = self.state == TaskState::Stopping && state == TaskState::Done;
-                let next = Next { state, reason: detail.filter(|_| !is_wanted), output };
+                let next = Standing { state, reason: detail.filter(|_| !is_wanted) };
+                self.output = output;
                 // What its bytes were is known when they have ended.
                 Some(if state.is_end() { self.after_bytes(next).await } else { next })
             }
-            News::Missed { is_new } => {
+            News::Unnamed { is_new } => {
                 // What never ran has done nothing.
                 let has_run = self.state >= TaskState::Running;
-                let missed = self.live.which.kind.map(|kind| kind.missed(is_new && has_run));
+                let end = self.live.identity.kind.map(|kind| kind.end_when_unnamed(is_new && has_run));
                 let (state, reason) =
-                    missed.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
-                Some(Next::new(state, reason))
+                    end.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
+                Some(Standing::new(state, reason))
             }
-            // The bytes of one that is to stop have ended because of that.
-            News::Finished { state, .. } if self.state == TaskState::Stopping => {
-                Some(Next { state, reason: None, output: None })
-            }
-            News::Finished { state, reason } => Some(Next::new(state, reason)),
+            News::Finished(end) => Some(self.end_of_bytes(end)),
         }
     }
 
-    async fn refused(&self, detail: Option<String>) -> Next {
+    /// The bytes of one that is to stop have ended because of that.
+    fn end_of_bytes(&self, end: Standing) -> Standing {
+        let is_to_stop = self.state == TaskState::Stopping;
+        Standing { reason: end.reason.filter(|_| !is_to_stop), ..end }
+    }
+
+    async fn refused(&self, detail: Option<String>) -> Standing {
         let detail = detail.unwrap_or_else(|| "its configuration does not allow it".to_owned());
-        let kind = self.live.which.kind.map_or("unknown", TaskKind::name);
+        let kind = self.live.identity.kind.map_or("unknown", TaskKind::name);
         let event = NewEvent::new(EventKind::TaskRefused)
-            .device(self.live.which.device)
-            .detail("task", self.live.which.id.0)
+            .device(self.live.identity.device)
+            .detail("task", self.live.identity.id.0)
             .detail("kind", kind)
             .detail("reason", detail.as_str());
         if let Err(error) = self.tasks.store.record(event).await {
             tracing::error!(%error, "a refused task could not be recorded");
         }
-        Next::new(TaskState::Failed, format!("the device refused: {detail}"))
+        Standing::new(TaskState::Failed, format!("the device refused: {detail}"))
     }
 
     /// Waits a while for the end of the task's bytes, if it has some: whoever carried them knows how they ended.
-    async fn after_bytes(&mut self, next: Next) -> Next {
+    async fn after_bytes(&mut self, next: Standing) -> Standing {
         if !self.live.has_data() {
             return next;
         }
-        let is_to_stop = self.state == TaskState::Stopping;
         let finished = async {
             while let Some(news) = self.news.recv().await {
-                if let News::Finished { state, reason } = news {
-                    let reason = Some(reason).filter(|_| !is_to_stop);
-                    return Some(Next { state, reason, output: None });
+                if let News::Finished(end) = news {
+                    return Some(end);
                 }
             }
             None
         };
         match timeout(self.tasks.deadlines.bytes, finished).await {
-            Ok(Some(finished)) => Next { output: next.output, ..finished },
+            Ok(Some(end)) => self.end_of_bytes(end),
             _ => next,
         }
     }
 
     /// The state has lasted too long.
-    fn overdue(&self) -> Next {
+    fn overdue(&self) -> Standing {
         match self.state {
             TaskState::Running if self.lacks_bytes() => {
-                Next::new(TaskState::Stopping, "there is nobody at one of its two ends")
+                Standing::new(TaskState::Stopping, "there is nobody at one of its two ends")
             }
-            TaskState::Running => Next::new(TaskState::Stopping, "its time is over"),
+            TaskState::Running => Standing::new(TaskState::Stopping, "its time is over"),
             TaskState::Stopping => {
                 let before = self.live.standing.borrow().reason.clone().unwrap_or_default();
                 let limit = span::shortened(self.tasks.deadlines.stop);
-                Next::new(TaskState::Failed, format!("the device did not stop it in {limit} ({before})"))
+                Standing::new(TaskState::Failed, format!("the device did not stop it in {limit} ({before})"))
             }
             _ => {
                 let deadlines = self.tasks.deadlines;
                 let is_begun = self.state == TaskState::Starting;
                 let limit = span::shortened(if is_begun { deadlines.run } else { deadlines.start });
-                Next::new(TaskState::Failed, format!("the device did not start it in {limit}"))
+                Standing::new(TaskState::Failed, format!("the device did not start it in {limit}"))
             }
         }
     }
 
     /// Gives a task up whose device stays away.
-    fn look(&mut self) -> Option<Next> {
-        if self.tasks.registry.online(self.live.which.device).is_some() {
+    fn look(&mut self) -> Option<Standing> {
+        if self.tasks.registry.online(self.live.identity.device).is_some() {
             self.away_since = None;
             return None;
         }
         let since = *self.away_since.get_or_insert_with(Instant::now);
         let limit = self.tasks.deadlines.away;
         (since.elapsed() >= limit).then(|| {
-            Next::new(TaskState::Lost, format!("the device was away for {}", span::shortened(limit)))
+            Standing::new(TaskState::Lost, format!("the device was away for {}", span::shortened(limit)))
         })
     }
 
     /// Writes the next state down, and then tells whoever waits for it.
-    async fn go_to(&mut self, next: Next) {
+    async fn go_to(&mut self, next: Standing) {
+        let output = self.output.take();
         if !self.state.may_become(next.state) {
             return;
         }
@@ -243,10 +218,10 @@ impl<'a> Watcher<'a> {
         if next.state == TaskState::Stopping || is_end {
             self.tell_to_stop(next.reason.as_deref().unwrap_or_default());
         }
-        let code = self.live.which.code;
-        let change = TaskChange { code, state: next.state, reason: next.reason.clone(), output: next.output };
+        let code = self.live.identity.code;
+        let change = TaskChange { code, state: next.state, reason: next.reason.clone(), output };
         while let Err(error) = self.tasks.store.change_task(change.clone()).await {
-            tracing::error!(task = %self.live.which.id, %error, "a task's state could not be written down");
+            tracing::error!(task = %self.live.identity.id, %error, "a task's state could not be written down");
             if matches!(error, StoreError::Closed) || !is_end {
                 break;
             }
@@ -267,19 +242,19 @@ impl<'a> Watcher<'a> {
             TaskState::Starting => Some(now + self.tasks.deadlines.run),
             // A device that says so and brings no bytes lies; or they went with the last server.
             TaskState::Running if self.lacks_bytes() => Some(now + self.tasks.deadlines.start),
-            TaskState::Running => self.live.which.kind.map(|kind| now + self.tasks.limit(kind)),
+            TaskState::Running => self.live.identity.kind.map(|kind| now + self.tasks.limit(kind)),
             TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };
     }
 
     fn lacks_bytes(&self) -> bool {
-        self.live.which.kind.is_some_and(TaskKind::has_bytes) && !self.live.has_data()
+        self.live.identity.kind.is_some_and(TaskKind::has_bytes) && !self.live.has_data()
     }
 
     fn tell_to_stop(&self, detail: &str) {
-        if let Some(online) = self.tasks.registry.online(self.live.which.device) {
-            let task = message::TaskId(self.live.which.code.0);
+        if let Some(online) = self.tasks.registry.online(self.live.identity.device) {
+            let task = message::TaskId(self.live.identity.code.0);
             online.mailbox.instruct(Instruction::Stop { task, detail: detail.to_owned() });
         }
     }

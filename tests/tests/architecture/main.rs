@@ -104,10 +104,11 @@ const SERVER: Package = Package {
         Module("files", ""),
         Module("metrics", ""),
         Module("write_timeout", ""),
+        Module("byte_stream", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock files metrics write_timeout shutdown span",
+    common: "id clock files metrics write_timeout byte_stream shutdown span",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls",

@@ -119,6 +119,28 @@ async fn connect(store: &Store, device: DeviceId) -> Connected {
     Connected::new(store, device, session)
 }
 
+/// A device of this name and key, enrolled by a token of its own.
+pub(crate) async fn enrolled(store: &Store, name: &str, key: [u8; 32]) -> DeviceId {
+    let token = NewToken {
+        hash: key,
+        name: Some(name.parse().unwrap()),
+        uses: 1,
+        expires_at: UnixMillis::now().plus(60_000),
+        role: None,
+        who: "test".into(),
+    };
+    store.create_token(token).await.unwrap();
+    let enrolment = Enrolment { token_hash: key, key, facts: Facts::default(), address: HOME };
+    store.enrol(enrolment).await.unwrap().unwrap().device
+}
+
+/// A key that belongs to this name.
+pub(crate) fn key_of(name: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..name.len()].copy_from_slice(name.as_bytes());
+    key
+}
+
 /// Bodies of all messages, oldest first.
 async fn bodies(store: &Store) -> Vec<String> {
     let rows = store.messages(MessageFilter::default()).await.unwrap();

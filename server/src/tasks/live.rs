@@ -1,0 +1,194 @@
+//! A task that has not ended: what its watcher, its device and whoever asked for it share.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+};
+
+use protocol_core::code;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{DataConnection, JoinError, TaskKind, lock};
+use crate::store::{DeviceId, OperatorId, RandomId, TaskId, TaskState};
+
+/// How much may wait for a watcher: a task has few states, and what a device says beyond that is passed over.
+const NEWS: usize = 32;
+
+/// Which task it is.
+#[derive(Clone, Debug)]
+pub(super) struct TaskIdentity {
+    pub(super) id: TaskId,
+    /// Its name on the wire.
+    pub(super) code: RandomId,
+    pub(super) device: DeviceId,
+    /// None of a kind that this version does not know.
+    pub(super) kind: Option<TaskKind>,
+    /// The start of the device's agent that was asked.
+    pub(super) boot: Option<RandomId>,
+    /// The operator elsewhere who asked for it.
+    pub(super) operator: Option<OperatorId>,
+}
+
+/// How a task stands, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The state.
+    pub state: TaskState,
+    /// Why it stops, or has ended.
+    pub reason: Option<String>,
+}
+
+impl Standing {
+    pub(super) fn new(state: TaskState, reason: impl Into<String>) -> Self {
+        Self { state, reason: Some(reason.into()) }
+    }
+}
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The device says how it stands.
+    Report { state: code::TaskState, detail: Option<String>, output: Option<Vec<u8>> },
+    /// The device does not name it any longer; `is_new` if its agent has started since it was asked.
+    Unnamed { is_new: bool },
+    /// Its bytes have ended, and so has it.
+    Finished(Standing),
+}
+
+/// That a task is to end, and why.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// The device is to stop it.
+    Stop(String),
+    /// It has ended: its device has no rights any longer, and nothing that it would say counts.
+    End(String),
+}
+
+/// A task that has not ended.
+pub(super) struct Live {
+    pub(super) identity: TaskIdentity,
+    /// Whether an earlier server asked for it: whoever wanted it has gone with that.
+    pub(super) is_resumed: bool,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) wish: watch::Sender<Option<Wish>>,
+    key: [u8; 16],
+    door: Mutex<Door>,
+    news: mpsc::Sender<News>,
+}
+
+/// Whether a task's bytes may come.
+enum Door {
+    /// Somebody waits for them.
+    Open(oneshot::Sender<DataConnection>),
+    /// They have come.
+    Passed,
+    /// Nobody waits for them.
+    Closed,
+}
+
+/// The right of one data connection to be a task's.
+pub struct Admission(oneshot::Sender<DataConnection>);
+
+impl Admission {
+    /// Hands the connection to whoever waits for it. Gives whether somebody did.
+    pub fn admit(self, data: DataConnection) -> bool {
+        self.0.send(data).is_ok()
+    }
+}
+
+impl Live {
+    /// A task whose device is about to be asked; what its watcher is told, and where its bytes come.
+    pub(super) fn requested(
+        identity: TaskIdentity,
+        key: [u8; 16],
+    ) -> (Arc<Self>, mpsc::Receiver<News>, oneshot::Receiver<DataConnection>) {
+        let (waiting, data) = oneshot::channel();
+        let (mut live, news) = Self::new(identity, TaskState::Requested);
+        live.key = key;
+        live.door = Mutex::new(Door::Open(waiting));
+        (Arc::new(live), news, data)
+    }
+
+    /// A task that an earlier server asked for.
+    pub(super) fn resumed(identity: TaskIdentity, state: TaskState) -> (Arc<Self>, mpsc::Receiver<News>) {
+        let (mut live, news) = Self::new(identity, state);
+        live.is_resumed = true;
+        (Arc::new(live), news)
+    }
+
+    fn new(identity: TaskIdentity, state: TaskState) -> (Self, mpsc::Receiver<News>) {
+        let (sender, news) = mpsc::channel(NEWS);
+        let live = Self {
+            identity,
+            is_resumed: false,
+            standing: watch::Sender::new(Standing { state, reason: None }),
+            wish: watch::Sender::new(None),
+            key: [0; 16],
+            door: Mutex::new(Door::Closed),
+            news: sender,
+        };
+        (live, news)
+    }
+
+    /// Tells the watcher, unless it has ended.
+    pub(super) async fn tell(&self, news: News) {
+        // Whose watcher has ended has nothing to be told.
+        let _ = self.news.send(news).await;
+    }
+
+    /// Tells the watcher what a device says, if it can take it now: its deadlines see to the rest.
+    pub(super) fn hear(&self, news: News) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.news.try_send(news) {
+            // Whoever does that may do it without end: it is not for everybody to read.
+            tracing::debug!(task = %self.identity.id, "a device reports a task faster than it can be written down");
+        }
+    }
+
+    /// Has it stopped, or ended. The end stands, and else the first wish.
+    pub(super) fn wish(&self, wish: Wish) {
+        self.wish.send_if_modified(|now| {
+            let counts = now.is_none() || matches!((&now, &wish), (Some(Wish::Stop(_)), Wish::End(_)));
+            if counts {
+                *now = Some(wish);
+            }
+            counts
+        });
+    }
+
+    /// Whether a data connection with this key may have its bytes; then nobody else may.
+    pub(super) fn pass_door(&self, key: &[u8; 16]) -> Result<Admission, JoinError> {
+        if !is_equal(&self.key, key) {
+            return Err(JoinError::WrongKey);
+        }
+        let mut door = lock(&self.door);
+        match mem::replace(&mut *door, Door::Passed) {
+            Door::Open(waiting) => Ok(Admission(waiting)),
+            before => {
+                *door = before;
+                Err(JoinError::Used)
+            }
+        }
+    }
+
+    /// Nobody waits for its bytes any longer.
+    pub(super) fn close_door(&self) {
+        let mut door = lock(&self.door);
+        if let Door::Open(_) = *door {
+            *door = Door::Closed;
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.standing.borrow().state.is_end()
+    }
+
+    /// Whether its bytes have come: whoever has them says when they have ended.
+    pub(super) fn has_data(&self) -> bool {
+        matches!(*lock(&self.door), Door::Passed)
+    }
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn is_equal(one: &[u8; 16], other: &[u8; 16]) -> bool {
+    one.iter().zip(other).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
+}

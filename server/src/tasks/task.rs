@@ -1,0 +1,92 @@
+//! A task, as it is to whoever asked for it.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    DataConnection, Standing, TaskError,
+    live::{Live, News, Wish},
+};
+use crate::store::{Store, TaskId, TaskState};
+
+/// A task that was asked for.
+///
+/// If it is dropped before it has ended, it is stopped: nobody is left who wants it.
+pub struct Task {
+    live: Arc<Live>,
+    data: oneshot::Receiver<DataConnection>,
+    standing: watch::Receiver<Standing>,
+    store: Store,
+    is_left: bool,
+}
+
+impl Task {
+    pub(super) fn new(live: Arc<Live>, data: oneshot::Receiver<DataConnection>, store: Store) -> Self {
+        let standing = live.standing.subscribe();
+        Self { live, data, standing, store, is_left: false }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> TaskId {
+        self.live.identity.id
+    }
+
+    /// Waits until the device has brought the task's bytes.
+    ///
+    /// # Errors
+    /// [`TaskError::Ended`] if the task ends before that.
+    pub async fn bytes(&mut self) -> Result<DataConnection, TaskError> {
+        match (&mut self.data).await {
+            Ok(data) => Ok(data),
+            Err(_) => {
+                let ended = self.reached(|state| state.is_end()).await;
+                Err(TaskError::Ended(ended.reason.unwrap_or_else(|| "the task has ended".to_owned())))
+            }
+        }
+    }
+
+    /// Waits until the task is to stop, or has ended; gives why.
+    pub async fn stopped(&mut self) -> Standing {
+        self.reached(|state| state >= TaskState::Stopping).await
+    }
+
+    /// Waits until the task runs, or has ended.
+    pub async fn running(&mut self) -> Standing {
+        self.reached(|state| state >= TaskState::Running).await
+    }
+
+    async fn reached(&mut self, is_it: impl Fn(TaskState) -> bool) -> Standing {
+        match self.standing.wait_for(|standing| is_it(standing.state)).await {
+            Ok(standing) => standing.clone(),
+            Err(_) => self.live.standing.borrow().clone(),
+        }
+    }
+
+    /// Keeps how many bytes came from the device, and went to it.
+    pub(super) async fn count(&self, bytes_in: u64, bytes_out: u64) {
+        if let Err(error) = self.store.count_task(self.live.identity.code, bytes_in, bytes_out).await {
+            tracing::error!(task = %self.id(), %error, "the bytes of a task could not be written down");
+        }
+    }
+
+    /// Its bytes have ended: so has it.
+    pub(super) async fn finish(mut self, standing: Standing) {
+        self.live.tell(News::Finished(standing)).await;
+        self.is_left = true;
+    }
+
+    /// It goes on by itself.
+    pub fn leave(mut self) {
+        self.is_left = true;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.is_left {
+            // One that has ended does not mind.
+            self.live.wish(Wish::Stop("whoever asked for it has gone".to_owned()));
+        }
+    }
+}
