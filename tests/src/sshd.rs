@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -43,7 +43,18 @@ impl Sshd {
     /// It can't be started; `cargo xtask setup` installs it.
     pub fn configured(more: &str) -> io::Result<Self> {
         let temporary = tempfile::tempdir()?;
-        let mut sshd = Self::prepared(temporary.path(), more)?;
+        let mut sshd = Self::prepared(temporary.path(), Ipv4Addr::LOCALHOST.into(), more)?;
+        sshd.temporary = Some(temporary);
+        Ok(sshd)
+    }
+
+    /// One that runs, at another address of this machine than the loopback's.
+    ///
+    /// # Errors
+    /// It can't be started; `cargo xtask setup` installs it.
+    pub fn listening_on(address: IpAddr) -> io::Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let mut sshd = Self::prepared(temporary.path(), address, "")?;
         sshd.temporary = Some(temporary);
         Ok(sshd)
     }
@@ -53,14 +64,14 @@ impl Sshd {
     /// # Errors
     /// It can't be started; `cargo xtask setup` installs it.
     pub fn at(directory: &Path) -> io::Result<Self> {
-        Self::prepared(directory, "")
+        Self::prepared(directory, Ipv4Addr::LOCALHOST.into(), "")
     }
 
-    fn prepared(directory: &Path, more: &str) -> io::Result<Self> {
+    fn prepared(directory: &Path, address: IpAddr, more: &str) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = fs::canonicalize(directory)?;
         // A port that is free now. Another program may take it first: then the server does not come up.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = TcpListener::bind((address, 0))?.local_addr()?;
         let mut sshd = Self { directory, address, process: None, temporary: None };
         sshd.make_host_key()?;
         make_key(&sshd.key())?;
@@ -113,6 +124,11 @@ impl Sshd {
     /// Ends it.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// The number of its process, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     /// Where it listens.

@@ -15,6 +15,7 @@ mod report;
 mod rows;
 mod run;
 mod servers;
+mod tunnels;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ enum Command {
     Run(run::Arguments),
     Load(load::Arguments),
     Echo(echo::Arguments),
+    Tunnel(tunnels::measure::Arguments),
+    Service(tunnels::service::Arguments),
+    Delay(tunnels::delay::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Echo(arguments) => echo::run(&arguments),
+        Command::Tunnel(arguments) => tunnels::measure::run(&arguments),
+        Command::Service(arguments) => tunnels::service::run(&arguments),
+        Command::Delay(arguments) => tunnels::delay::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

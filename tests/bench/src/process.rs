@@ -33,19 +33,59 @@ pub(crate) struct Usage {
 /// # Errors
 /// There is no such process.
 pub(crate) fn usage(process: u32) -> Result<Usage> {
+    let fields = fields(process)?;
+    let field = |number: usize| {
+        let field = fields.get(number - 3).copied();
+        field.ok_or_else(|| Error::Told(format!("/proc/{process}/stat: expected a field {number}")))
+    };
+    Ok(Usage { cpu: ticks(field(14)? + field(15)?), memory: field(24)? * page_size() as u64 })
+}
+
+/// The fields of `/proc/PID/stat` from the third on: numbers all of them, but for the first.
+fn fields(process: u32) -> Result<Vec<u64>> {
     let path = PathBuf::from(format!("/proc/{process}/stat"));
     let text = fs::read_to_string(&path).map_err(Error::file(&path))?;
     // The second field is the program's name in brackets, and may hold anything.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |number: usize| {
-        let field = fields.get(number - 3).and_then(|field| field.parse::<u64>().ok());
-        field.ok_or_else(|| Error::Told(format!("{}: expected a number in field {number}", path.display())))
-    };
-    let ticks = field(14)? + field(15)?;
-    Ok(Usage {
-        cpu: Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64),
-        memory: field(24)? * page_size() as u64,
-    })
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // Some are negative, which nobody asks for.
+    Ok(fields.map(|field| field.parse().unwrap_or_default()).collect())
+}
+
+fn ticks(count: u64) -> Duration {
+    Duration::from_secs_f64(count as f64 / clock_ticks_per_second() as f64)
+}
+
+/// Processes with all that they have started: how much CPU time they have used until now, those that have ended and were
+/// waited for among them; and their private memory, in bytes.
+///
+/// # Errors
+/// `/proc` can't be read.
+pub(crate) fn usage_of_trees(roots: &[u32]) -> Result<Usage> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(Error::file(Path::new("/proc")))?.flatten() {
+        if let Some(process) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) {
+            // One that has gone since has been counted by its parent, or will be.
+            parents.extend(fields(process).ok().and_then(|fields| Some((process, *fields.get(1)?))));
+        }
+    }
+    let mut tree = roots.to_vec();
+    let mut next = 0;
+    while let Some(parent) = tree.get(next).copied() {
+        let is_child = |(_, of): &&(u32, u64)| *of == u64::from(parent);
+        tree.extend(parents.iter().filter(is_child).map(|(process, _)| *process));
+        next += 1;
+    }
+    let mut sum = Usage { cpu: Duration::ZERO, memory: 0 };
+    for process in tree {
+        let Ok(fields) = fields(process) else { continue };
+        // From `utime` to `cstime`.
+        sum.cpu += ticks(fields.iter().skip(11).take(4).sum());
+        let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+        let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+        let kilobytes = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        sum.memory += kilobytes.sum::<u64>() * 1024;
+    }
+    Ok(sum)
 }
 
 /// As many open files as this machine allows, for this process and those that it starts.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     load::{Idle, Measured},
     rows::{Aim, Row},
+    tunnels::Outcome,
 };
 
 /// A whole run.
@@ -14,6 +15,7 @@ use crate::{
 pub(crate) struct Report {
     machine: Machine,
     pub(crate) rows: Vec<Result>,
+    pub(crate) tunnels: Vec<Outcome>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,23 +61,32 @@ enum Kind {
     Idle(Idle),
 }
 
+/// An aim, and whether it holds.
 #[derive(Debug, Serialize)]
-struct Goal {
-    words: String,
-    came: f64,
-    holds: bool,
+pub(crate) struct Goal {
+    pub(crate) words: String,
+    pub(crate) came: f64,
+    pub(crate) holds: bool,
+}
+
+impl Goal {
+    fn print(&self, of: &str) {
+        let Self { words, came, holds } = self;
+        let verdict = if *holds { "holds" } else { "FAILS" };
+        println!("  {verdict}  {of:<48} {words}: {came:.2}");
+    }
 }
 
 /// The least, the middle and the most of some rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -96,7 +107,7 @@ impl Report {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let release = read("/proc/sys/kernel/osrelease");
         let machine = Machine { processor, cores, system: format!("Linux {}", release.trim()) };
-        Self { machine, rows: Vec::new() }
+        Self { machine, rows: Vec::new(), tunnels: Vec::new() }
     }
 
     /// Prints the machine, and which aims hold.
@@ -104,10 +115,12 @@ impl Report {
         let Machine { processor, cores, system } = &self.machine;
         println!("\n{processor}, {cores} cores, {system}; load and servers share them\n");
         for row in &self.rows {
-            if let Some(Goal { words, came, holds }) = &row.aim {
-                let verdict = if *holds { "holds" } else { "FAILS" };
-                println!("  {verdict}  {:<48} {words}: {came:.2}", row.title);
+            if let Some(goal) = &row.aim {
+                goal.print(row.title);
             }
+        }
+        for row in &self.tunnels {
+            row.aims.iter().for_each(|goal| goal.print(row.name()));
         }
     }
 }

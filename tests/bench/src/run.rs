@@ -15,6 +15,7 @@ use crate::{
     report::{Report, Result as RowResult},
     rows::{Measure, ROWS, Row},
     servers::{Place, Running},
+    tunnels,
 };
 
 /// Measure a release build of the server beside its peers
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// The server that is measured [default: the `holdfast` beside this program]
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
+    /// The agent that is measured [default: the `holdfast-agent` beside the server]
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     /// List what can be measured, and end
     #[arg(long)]
     list: bool,
@@ -45,10 +49,11 @@ pub(crate) struct Arguments {
 /// Something can't be started or measured.
 pub(crate) fn run(arguments: &Arguments) -> Result {
     if arguments.list {
-        ROWS.iter().for_each(|row| println!("{:<12} {}", row.name, row.title));
+        ROWS.iter().for_each(|row| println!("{:<20} {}", row.name, row.title));
+        tunnels::ROWS.iter().for_each(|row| println!("{:<20} {}", row.name, row.title));
         return Ok(());
     }
-    let rows = chosen(&arguments.rows)?;
+    let (rows, tunnels) = chosen(&arguments.rows)?;
     let place = place(arguments)?;
     let files = process::allow_open_files();
     let mut report = Report::new();
@@ -65,6 +70,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         }
         report.rows.push(result);
     }
+    for row in tunnels {
+        eprintln!("measuring {}: {}", row.name, row.title);
+        let outcome = tunnels::measure(row, &tunnel_place(arguments)?, arguments.rounds)?;
+        if !arguments.json {
+            outcome.print();
+        }
+        report.tunnels.push(outcome);
+    }
     // What the servers wrote is of no use to anyone.
     let _ = fs::remove_dir_all(&place.directory);
     if arguments.json {
@@ -75,15 +88,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
-    let is_one = |name: &String| ROWS.iter().any(|row| row.name == name);
-    let is_meant = |row: &Row, name: &String| row.name == name || !is_one(name) && row.name.starts_with(name);
-    let is_chosen = |row: &&Row| names.is_empty() || names.iter().any(|name| is_meant(row, name));
-    let rows: Vec<_> = ROWS.iter().filter(is_chosen).collect();
-    if rows.is_empty() {
+/// The rows that are meant by these names, or by how theirs begin: those of servers, and those of tunnels.
+fn chosen(names: &[String]) -> Result<(Vec<&'static Row>, Vec<&'static tunnels::Row>)> {
+    let all = || ROWS.iter().map(|row| row.name).chain(tunnels::ROWS.iter().map(|row| row.name));
+    let is_one = |name: &String| all().any(|one| one == name);
+    let is_meant = |row: &str, name: &String| row == name || !is_one(name) && row.starts_with(name.as_str());
+    let is_chosen = |row: &str| names.is_empty() || names.iter().any(|name| is_meant(row, name));
+    let rows: Vec<_> = ROWS.iter().filter(|row| is_chosen(row.name)).collect();
+    let tunnels: Vec<_> = tunnels::ROWS.iter().filter(|row| is_chosen(row.name)).collect();
+    if rows.is_empty() && tunnels.is_empty() {
         return Err(Error::Told(format!("nothing is called {}; --list names all", names.join(" or "))));
     }
-    Ok(rows)
+    Ok((rows, tunnels))
 }
 
 fn place(arguments: &Arguments) -> Result<Place> {
@@ -96,6 +112,15 @@ fn place(arguments: &Arguments) -> Result<Place> {
         keys: target.join("keys.pem"),
         directory: target.join("run"),
     })
+}
+
+/// The same for tunnels.
+fn tunnel_place(arguments: &Arguments) -> Result<tunnels::Place> {
+    let Place { holdfast, directory, keys } = place(arguments)?;
+    let beside = |file: &std::path::Path, name: &str| file.parent().unwrap_or(file).join(name);
+    fs::create_dir_all(&directory).map_err(Error::file(&directory))?;
+    let agent = arguments.agent.clone().unwrap_or_else(|| beside(&holdfast, "holdfast-agent"));
+    Ok(tunnels::Place { holdfast, agent, rathole: beside(&keys, "bin/rathole"), directory })
 }
 
 fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<RowResult> {

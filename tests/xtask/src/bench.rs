@@ -10,6 +10,7 @@ use crate::{codec, sizes};
 #[command(after_help = "Examples:
   cargo xtask bench                 everything
   cargo xtask bench echo --rounds 9 the rows whose names begin with `echo`, each nine times
+  cargo xtask bench ssh             the tunnel to a device's SSH server, beside rathole and `ssh -R`
   cargo xtask bench --list          the names of the rows
   cargo xtask bench codec           the instructions of the codec alone, as `cargo xtask codec`
   cargo xtask bench firmware        what firmware takes on a microcontroller, in QEMU")]
@@ -50,10 +51,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     if rows.is_empty() && !arguments.rows.is_empty() {
         return Ok(());
     }
-    let build = Shell::cargo("build --quiet --release --locked --package holdfast --package holdfast-bench");
+    let build = Shell::cargo(
+        "build --quiet --release --locked --package holdfast --package holdfast-agent --package holdfast-bench",
+    );
     match build.output()? {
         (true, _) => {}
         (false, text) => return Err(Error::Told(format!("the release build failed:\n{text}"))),
+    }
+    // Rows of tunnels begin with `ssh`; one that names itself in part may mean them as well.
+    if !arguments.list && (rows.is_empty() || rows.iter().any(|row| row.starts_with('s'))) {
+        install_rathole();
     }
     let mut bench = Shell::new(target().join("release").join("holdfast-bench"), "run");
     if arguments.list {
@@ -72,4 +79,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         bench = bench.argument(row);
     }
     bench.run_alone()
+}
+
+/// Installs rathole, beside which tunnels are measured, where it is not there yet. Where it can't be, its rows say so.
+fn install_rathole() {
+    let root = target().join("bench");
+    if root.join("bin/rathole").exists() {
+        return;
+    }
+    eprintln!("installing rathole into {}", root.display());
+    // Not by its own lock file: what that names does not compile any longer.
+    let install =
+        Shell::cargo("install --quiet --version 0.5.0 --no-default-features --features client,server")
+            .argument("rathole")
+            .argument("--root")
+            .argument(&root)
+            .argument("--target-dir")
+            .argument(root.join("rathole"));
+    match install.output() {
+        Ok((true, _)) => {}
+        Ok((false, text)) => eprintln!("rathole could not be installed:\n{text}"),
+        Err(error) => eprintln!("rathole could not be installed: {error}"),
+    }
 }
