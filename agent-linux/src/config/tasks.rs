@@ -13,6 +13,9 @@ const MOST_TASKS: usize = 96;
 /// The least memory with which a task can do its work, and the most that one may have, in bytes: 16 MiB to 1 TiB.
 const MEMORY: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
 
+/// How long a task may last, unless the file says otherwise, and at most: a year, as by the server's configuration.
+const LONGEST_TASK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The most words of a command, and the most bytes of all of them.
 const MOST_WORDS: usize = 32;
 const LONGEST_COMMAND: usize = 1_024;
@@ -33,6 +36,9 @@ pub struct TaskRules {
     /// For how long a task may show no progress.
     #[serde(rename = "progress_seconds", deserialize_with = "seconds")]
     pub progress: Duration,
+    /// How long a task may last at most, whatever the server allows.
+    #[serde(rename = "limit_seconds", deserialize_with = "seconds")]
+    pub limit: Duration,
     /// Operators' sessions with this device's SSH server.
     pub ssh: SshRules,
     /// Starting this device anew.
@@ -91,6 +97,7 @@ impl Default for TaskRules {
             max_cpu_seconds: 86_400,
             start: Duration::from_secs(30),
             progress: Duration::from_secs(30),
+            limit: LONGEST_TASK,
             ssh: SshRules::default(),
             reboot: RebootRules::default(),
         }
@@ -122,6 +129,8 @@ impl TaskRules {
         range("[tasks] max_cpu_seconds", self.max_cpu_seconds, &(1..=1_000_000_000), " seconds")?;
         range("[tasks] start_seconds", self.start.as_secs_f64(), &(0.1..=3_600.0), " seconds")?;
         range("[tasks] progress_seconds", self.progress.as_secs_f64(), &(0.1..=DAY), " seconds")?;
+        let longest = LONGEST_TASK.as_secs_f64();
+        range("[tasks] limit_seconds", self.limit.as_secs_f64(), &(1.0..=longest), " seconds")?;
         let command = &self.reboot.command;
         if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
             let expected = "a program and its arguments, such as [\"systemctl\", \"reboot\"]".to_owned();
@@ -175,6 +184,7 @@ mod tests {
             ("[tasks]\nmax_cpu_seconds = 0", "max_cpu_seconds: expected 1 to"),
             ("[tasks]\nstart_seconds = 0", "start_seconds: expected 0.1 to 3600 seconds, found 0"),
             ("[tasks]\nprogress_seconds = 1e6", "progress_seconds: expected 0.1 to 86400 seconds"),
+            ("[tasks]\nlimit_seconds = 0.5", "limit_seconds: expected 1 to 31536000 seconds"),
             ("[tasks.ssh]\nallow = ['root']", "expected one of `viewer`, `operator`, `admin`"),
             ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
             ("[tasks.ssh]\nadress = 'x'", "adress"),

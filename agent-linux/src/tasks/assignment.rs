@@ -29,6 +29,6 @@ pub(super) struct Assignment {
 pub(super) enum Work {
     /// Joins a data connection to this device's SSH server.
     Ssh(Box<Ssh>),
-    /// Runs a program to its end.
-    Program(Program),
+    /// Runs the program that starts the device anew, and waits for that.
+    Reboot(Program),
 }

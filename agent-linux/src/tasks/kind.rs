@@ -7,7 +7,7 @@ use protocol_core::{
     message::{Kind as KindName, Order},
 };
 
-use super::{Contact, assignment::Work, program::Program, ssh::Ssh};
+use super::{Contact, assignment::Work, program::Program, ssh::Ssh, supervisor::Restart};
 use crate::config::{AllowedRole, TaskRules};
 
 /// A kind of task.
@@ -76,6 +76,15 @@ impl Kind {
         Ok(found)
     }
 
+    /// Whether a task of this kind is begun again where its process fails.
+    pub(super) const fn restart(self) -> Restart {
+        match self {
+            // The bytes that were on their way are gone.
+            Self::Ssh => Restart::Never,
+            Self::Reboot => Restart::OnFailure { times: 2, pause: Duration::from_secs(1) },
+        }
+    }
+
     /// What a task of this kind does.
     pub(super) fn work(
         self,
@@ -93,7 +102,7 @@ impl Kind {
                 step,
                 address: rules.ssh.address,
             })),
-            Self::Reboot => Work::Program(Program { command: rules.reboot.command.clone() }),
+            Self::Reboot => Work::Reboot(Program { command: rules.reboot.command.clone() }),
         }
     }
 }

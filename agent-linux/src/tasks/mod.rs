@@ -155,11 +155,14 @@ impl Tasks {
             beat: progress / BEATS,
             work: kind.work(order, &self.rules, self.step, contact),
         };
-        let limit = (order.limit > 0).then(|| Duration::from_secs(order.limit.into()));
+        // What the server allows may be less than what this device does.
+        let asked = (order.limit > 0).then(|| Duration::from_secs(order.limit.into()));
+        let limit = asked.map_or(self.rules.limit, |asked| asked.min(self.rules.limit));
         let (tasks, task) = (Arc::clone(self), order.task);
         tokio::spawn(async move {
             let tell = |state, detail: &str| tasks.set(task, state, detail, Vec::new());
-            let end = supervisor::run(&assignment, Patience { start, progress, limit }, stop, tell).await;
+            let patience = Patience { start, progress, limit };
+            let end = supervisor::run(&assignment, patience, kind.restart(), stop, tell).await;
             tracing::info!(%task, kind = kind.name(), state = %end.state, detail = end.detail, "a task has ended");
             tasks.set(task, end.state, &end.detail, end.output);
         });

@@ -8,6 +8,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     process::{ExitCode, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Signal, getpgrp, kill_process_group};
@@ -17,6 +18,7 @@ use tokio::{
     net::unix::pipe,
     process::Command,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 
 use super::{
@@ -29,6 +31,10 @@ pub const RUN_PROGRAM: &str = "run-program";
 
 /// What a guard exits with where there is no such program, as shells do.
 const NO_PROGRAM: u8 = 127;
+
+/// How long a process that was asked to end waits for its agent to go first: a device that goes down ends all processes
+/// at once, and what one of them says of that is not how the task has ended.
+const AGENT_FIRST: Duration = Duration::from_secs(2);
 
 /// A program and its arguments.
 #[derive(Serialize, Deserialize)]
@@ -48,10 +54,19 @@ pub(super) enum ProgramError {
 }
 
 impl Program {
-    /// Runs the program, and waits for its end.
-    pub(super) async fn run(self) -> Result<String, ProgramError> {
+    /// Runs the program that starts the device anew. Behind that it waits: the device goes down, and this process with it.
+    pub(super) async fn reboot(self) -> Result<String, ProgramError> {
         // Whoever is to stop asks the whole group: the program's own end is waited for.
-        let _asked_to_end = signal(SignalKind::terminate())?;
+        let mut asked_to_end = signal(SignalKind::terminate())?;
+        self.run().await?;
+        tell(&Progress::Waiting("the device has not gone down".to_owned()))?;
+        asked_to_end.recv().await;
+        sleep(AGENT_FIRST).await;
+        Ok("it was asked to end".to_owned())
+    }
+
+    /// Runs the program, and waits for its good end.
+    async fn run(self) -> Result<(), ProgramError> {
         // What it says goes to the task's output: standard output is for steps.
         let output = io::stderr().as_fd().try_clone_to_owned()?;
         let mut guard = Command::new(OWN_PROGRAM)
@@ -68,7 +83,7 @@ impl Program {
         drop(lifeline);
         let name = self.command.first().cloned().unwrap_or_default();
         match status.code() {
-            Some(0) => Ok("the command has ended well".to_owned()),
+            Some(0) => Ok(()),
             Some(code) if code == i32::from(NO_PROGRAM) => Err(ProgramError::Missing { name }),
             _ => Err(ProgramError::Ended { name, how: describe(status) }),
         }

@@ -22,6 +22,8 @@ pub(super) enum Progress {
     Running,
     /// It still does.
     Beat,
+    /// It has done its part, and waits; what has not come yet, in words.
+    Waiting(String),
     /// It has ended as it should.
     Done(String),
     /// It has ended otherwise.
@@ -114,6 +116,7 @@ mod tests {
         let all = [
             Progress::Running,
             Progress::Beat,
+            Progress::Waiting("nobody has come".into()),
             Progress::Done("as\nit \"should\"".into()),
             Progress::Failed("é".into()),
         ];

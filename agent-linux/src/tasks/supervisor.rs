@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol_core::code::TaskState;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -27,8 +27,29 @@ pub(super) struct Patience {
     pub(super) start: Duration,
     /// From one sign of progress to the next.
     pub(super) progress: Duration,
-    /// In all, if there is a limit.
-    pub(super) limit: Option<Duration>,
+    /// In all.
+    pub(super) limit: Duration,
+}
+
+/// How often a task is begun again whose process has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Restart {
+    /// Not at all: what it was for has failed with it.
+    Never,
+    /// So often, after a pause that is twice as long each time.
+    OnFailure { times: u32, pause: Duration },
+}
+
+impl Restart {
+    /// How long to wait before the process is started again that has failed so many times.
+    fn pause_behind(self, failures: u32) -> Option<Duration> {
+        match self {
+            Self::OnFailure { times, pause } if failures <= times => {
+                Some(pause.saturating_mul(1 << failures.saturating_sub(1).min(16)))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How a task has ended.
@@ -48,6 +69,9 @@ enum Cause {
     Stopped(String),
     #[error("its time is over: {} s", .0.as_secs())]
     Limit(Duration),
+    /// What it waited for has not come, in words.
+    #[error("{what} in {} s", .limit.as_secs())]
+    InVain { what: String, limit: Duration },
     #[error("it did not run within {} s, and was ended", .0.as_secs_f64())]
     NoStart(Duration),
     #[error("no progress for {} s: it was ended", .0.as_secs_f64())]
@@ -56,44 +80,65 @@ enum Cause {
     Steps(#[from] LineError),
 }
 
+impl Cause {
+    /// Whether it ends the task as well as its process.
+    const fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped(_) | Self::Limit(_) | Self::InVain { .. })
+    }
+}
+
 /// Runs one task to its end, and tells what becomes of it on the way.
 pub(super) async fn run(
     assignment: &Assignment,
     patience: Patience,
-    stop: oneshot::Receiver<String>,
+    restart: Restart,
+    mut stop: oneshot::Receiver<String>,
     tell: impl Fn(TaskState, &str),
 ) -> End {
-    let started = match serde_json::to_vec(assignment) {
-        Ok(text) => Process::start(&text).await,
-        Err(error) => Err(error.into()),
-    };
-    let mut process = match started {
-        Ok(process) => process,
-        Err(error) => {
-            let detail = format!("its process could not be started: {error}");
-            return End { state: TaskState::Failed, detail, output: Vec::new() };
+    let mut watch = Watch::new(patience, tell);
+    let mut failures = 0;
+    loop {
+        let end = watch.attempt(assignment, &mut stop).await;
+        if end.state != TaskState::Failed || watch.cause.as_ref().is_some_and(Cause::is_final) {
+            return end.behind(failures);
         }
-    };
-    tracing::debug!(process = process.id(), "a task's process runs");
-    let mut watch = Watch { patience, tell, state: TaskState::Starting, said: None, cause: None };
-    watch.until_it_ends(&mut process, stop).await;
-    let (status, output) = process.end().await;
-    let (state, detail) = match (watch.cause, watch.said) {
-        (Some(cause @ Cause::Stopped(_)), _) => (TaskState::Done, cause.to_string()),
-        (Some(cause), _) => (TaskState::Failed, cause.to_string()),
-        (None, Some(said)) => said,
-        (None, None) => {
-            let how = status.map_or_else(|| "nobody knows how".to_owned(), describe);
-            (TaskState::Failed, format!("its process ended without a word: {how}"))
+        failures += 1;
+        let Some(pause) = restart.pause_behind(failures) else { return end.behind(failures - 1) };
+        tracing::warn!(
+            reason = end.detail,
+            again_in_seconds = pause.as_secs_f64(),
+            "a task's process has failed"
+        );
+        tokio::select! {
+            wish = &mut stop => {
+                let detail = Cause::Stopped(wish.unwrap_or_default()).to_string();
+                return End { state: TaskState::Done, detail, output: end.output };
+            }
+            () = sleep_until(watch.limit_at) => return end.behind(failures - 1),
+            () = sleep(pause) => {}
         }
-    };
-    End { state, detail: shortened(&detail), output }
+    }
+}
+
+impl End {
+    /// An end behind so many attempts that have failed before.
+    fn behind(self, failures: u32) -> Self {
+        let detail = match failures {
+            1.. if self.state == TaskState::Failed => format!("{} (attempt {})", self.detail, failures + 1),
+            _ => self.detail,
+        };
+        Self { detail: shortened(&detail), ..self }
+    }
 }
 
 struct Watch<T> {
     patience: Patience,
     tell: T,
+    /// When the task's time is over.
+    limit_at: Instant,
     state: TaskState,
+    /// What has not come that the process waits for.
+    lacks: Option<String>,
     /// What the process says of its end.
     said: Option<(TaskState, String)>,
     /// Why the agent ends it.
@@ -101,45 +146,82 @@ struct Watch<T> {
 }
 
 impl<T: Fn(TaskState, &str)> Watch<T> {
+    fn new(patience: Patience, tell: T) -> Self {
+        let limit_at = Instant::now() + patience.limit;
+        Self { patience, tell, limit_at, state: TaskState::Starting, lacks: None, said: None, cause: None }
+    }
+
+    /// Starts a process, and watches it to its end.
+    async fn attempt(&mut self, assignment: &Assignment, stop: &mut oneshot::Receiver<String>) -> End {
+        (self.state, self.lacks, self.said, self.cause) = (TaskState::Starting, None, None, None);
+        let started = match serde_json::to_vec(assignment) {
+            Ok(text) => Process::start(&text).await,
+            Err(error) => Err(error.into()),
+        };
+        let mut process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                let detail = format!("its process could not be started: {error}");
+                return End { state: TaskState::Failed, detail, output: Vec::new() };
+            }
+        };
+        tracing::debug!(process = process.id(), "a task's process runs");
+        self.until_it_ends(&mut process, stop).await;
+        let (status, output) = process.end().await;
+        let (state, detail) = match (&self.cause, self.said.take()) {
+            (Some(cause @ Cause::Stopped(_)), _) => (TaskState::Done, cause.to_string()),
+            (Some(cause), _) => (TaskState::Failed, cause.to_string()),
+            (None, Some(said)) => said,
+            (None, None) => {
+                let how = status.map_or_else(|| "nobody knows how".to_owned(), describe);
+                (TaskState::Failed, format!("its process ended without a word: {how}"))
+            }
+        };
+        End { state, detail, output }
+    }
+
     /// Watches a process until it closes its standard output, as it does when it ends, or until it has to be killed.
-    async fn until_it_ends(&mut self, process: &mut Process, mut stop: oneshot::Receiver<String>) {
-        let start = Instant::now();
-        let mut deadline = start + self.patience.start;
+    async fn until_it_ends(&mut self, process: &mut Process, stop: &mut oneshot::Receiver<String>) {
+        let mut deadline = Instant::now() + self.patience.start;
         loop {
             let may_stop = self.cause.is_none() && self.said.is_none();
-            let limit = self.patience.limit.filter(|_| may_stop);
             tokio::select! {
-                // Whoever wakes late reads what waits before it judges.
-                biased;
-                step = process.steps.next() => match step {
-                    Ok(Some(step)) => deadline = self.hear(step).map_or(deadline, |time| Instant::now() + time),
-                    Ok(None) => return,
-                    Err(error) => {
-                        self.cause.get_or_insert(error.into());
-                        return;
-                    }
-                },
-                () = process.output.read_on(), if !process.output.has_ended() => {}
-                wish = &mut stop, if may_stop => {
-                    // Nobody is left to say so: the agent stops.
-                    let wish = wish.unwrap_or_default();
-                    self.terminate(process, Cause::Stopped(wish));
-                    deadline = Instant::now() + GRACE;
-                }
-                () = until(limit.map(|limit| start + limit)) => {
-                    self.terminate(process, Cause::Limit(limit.unwrap_or_default()));
-                    deadline = Instant::now() + GRACE;
-                }
-                () = sleep_until(deadline) => {
-                    if self.said.is_none() {
-                        self.cause.get_or_insert(match self.state {
-                            TaskState::Starting => Cause::NoStart(self.patience.start),
-                            _ => Cause::NoProgress(self.patience.progress),
-                        });
-                    }
-                    return;
-                }
-            }
+                           // Whoever wakes late reads what waits before it judges.
+                           biased;
+                           step = process.steps.next() => match step {
+                               Ok(Some(step)) => deadline = self.hear(step).map_or(deadline, |time| Instant::now() + time),
+                               Ok(None) => return,
+                               Err(error) => {
+                                   self.cause.get_or_insert(error.into());
+                                   return;
+                               }
+                           },
+                           () = process.output.read_on(), if !process.output.has_ended() => {}
+                           wish = &mut *stop, if may_stop => {
+                               // Nobody is left to say so: the agent stops.
+                               let wish = wish.unwrap_or_default();
+                               self.terminate(process, Cause::Stopped(wish));
+                               deadline = Instant::now() + GRACE;
+                           }
+                           () = sleep_until(self.limit_at), if may_stop => {
+                               let limit = self.patience.limit;
+                               let cause = match self.lacks.take() {
+            Some(what) => Cause::InVain { what, limit },
+            None => Cause::Limit(limit),
+            };
+                               self.terminate(process, cause);
+                               deadline = Instant::now() + GRACE;
+                           }
+                           () = sleep_until(deadline) => {
+                               if self.said.is_none() {
+                                   self.cause.get_or_insert(match self.state {
+                                       TaskState::Starting => Cause::NoStart(self.patience.start),
+                                       _ => Cause::NoProgress(self.patience.progress),
+                                   });
+                               }
+                               return;
+                           }
+                       }
         }
     }
 
@@ -164,6 +246,10 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
                 (self.tell)(self.state, "");
                 Some(self.patience.progress)
             }
+            (Progress::Waiting(what), TaskState::Running) => {
+                self.lacks = Some(what);
+                Some(self.patience.progress)
+            }
             (Progress::Running | Progress::Beat, TaskState::Running) => Some(self.patience.progress),
             // It lives, but has to run in time.
             _ => None,
@@ -174,12 +260,5 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
         let cause = self.cause.insert(cause);
         (self.tell)(TaskState::Stopping, &cause.to_string());
         process.terminate();
-    }
-}
-
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

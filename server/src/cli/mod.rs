@@ -14,6 +14,7 @@ mod login;
 mod messages;
 mod operators;
 mod output;
+mod reboot;
 mod rotate_key;
 mod server;
 mod ssh;
@@ -144,8 +145,8 @@ Examples:
   holdfast ssh-config > fleet.conf && scp -F fleet.conf notes.txt greenhouse.fleet:")]
     SshConfig(ssh::SshConfig),
     /// Start a device anew
-    #[command(after_help = "Example:\n  holdfast reboot greenhouse")]
-    Reboot(devices::One),
+    #[command(after_help = "Example:\n  holdfast reboot greenhouse --wait")]
+    Reboot(reboot::Reboot),
     /// Show what devices were asked to do: sessions of ssh, restarts
     #[command(after_help = "Examples:\n  holdfast tasks --open\n  holdfast tasks greenhouse --json")]
     Tasks(tasks::Selection),
@@ -287,7 +288,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         Verb::Proxy(arguments) => ask(ssh::proxy(api, &arguments)),
         Verb::KnownHosts(arguments) => ask(ssh::known_hosts(api, &arguments, output)),
         Verb::SshConfig(arguments) => ask(ssh::ssh_config(api, &arguments, output)),
-        Verb::Reboot(one) => ask(tasks::reboot(api, &one.device, output)),
+        Verb::Reboot(arguments) => ask(reboot::reboot(api, &arguments, output)),
         Verb::Tasks(selection) => ask(tasks::list(api, &selection, output)),
         Verb::Task(verb) => ask(tasks::one(api, &verb, output)),
         Verb::Enroll(enroll) => ask(enroll::enroll(api, &enroll, output)),

@@ -1,14 +1,13 @@
-//! `tasks`, `task`, `reboot`.
+//! `tasks`, `task`.
 
 use clap::{Args, Subcommand};
 
 use super::{
     api_client::ApiClient,
-    devices::path,
     error::CliError,
     output::{Cell, Output, Style, Table, ago, clock, exact_and_ago, or_dash, size},
 };
-use crate::api::view::{TaskRequest, TaskView, Time};
+use crate::api::view::{TaskView, Time};
 
 /// Which tasks to show.
 #[derive(Args, Clone, Debug)]
@@ -133,15 +132,4 @@ fn show(task: TaskView, output: &mut Output) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-/// `holdfast reboot DEVICE`.
-pub(super) async fn reboot(api: &ApiClient, device: &str, output: &mut Output) -> Result<(), CliError> {
-    let request = TaskRequest { kind: "reboot".to_owned() };
-    let task: TaskView = api.post(&path(device, "/tasks"), &request).await?;
-    if output.json {
-        return Ok(output.json_line(&task)?);
-    }
-    let device = Cell::plain(&task.device);
-    Ok(output.line(&format!("{device} was told to start anew. `holdfast devices` shows when it is back."))?)
 }

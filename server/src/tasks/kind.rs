@@ -1,6 +1,6 @@
 //! What the kinds of tasks differ in.
 
-use crate::store::{Kind, TaskState};
+use crate::store::Kind;
 
 /// A kind of task that operators can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +42,11 @@ impl TaskKind {
         }
     }
 
-    /// What has become of one that its device does not name any longer; `is_new` if the device's agent has started
-    /// since it was asked.
-    pub(super) const fn end_when_unnamed(self, is_new: bool) -> (TaskState, &'static str) {
-        match (self, is_new) {
-            (Self::Reboot, true) => (TaskState::Done, "the device has come back"),
-            (_, true) => (TaskState::Lost, "the device's agent started anew meanwhile"),
-            (_, false) => (TaskState::Lost, "the device does not have it any longer"),
+    /// Whether its device goes away for it, and comes back.
+    pub(super) const fn goes_down(self) -> bool {
+        match self {
+            Self::Ssh => false,
+            Self::Reboot => true,
         }
     }
 }

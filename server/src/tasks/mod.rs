@@ -54,9 +54,6 @@ pub const MAX_OF_DEVICE: usize = 64;
 /// How long a device that has just connected has to say which tasks it takes.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a device may take to start anew.
-const REBOOT_LIMIT: Duration = Duration::from_secs(10 * 60);
-
 /// How long a task that has ended is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
 
@@ -244,7 +241,7 @@ impl Tasks {
     fn limit(&self, kind: TaskKind) -> Duration {
         match kind {
             TaskKind::Ssh => self.ssh.time_limit,
-            TaskKind::Reboot => REBOOT_LIMIT,
+            TaskKind::Reboot => self.deadlines.reboot,
         }
     }
 

@@ -40,6 +40,15 @@ enum End {
     Stopped(Option<String>),
 }
 
+impl End {
+    fn state(&self) -> TaskState {
+        match self {
+            Self::Broken(..) => TaskState::Failed,
+            Self::Finished | Self::Idle(_) | Self::Stopped(_) => TaskState::Done,
+        }
+    }
+}
+
 /// An operator who waits for the bytes of a task.
 pub struct Relay<S> {
     operator: S,
@@ -55,7 +64,8 @@ impl<S: ByteStream> Relay<S> {
     /// An operator who has said `first` already. Where nothing moves for `idle_limit` the relay ends; 0 is for ever.
     pub fn new(operator: S, first: &[u8], idle_limit: Duration) -> Self {
         let idle_limit = (!idle_limit.is_zero()).then_some(idle_limit);
-        let outward = Way { rest: first.to_vec(), count: first.len() as u64, ..Way::default() };
+        let outward =
+            Way { rest: first.to_vec(), count: first.len() as u64, may_just_go: true, ..Way::default() };
         Self { operator, idle_limit, moved_at: Instant::now(), inward: Way::default(), outward }
     }
 
@@ -71,7 +81,7 @@ impl<S: ByteStream> Relay<S> {
         // Both ends learn of it before the record is written.
         drop((self, bytes));
         task.count(from_device, to_device).await;
-        task.finish(Standing::new(TaskState::Done, end.to_string())).await;
+        task.finish(Standing::new(end.state(), end.to_string())).await;
     }
 
     async fn carry(&mut self, device: &mut impl ByteStream) -> End {
@@ -133,6 +143,8 @@ struct Way {
     count: u64,
     /// Something was written that was not flushed.
     unflushed: bool,
+    /// Whoever says it may go without a word of TLS: all that they said has come.
+    may_just_go: bool,
     /// No more will be read.
     ended: bool,
     /// And the other end was told.
@@ -193,8 +205,7 @@ impl Way {
         let mut buffer = ReadBuf::new(lent);
         match from.poll_read(context, &mut buffer) {
             Poll::Pending => return Poll::Pending,
-            // A peer that goes without a word of TLS: all that it said has come.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Poll::Ready(Err(error)) if self.may_just_go && error.kind() == io::ErrorKind::UnexpectedEof => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::From(error))),
             Poll::Ready(Ok(())) => {}
         }

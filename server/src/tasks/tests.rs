@@ -33,6 +33,7 @@ const LONG: Deadlines = Deadlines {
     away: LONGEST_WAIT,
     bytes: Duration::from_millis(50),
     look: Duration::from_millis(10),
+    reboot: LONGEST_WAIT,
 };
 
 struct Fleet {
@@ -340,6 +341,50 @@ async fn what_a_device_does_not_name_any_longer_is_lost() {
     fleet.report(&device, code(&kept).await, code::TaskState::Failed);
     let failed = fleet.ended(kept.id()).await;
     assert_eq!(failed.output.as_deref(), Some(b"some words".as_slice()));
+}
+
+#[tokio::test]
+async fn only_a_restart_that_runs_is_done_when_the_device_comes_back() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let mut tasks = Vec::new();
+    for state in [code::TaskState::Starting, code::TaskState::Running, code::TaskState::Stopping] {
+        let task = fleet.start(&device, TaskKind::Reboot).await.unwrap();
+        fleet.report(&device, device.order().await.task, state);
+        tasks.push(task);
+    }
+    let id = device.online.device;
+    drop(device);
+    let device = fleet.connect(id, 2).await;
+    fleet.offer(&device, &[]);
+    let mut ends = Vec::new();
+    for task in tasks {
+        let row = fleet.ended(task.id()).await;
+        ends.push((row.state, row.reason.unwrap_or_default()));
+    }
+    let anew = (TaskState::Lost, "the device's agent started anew meanwhile".to_owned());
+    assert_eq!(ends, [anew.clone(), (TaskState::Done, "the device has come back".to_owned()), anew]);
+}
+
+#[tokio::test]
+async fn a_device_has_a_while_to_start_anew() {
+    let reboot = Duration::from_millis(300);
+    let fleet = Fleet::new(Deadlines { reboot, away: Duration::from_millis(1), ..LONG });
+    let device = fleet.device("kiosk").await;
+    let stays = fleet.start(&device, TaskKind::Reboot).await.unwrap();
+    fleet.report(&device, device.order().await.task, code::TaskState::Running);
+    let row = fleet.ended(stays.id()).await;
+    let reason = "the device has not gone down in 300ms";
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Failed, Some(reason)));
+    assert_eq!(device.stop().await, reason);
+
+    let mut goes = fleet.start(&device, TaskKind::Reboot).await.unwrap();
+    fleet.report(&device, device.order().await.task, code::TaskState::Running);
+    goes.running().await;
+    drop(device);
+    let row = fleet.ended(goes.id()).await;
+    let reason = "the device has not come back in 300ms";
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Lost, Some(reason)));
 }
 
 #[tokio::test]

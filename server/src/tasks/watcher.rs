@@ -34,6 +34,8 @@ pub struct Deadlines {
     pub bytes: Duration,
     /// How often it is looked whether the device is there.
     pub look: Duration,
+    /// For a device to start anew: to go, and to come back.
+    pub reboot: Duration,
 }
 
 impl Default for Deadlines {
@@ -45,6 +47,7 @@ impl Default for Deadlines {
             away: Duration::from_secs(60),
             bytes: Duration::from_secs(5),
             look: Duration::from_secs(5),
+            reboot: Duration::from_secs(10 * 60),
         }
     }
 }
@@ -123,13 +126,14 @@ impl<'a> Watcher<'a> {
                 // What its bytes were is known when they have ended.
                 Some(if state.is_end() { self.after_bytes(next).await } else { next })
             }
-            News::Unnamed { is_new } => {
-                // What never ran has done nothing.
-                let has_run = self.state >= TaskState::Running;
-                let end = self.live.identity.kind.map(|kind| kind.end_when_unnamed(is_new && has_run));
-                let (state, reason) =
-                    end.unwrap_or((TaskState::Lost, "the device does not have it any longer"));
-                Some(Standing::new(state, reason))
+            News::Unnamed { is_new: true } if self.goes_down() => {
+                Some(Standing::new(TaskState::Done, "the device has come back"))
+            }
+            News::Unnamed { is_new: true } => {
+                Some(Standing::new(TaskState::Lost, "the device's agent started anew meanwhile"))
+            }
+            News::Unnamed { is_new: false } => {
+                Some(Standing::new(TaskState::Lost, "the device does not have it any longer"))
             }
             News::Finished(end) => Some(self.end_of_bytes(end)),
         }
@@ -180,6 +184,14 @@ impl<'a> Watcher<'a> {
             TaskState::Running if self.lacks_bytes() => {
                 Standing::new(TaskState::Stopping, "there is nobody at one of its two ends")
             }
+            TaskState::Running if self.goes_down() => {
+                let (state, what) = match self.is_away() {
+                    true => (TaskState::Lost, "the device has not come back"),
+                    false => (TaskState::Failed, "the device has not gone down"),
+                };
+                let limit = self.live.identity.kind.map(|kind| span::shortened(self.tasks.limit(kind)));
+                Standing::new(state, format!("{what} in {}", limit.unwrap_or_default()))
+            }
             TaskState::Running => Standing::new(TaskState::Stopping, "its time is over"),
             TaskState::Stopping => {
                 let before = self.live.standing.borrow().reason.clone().unwrap_or_default();
@@ -195,9 +207,9 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Gives a task up whose device stays away.
+    /// Gives a task up whose device stays away, unless that is what it is for.
     fn look(&mut self) -> Option<Standing> {
-        if self.tasks.registry.online(self.live.identity.device).is_some() {
+        if self.goes_down() || !self.is_away() {
             self.away_since = None;
             return None;
         }
@@ -246,6 +258,15 @@ impl<'a> Watcher<'a> {
             TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };
+    }
+
+    /// Whether its device is to go away now. What does not run yet has done nothing, and what is to stop is not wanted.
+    fn goes_down(&self) -> bool {
+        self.state == TaskState::Running && self.live.identity.kind.is_some_and(TaskKind::goes_down)
+    }
+
+    fn is_away(&self) -> bool {
+        self.tasks.registry.online(self.live.identity.device).is_none()
     }
 
     fn lacks_bytes(&self) -> bool {
