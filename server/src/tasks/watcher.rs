@@ -139,10 +139,12 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// The bytes of one that is to stop have ended because of that.
+    /// The bytes of one that is to stop have ended because of that, however they did.
     fn end_of_bytes(&self, end: Standing) -> Standing {
-        let is_to_stop = self.state == TaskState::Stopping;
-        Standing { reason: end.reason.filter(|_| !is_to_stop), ..end }
+        match self.state {
+            TaskState::Stopping => Standing { state: TaskState::Done, reason: None },
+            _ => end,
+        }
     }
 
     async fn refused(&self, detail: Option<String>) -> Standing {
@@ -173,7 +175,14 @@ impl<'a> Watcher<'a> {
             None
         };
         match timeout(self.tasks.deadlines.bytes, finished).await {
-            Ok(Some(end)) => self.end_of_bytes(end),
+            Ok(Some(end)) => match (self.end_of_bytes(end), next) {
+                // The device knows why they broke.
+                (
+                    Standing { state: TaskState::Failed, .. },
+                    next @ Standing { state: TaskState::Failed, .. },
+                ) => next,
+                (end, _) => end,
+            },
             _ => next,
         }
     }
