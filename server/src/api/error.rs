@@ -224,7 +224,7 @@ impl From<InviteError> for ApiError {
             InviteError::Store(error) => error.into(),
             InviteError::NoAddress => Self::bad_request(error.to_string()),
             InviteError::NoRandom(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no-random", error.to_string())
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-random", error.to_string())
             }
         }
     }

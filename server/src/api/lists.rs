@@ -49,22 +49,11 @@ pub(super) struct Selection {
 
 impl Selection {
     fn limit(&self) -> Result<usize, ApiError> {
-        match self.limit.unwrap_or(PAGE) {
-            limit @ 1..=LARGEST_PAGE => Ok(limit),
-            limit => {
-                Err(ApiError::bad_request(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")))
-            }
-        }
+        checked_limit(self.limit)
     }
 
-    /// The id behind which the list begins.
     fn after(&self) -> Result<i64, ApiError> {
-        match self.after.unwrap_or(0) {
-            after @ 0.. => Ok(after),
-            after => Err(ApiError::bad_request(format!(
-                "after: expected the id of an entry, 0 or more, found {after}"
-            ))),
-        }
+        checked_after(self.after)
     }
 
     fn object(&self) -> Object<'_> {
@@ -80,6 +69,24 @@ impl Selection {
         }
         let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
         Ok(self.follow || accepts.is_some_and(|accepted| accepted.contains("text/event-stream")))
+    }
+}
+
+/// How many entries a page has at most, if that is asked for.
+pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit.unwrap_or(PAGE) {
+        limit @ 1..=LARGEST_PAGE => Ok(limit),
+        limit => Err(ApiError::bad_request(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}"))),
+    }
+}
+
+/// The id behind which a list begins; 0: at its first entry.
+pub(super) fn checked_after(after: Option<i64>) -> Result<i64, ApiError> {
+    match after.unwrap_or(0) {
+        after @ 0.. => Ok(after),
+        after => Err(ApiError::bad_request(format!(
+            "after: expected the id of an entry, 0 or more, found {after}"
+        ))),
     }
 }
 

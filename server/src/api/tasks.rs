@@ -15,6 +15,7 @@ use super::{
     asker::{Asker, Body, Id, Name, Nothing, Options, Upgrade},
     devices,
     error::ApiError,
+    lists::{checked_after, checked_limit},
     rights::{Action, Object},
     view::{HostKeyRequest, Page, TaskRequest, TaskView, UPGRADE},
 };
@@ -24,9 +25,6 @@ use crate::{
     store::{DeviceKind, DeviceRow, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
     tasks::{Relay, Task, TaskError, TaskKind},
 };
-
-/// How many tasks a page has if nobody says, and at most.
-const PAGE: usize = 500;
 
 /// How much of a host key that is not registered is kept.
 const LONGEST_KEY: usize = 1_024;
@@ -39,8 +37,10 @@ pub(super) struct Selection {
     device: Option<String>,
     /// Only those that have not ended.
     open: bool,
+    /// The newest come first.
+    newest: bool,
     /// Only what is behind this id.
-    after: i64,
+    after: Option<i64>,
     /// So many at most.
     limit: Option<usize>,
 }
@@ -52,15 +52,12 @@ pub(super) async fn list(
 ) -> Result<Json<Page<TaskView>>, ApiError> {
     let object = selection.device.as_deref().map_or(Object::Devices, Object::Device);
     let api = asker.may(Action::Look, object)?;
-    let limit = selection.limit.unwrap_or(PAGE);
-    if !(1..=PAGE).contains(&limit) {
-        return Err(ApiError::bad_request(format!("limit: expected 1 to {PAGE}, found {limit}")));
-    }
+    let (limit, after) = (checked_limit(selection.limit)?, TaskId(checked_after(selection.after)?));
     let device = match &selection.device {
         Some(name) => Some(devices::find(api, name).await?.id),
         None => None,
     };
-    let filter = TaskFilter { device, open: selection.open, after: TaskId(selection.after), limit };
+    let filter = TaskFilter { device, open: selection.open, newest_first: selection.newest, after, limit };
     let rows = api.host.store.tasks(filter).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
     Ok(Json(Page { items: rows.into_iter().map(view).collect(), next }))
@@ -94,7 +91,7 @@ pub(super) async fn start(
     let id = task.id();
     let standing = task.running().await;
     task.leave();
-    if standing.state == TaskState::Failed {
+    if !matches!(standing.state, TaskState::Running | TaskState::Done) {
         return Err(TaskError::Ended(standing.reason.unwrap_or_default()).into());
     }
     let row = api.host.store.task(id).await?.ok_or_else(|| no_such_task(id.0))?;

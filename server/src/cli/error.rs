@@ -87,6 +87,15 @@ impl CliError {
         Self::Failed(message.into())
     }
 
+    /// Whether the same may go well a while later: the server can't be reached now, or can't do it now.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoServer { .. } | Self::Unreachable { .. } | Self::NotReached { .. } => true,
+            Self::Answer { status, .. } => matches!(status, 502..=504),
+            _ => false,
+        }
+    }
+
     /// Tells the error on standard error, and gives its exit code.
     pub(super) fn report(&self, json: bool) -> ExitCode {
         if let Self::Io(error) = self

@@ -161,7 +161,12 @@ fn invitation_bytes(line: &str) -> Result<Vec<u8>, CliError> {
     }
     let text = line.strip_prefix("holdfast login ").unwrap_or(line).trim_start();
     let text = text.strip_prefix(invitation::PREFIX).ok_or_else(|| {
-        CliError::Usage(format!("expected the line that `holdfast enroll --operator` prints, found {line:?}"))
+        // It is not shown: the line is a secret, whatever has got in front of it.
+        CliError::Usage(format!(
+            "expected the line that `holdfast enroll --operator` prints, which begins with {}, found another one of {} characters",
+            invitation::PREFIX,
+            line.chars().count()
+        ))
     })?;
     let damaged = |_| CliError::Usage("the line is damaged: copy all of it again".to_owned());
     URL_SAFE_NO_PAD.decode(text).map_err(damaged)
@@ -255,6 +260,10 @@ mod tests {
         assert!(error.to_string().contains("is a device's"), "{error}");
         for bad in ["", "hf1.!", "hf2.AAAA", "AAAA"] {
             assert_eq!(invitation_bytes(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+        for secret in ["xhf1.c2VjcmV0", "hf1.c2VjcmV0!"] {
+            let error = invitation_bytes(secret).unwrap_err().to_string();
+            assert!(!error.contains("c2VjcmV0"), "{error}");
         }
     }
 

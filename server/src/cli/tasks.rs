@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    api_client::ApiClient,
+    api_client::{ApiClient, with_query},
     error::CliError,
     output::{Cell, Output, Style, Table, ago, clock, exact_and_ago, or_dash, size},
 };
-use crate::api::view::{TaskView, Time};
+use crate::api::view::{Page, TaskView, Time};
 
 /// Which tasks to show.
 #[derive(Args, Clone, Debug)]
@@ -15,10 +15,38 @@ pub(super) struct Selection {
     /// Only of this device
     #[arg(value_name = "DEVICE")]
     device: Option<String>,
-    /// Only those that have not ended
+    /// Only those that have not ended: all of them
     #[arg(long)]
     open: bool,
+    /// Only the newest, so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+    /// All that there are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
 }
+
+impl Selection {
+    /// Asks for them, and gives them oldest first; and whether there are more.
+    async fn read(
+        &self,
+        api: &ApiClient,
+        mut entry: impl FnMut(TaskView) -> Result<(), CliError>,
+    ) -> Result<bool, CliError> {
+        let device = self.device.iter().map(|device| ("device", device.clone()));
+        let mut query: Vec<_> = device.chain([("open", self.open.to_string())]).collect();
+        if self.all || self.open {
+            api.each(PATH, &query, entry).await?;
+            return Ok(false);
+        }
+        query.extend([("newest", true.to_string()), ("limit", self.limit.to_string())]);
+        let Page { items, next } = api.get::<Page<TaskView>>(&with_query(PATH, &query)).await?;
+        items.into_iter().rev().try_for_each(&mut entry)?;
+        Ok(next.is_some())
+    }
+}
+
+const PATH: &str = "/api/v1/tasks";
 
 /// What is to be done with one task.
 #[derive(Clone, Debug, Subcommand)]
@@ -48,10 +76,8 @@ pub(super) async fn list(
     let mut table =
         Table::new(&["ID", "DEVICE", "KIND", "STATE", "WHO", "REQUESTED", "LASTED", "IN", "OUT", "REASON"]);
     let now = Time::now();
-    let device = selection.device.iter().map(|device| ("device", device.clone()));
-    let query: Vec<_> = device.chain([("open", selection.open.to_string())]).collect();
     let mut is_empty = true;
-    api.each("/api/v1/tasks", &query, |task: TaskView| {
+    let read = selection.read(api, |task| {
         is_empty = false;
         if output.json {
             return Ok(output.json_line(&task)?);
@@ -70,12 +96,16 @@ pub(super) async fn list(
             Cell::plain(or_dash(task.reason.as_ref())),
         ]);
         Ok(())
-    })
-    .await?;
+    });
+    let has_more = read.await?;
     match (output.json, is_empty) {
         (true, _) => {}
         (false, true) => eprintln!("There are no tasks. `holdfast ssh DEVICE` begins one."),
         (false, false) => output.table(&table)?,
+    }
+    if has_more {
+        output.flush()?;
+        eprintln!("These are the newest {}; --all shows all.", selection.limit);
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
 pub use crate::id::{
@@ -99,6 +99,8 @@ struct Shared {
     /// Its sender lives as long as the writer.
     writing: watch::Receiver<()>,
     refusals: refusals::Refusals,
+    /// One note at a time of when an operator was last seen.
+    seen_notes: Arc<Semaphore>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Keeps other servers out as long as the store is open.
     lock: Mutex<Option<File>>,
@@ -148,7 +150,9 @@ impl Store {
         let readers = Arc::new(Readers::new(&path));
         let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(Some(lock)));
         let refusals = refusals::Refusals::default();
-        Ok(Self { shared: Arc::new(Shared { id, queue, readers, newest, writing, refusals, writer, lock }) })
+        let seen_notes = Arc::new(Semaphore::new(1));
+        let shared = Shared { id, queue, readers, newest, writing, refusals, seen_notes, writer, lock };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The random number that this database was given when it was made; a copy or a backup has the same.

@@ -1,9 +1,10 @@
 //! Operators elsewhere: who they are, by which keys they are known, and what they may do.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol_core::code::Role;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::time::sleep;
 
 use super::{
     DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis, change::Change,
@@ -13,6 +14,9 @@ use crate::event::{EventKind, NewEvent, Who};
 
 /// How old the note of when an operator was last seen may become, in milliseconds.
 const SEEN_INTERVAL: i64 = 60_000;
+
+/// How long nothing is noted after a note that failed.
+const NOTE_PAUSE: Duration = Duration::from_secs(60);
 
 /// An operator, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +97,11 @@ impl Store {
         self.write(move |change| enrol(change, &enrolment)).await
     }
 
-    /// Whose key this is. That they were seen, from there, is noted now and then.
+    /// Whose key this is. That they were seen, from there, is noted now and then; nobody waits for that.
     ///
     /// # Errors
     ///
-    /// The store can't be read or written, or is closed.
+    /// The store can't be read, or is closed.
     pub async fn operator_by_key(&self, key: [u8; 32], address: IpAddr) -> Result<OperatorKey, StoreError> {
         let address = address.to_canonical().to_string();
         let seen = UnixMillis::now();
@@ -106,20 +110,32 @@ impl Store {
             self.read(move |connection| look(connection, &key, seen, &address)).await?
         };
         if let (OperatorKey::Known(operator), true) = (&found, is_news) {
-            let id = operator.id;
-            let noted = self.write(move |change| {
+            self.note_seen(operator.id, seen, address);
+        }
+        Ok(found)
+    }
+
+    /// Notes that an operator was seen. It is for people to see: a disk that stands still, or is full, holds nobody up over it,
+    /// and only one such note is on its way at a time.
+    fn note_seen(&self, id: OperatorId, seen: UnixMillis, address: String) {
+        let Ok(turn) = Arc::clone(&self.shared.seen_notes).try_acquire_owned() else { return };
+        let store = self.clone();
+        tokio::spawn(async move {
+            let noted = store.write(move |change| {
                 change
                     .connection
                     .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
                     .execute(params![id, seen, address])?;
                 Ok(())
             });
-            // It is for people to see: nobody is refused over it.
             if let Err(error) = noted.await {
                 tracing::warn!(%error, "it could not be noted when an operator was last there");
+                // What is full now, or broken, is not tried at each request.
+                drop(store);
+                sleep(NOTE_PAUSE).await;
             }
-        }
-        Ok(found)
+            drop(turn);
+        });
     }
 
     /// All operators, by name; those who were revoked too.

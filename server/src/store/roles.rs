@@ -8,15 +8,13 @@ pub fn parse_role(name: &str) -> Option<Role> {
     [Role::Viewer, Role::Operator, Role::Admin].into_iter().find(|role| role.to_string() == name)
 }
 
+/// What someone may do whose role only a newer version knows: nothing.
+const UNKNOWN: Role = Role::Other(0);
+
 /// The role in a column that may have none.
 pub(super) fn role(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Role>> {
     let name: Option<String> = row.get(column)?;
-    let known = |name: String| {
-        let unknown = || format!("there is no role {name:?}").into();
-        parse_role(&name)
-            .ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, unknown()))
-    };
-    name.map(known).transpose()
+    Ok(name.map(|name| parse_role(&name).unwrap_or(UNKNOWN)))
 }
 
 /// The role in a column that always has one.

@@ -1,6 +1,6 @@
 //! Tasks: what operators had devices do, who asked for it, and how it ended.
 
-use std::{net::IpAddr, str::FromStr};
+use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -73,13 +73,9 @@ impl TaskState {
     }
 }
 
-impl FromStr for TaskState {
-    type Err = StoreError;
-
-    fn from_str(name: &str) -> Result<Self, StoreError> {
-        let found = Self::ALL.into_iter().find(|state| state.name() == name);
-        found.ok_or(StoreError::Inconsistent("a task is in a state that there is not"))
-    }
+/// The state of this name. One that only a newer version knows is taken for one whose task has yet to end.
+fn known_state(name: &str) -> TaskState {
+    TaskState::ALL.into_iter().find(|state| state.name() == name).unwrap_or(TaskState::Stopping)
 }
 
 /// A task that someone asks for.
@@ -153,14 +149,19 @@ pub struct TaskRow {
     pub bytes_out: u64,
 }
 
-/// Which tasks to read, oldest first.
+/// How many tasks are kept: one that has ended is deleted when so many others have begun since.
+const KEPT: i64 = 100_000;
+
+/// Which tasks to read.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskFilter {
     /// Of this device only.
     pub device: Option<DeviceId>,
     /// Only those that have not ended.
     pub open: bool,
-    /// Only those behind this one; 0 for the first page.
+    /// The newest come first.
+    pub newest_first: bool,
+    /// Only those behind this one, in their order; 0 for the first page.
     pub after: TaskId,
     /// At most so many.
     pub limit: usize,
@@ -168,12 +169,13 @@ pub struct TaskFilter {
 
 impl Default for TaskFilter {
     fn default() -> Self {
-        Self { device: None, open: false, after: TaskId(0), limit: 500 }
+        Self { device: None, open: false, newest_first: false, after: TaskId(0), limit: 500 }
     }
 }
 
 impl Store {
-    /// Writes down that a task is asked for, with its event.
+    /// Writes down that a task is asked for, with its event. Of those that have ended the oldest are deleted, where there are
+    /// more than 100,000; their events stay.
     ///
     /// # Errors
     ///
@@ -208,7 +210,7 @@ impl Store {
         .await
     }
 
-    /// A page of tasks, oldest first. Fewer than the limit: there are no more now.
+    /// A page of tasks. Fewer than the limit: there are no more now.
     ///
     /// # Errors
     ///
@@ -262,19 +264,23 @@ fn begin(change: &mut Change<'_>, task: &NewTask) -> Result<TaskId, StoreError> 
             task.operator,
         ])?;
     let id = TaskId(change.connection.last_insert_rowid());
+    change
+        .connection
+        .prepare_cached("DELETE FROM tasks WHERE id <= ? AND ended IS NOT NULL")?
+        .execute([id.0.saturating_sub(KEPT)])?;
     let event = NewEvent { address, ..event(state, id, task.device, task.kind.as_str(), &task.who) };
     change.event(&event)?;
     Ok(id)
 }
 
 fn go_on(change: &mut Change<'_>, next: &TaskChange) -> Result<bool, StoreError> {
-    let found: Option<(TaskId, DeviceId, String, String, String)> = change
+    let found = change
         .connection
-        .prepare_cached("SELECT id, device, kind, who, state FROM tasks WHERE code = ?")?
-        .query_row([next.code], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+        .prepare_cached(&format!("{SELECT} WHERE code = ?"))?
+        .query_row([next.code], row)
         .optional()?;
-    let Some((id, device, kind, who, state)) = found else { return Ok(false) };
-    if !state.parse::<TaskState>()?.may_become(next.state) {
+    let Some(task) = found else { return Ok(false) };
+    if !task.state.may_become(next.state) {
         return Ok(false);
     }
     change
@@ -285,7 +291,7 @@ fn go_on(change: &mut Change<'_>, next: &TaskChange) -> Result<bool, StoreError>
                 WHERE id = ?1",
         )?
         .execute(params![
-            id,
+            task.id,
             next.state.name(),
             next.reason,
             next.output,
@@ -293,7 +299,11 @@ fn go_on(change: &mut Change<'_>, next: &TaskChange) -> Result<bool, StoreError>
             next.state.is_end(),
             change.now,
         ])?;
-    let mut event = event(next.state, id, device, &kind, &who);
+    let mut event = event(next.state, task.id, task.device, &task.kind, &task.who);
+    event.address = task.address.and_then(|address| address.parse().ok());
+    if next.state.is_end() && task.bytes_in.saturating_add(task.bytes_out) > 0 {
+        event = event.detail("bytes_in", task.bytes_in).detail("bytes_out", task.bytes_out);
+    }
     if let Some(reason) = &next.reason {
         event = event.detail("reason", reason.as_str());
     }
@@ -316,7 +326,12 @@ fn page(connection: &Connection, filter: &TaskFilter) -> Result<Vec<TaskRow>, St
         (None, true) => "?1 IS NULL AND ?2 AND ended IS NULL",
         (None, false) => "?1 IS NULL AND NOT ?2",
     };
-    let query = format!("{SELECT} WHERE {which} AND tasks.id > ?3 ORDER BY tasks.id LIMIT ?4");
+    let order = match (filter.newest_first, filter.after) {
+        (false, _) => "tasks.id > ?3 ORDER BY tasks.id",
+        (true, TaskId(0)) => "?3 = 0 ORDER BY tasks.id DESC",
+        (true, _) => "tasks.id < ?3 ORDER BY tasks.id DESC",
+    };
+    let query = format!("{SELECT} WHERE {which} AND {order} LIMIT ?4");
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map(params![filter.device, filter.open, filter.after, limit], row)?;
@@ -331,8 +346,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
         device: row.get(2)?,
         name: row.get(3)?,
         kind: row.get(4)?,
-        // A state of a newer version: whatever it is, it has not ended here.
-        state: state.parse().unwrap_or(TaskState::Lost),
+        state: known_state(&state),
         who: row.get(6)?,
         address: row.get(7)?,
         boot: row.get(8)?,

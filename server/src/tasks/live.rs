@@ -9,7 +9,10 @@ use protocol_core::code;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{DataConnection, JoinError, TaskKind, lock};
-use crate::store::{DeviceId, OperatorId, RandomId, TaskId, TaskState};
+use crate::{
+    event::Who,
+    store::{DeviceId, OperatorId, RandomId, TaskId, TaskState},
+};
 
 /// How much may wait for a watcher: a task has few states, and what a device says beyond that is passed over.
 const NEWS: usize = 32;
@@ -25,7 +28,9 @@ pub(super) struct TaskIdentity {
     pub(super) kind: Option<TaskKind>,
     /// The start of the device's agent that was asked.
     pub(super) boot: Option<RandomId>,
-    /// The operator elsewhere who asked for it.
+    /// Who asked for it.
+    pub(super) who: Who,
+    /// The operator elsewhere who that is.
     pub(super) operator: Option<OperatorId>,
 }
 

@@ -70,19 +70,34 @@ pub struct Requester {
     pub operator: Option<OperatorId>,
 }
 
+impl Requester {
+    fn who(&self) -> Who {
+        Who { name: self.name.clone(), address: self.address }
+    }
+}
+
 /// All tasks that have not ended, and those that just have.
 pub struct Tasks {
     store: Store,
     registry: Arc<Registry>,
     ssh: SshLimits,
     deadlines: Deadlines,
-    live: Mutex<HashMap<RandomId, Arc<Live>>>,
+    /// By their names on the wire.
+    places: Mutex<HashMap<RandomId, Place>>,
+}
+
+/// A place among the tasks of a device.
+enum Place {
+    /// Its task is being written down.
+    Reserved(DeviceId),
+    /// The task has it, and for a while after its end.
+    Taken(Arc<Live>),
 }
 
 impl Tasks {
     /// No tasks yet, of the devices of this registry.
     pub fn new(store: Store, registry: Arc<Registry>, ssh: SshLimits, deadlines: Deadlines) -> Arc<Self> {
-        Arc::new(Self { store, registry, ssh, deadlines, live: Mutex::default() })
+        Arc::new(Self { store, registry, ssh, deadlines, places: Mutex::default() })
     }
 
     /// Takes up the tasks that the last server left. Those that no device was asked for end here.
@@ -98,7 +113,9 @@ impl Tasks {
             for row in rows {
                 let kind = TaskKind::find(&row.kind);
                 let TaskRow { id, code, device, boot, state, operator, .. } = row;
-                let identity = TaskIdentity { id, code, device, kind, boot, operator };
+                let address = row.address.and_then(|address| address.parse().ok());
+                let who = Who { name: row.who, address };
+                let identity = TaskIdentity { id, code, device, kind, boot, who, operator };
                 let (live, news) = Live::resumed(identity, state);
                 self.watch(live, news);
             }
@@ -121,11 +138,8 @@ impl Tasks {
             if !is_still_there {
                 return Err(TaskError::Offline);
             }
-            self.note_refused(device, kind, requester).await;
+            self.note_refused(device, kind, requester.who(), "the device takes no such tasks").await;
             return Err(TaskError::NotOffered(kind));
-        }
-        if self.of_device(device).len() >= MAX_OF_DEVICE {
-            return Err(TaskError::TooMany);
         }
         // By itself: once it is written down it goes on, and ends, whether or not somebody still waits for it here.
         let tasks = Arc::clone(self);
@@ -133,13 +147,13 @@ impl Tasks {
         begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
-    /// Writes down that someone asked for what the device does not take; most of a storm is left out.
-    async fn note_refused(&self, device: DeviceId, kind: TaskKind, requester: Requester) {
+    /// Writes down that someone asked for what they can't have; most of a storm is left out.
+    async fn note_refused(&self, device: DeviceId, kind: TaskKind, who: Who, reason: &str) {
         let event = NewEvent::new(EventKind::TaskRefused)
             .device(device)
-            .who(&Who { name: requester.name, address: requester.address })
+            .who(&who)
             .detail("kind", kind.name())
-            .detail("reason", "the device takes no such tasks");
+            .detail("reason", reason);
         let Some(event) = self.store.limit_refusal(Some(device), event) else { return };
         if let Err(error) = self.store.record(event).await {
             tracing::error!(%error, "a refused task could not be recorded");
@@ -152,13 +166,34 @@ impl Tasks {
         kind: TaskKind,
         requester: Requester,
     ) -> Result<Task, TaskError> {
+        let code = RandomId::draw()?;
+        if !self.reserve(code, online.device) {
+            self.note_refused(online.device, kind, requester.who(), "the device has too many tasks").await;
+            return Err(TaskError::TooMany);
+        }
+        let begun = self.begin_as(code, online, kind, requester).await;
+        if begun.is_err() {
+            lock(&self.places).remove(&code);
+        }
+        begun
+    }
+
+    /// Begins a task that has a place.
+    async fn begin_as(
+        self: &Arc<Self>,
+        code: RandomId,
+        online: &Online,
+        kind: TaskKind,
+        requester: Requester,
+    ) -> Result<Task, TaskError> {
         let mut key = [0; 16];
         getrandom::fill(&mut key)?;
-        let (device, code, boot) = (online.device, RandomId::draw()?, RandomId(online.boot.0));
+        let (device, boot) = (online.device, RandomId(online.boot.0));
         let (who, address, operator) = (requester.name.clone(), requester.address, requester.operator);
         let task = NewTask { device, kind: kind.kind(), code, boot, who, address, operator };
         let id = self.store.begin_task(task).await?;
-        let identity = TaskIdentity { id, code, device, kind: Some(kind), boot: Some(boot), operator };
+        let (kind_asked, boot, who) = (Some(kind), Some(boot), requester.who());
+        let identity = TaskIdentity { id, code, device, kind: kind_asked, boot, who, operator };
         let (live, news, data) = Live::requested(identity, key);
         let task = Task::new(Arc::clone(&live), data, self.store.clone());
         self.watch(live, news);
@@ -245,8 +280,30 @@ impl Tasks {
         }
     }
 
+    /// How long a task of any kind may run.
+    fn longest_limit(&self) -> Duration {
+        TaskKind::ALL.into_iter().map(|kind| self.limit(kind)).max().unwrap_or_default()
+    }
+
+    /// Keeps a place for a task of this name on the wire, if the device has fewer than it may have.
+    fn reserve(&self, code: RandomId, device: DeviceId) -> bool {
+        let mut places = lock(&self.places);
+        let is_of_device = |place: &&Place| match place {
+            Place::Reserved(of) => *of == device,
+            Place::Taken(live) => live.identity.device == device && !live.has_ended(),
+        };
+        let has_room = places.values().filter(is_of_device).count() < MAX_OF_DEVICE;
+        if has_room {
+            places.insert(code, Place::Reserved(device));
+        }
+        has_room
+    }
+
     fn find(&self, device: DeviceId, task: message::TaskId) -> Option<Arc<Live>> {
-        lock(&self.live).get(&RandomId(task.0)).filter(|live| live.identity.device == device).cloned()
+        match lock(&self.places).get(&RandomId(task.0)) {
+            Some(Place::Taken(live)) if live.identity.device == device => Some(Arc::clone(live)),
+            _ => None,
+        }
     }
 
     fn of_device(&self, device: DeviceId) -> Vec<Arc<Live>> {
@@ -255,12 +312,16 @@ impl Tasks {
 
     /// Those of these that have not ended.
     fn all(&self, is_it: impl Fn(&TaskIdentity) -> bool) -> Vec<Arc<Live>> {
-        let live = lock(&self.live);
-        live.values().filter(|live| !live.has_ended() && is_it(&live.identity)).cloned().collect()
+        let places = lock(&self.places);
+        let taken = places.values().filter_map(|place| match place {
+            Place::Taken(live) if !live.has_ended() && is_it(&live.identity) => Some(live),
+            _ => None,
+        });
+        taken.cloned().collect()
     }
 
     fn watch(self: &Arc<Self>, live: Arc<Live>, news: mpsc::Receiver<News>) {
-        lock(&self.live).insert(live.identity.code, Arc::clone(&live));
+        lock(&self.places).insert(live.identity.code, Place::Taken(Arc::clone(&live)));
         let tasks = Arc::clone(self);
         tokio::spawn(async move {
             Watcher::new(&tasks, &live, news).run().await;
@@ -268,7 +329,7 @@ impl Tasks {
             live.close_door();
             // The device's own word that it has ended may be behind: it is one of a task that there was.
             sleep(MEMORY).await;
-            lock(&tasks.live).remove(&live.identity.code);
+            lock(&tasks.places).remove(&live.identity.code);
         });
     }
 }

@@ -1,5 +1,6 @@
 use std::{collections::VecDeque, task::Poll, time::Duration};
 
+use futures_util::future::join_all;
 use protocol_core::{
     code::{self, CloseReason},
     message::{BootId, Kind, Text},
@@ -244,6 +245,8 @@ async fn who_can_not_do_it_is_not_asked() {
         kept.push(fleet.start(&device, TaskKind::Reboot).await.unwrap());
     }
     assert!(matches!(fleet.start(&device, TaskKind::Reboot).await, Err(TaskError::TooMany)));
+    let refused = fleet.events().await.into_iter().filter(|kind| kind == "task-refused").count();
+    assert_eq!(refused, 2, "whoever asked for what they can't have has left a trace");
     fleet.store.revoke("kiosk", "test").await.unwrap();
     fleet.tasks.end_of_device(id, "the device was revoked");
     for task in kept {
@@ -295,6 +298,27 @@ async fn a_task_ends_though_whoever_asked_for_it_went_at_once() {
     assert_eq!(device.stop().await, "whoever asked for it has gone");
     fleet.report(&device, join.task, code::TaskState::Done);
     assert_eq!(fleet.ended(TaskId(1)).await.state, TaskState::Done);
+}
+
+#[tokio::test]
+async fn a_device_has_no_more_tasks_though_all_are_asked_for_at_once() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let asked = (0..2 * MAX_OF_DEVICE).map(|_| fleet.start(&device, TaskKind::Reboot));
+    let (begun, refused): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+    assert_eq!((begun.len(), refused.len()), (MAX_OF_DEVICE, MAX_OF_DEVICE));
+    // What was refused has kept no place.
+    drop(begun);
+    fleet.tasks.end_of_device(device.online.device, "test");
+    for id in 1..=MAX_OF_DEVICE {
+        fleet.ended(TaskId(i64::try_from(id).unwrap())).await;
+    }
+    let started = async {
+        while fleet.start(&device, TaskKind::Reboot).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONGEST_WAIT, started).await.expect("there is room again");
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ impl<'a> Watcher<'a> {
         let kind = self.live.identity.kind.map_or("unknown", TaskKind::name);
         let event = NewEvent::new(EventKind::TaskRefused)
             .device(self.live.identity.device)
+            .who(&self.live.identity.who)
             .detail("task", self.live.identity.id.0)
             .detail("kind", kind)
             .detail("reason", detail.as_str());
@@ -263,7 +264,10 @@ impl<'a> Watcher<'a> {
             TaskState::Starting => Some(now + self.tasks.deadlines.run),
             // A device that says so and brings no bytes lies; or they went with the last server.
             TaskState::Running if self.lacks_bytes() => Some(now + self.tasks.deadlines.start),
-            TaskState::Running => self.live.identity.kind.map(|kind| now + self.tasks.limit(kind)),
+            TaskState::Running => {
+                let limit = self.live.identity.kind.map(|kind| self.tasks.limit(kind));
+                Some(now + limit.unwrap_or_else(|| self.tasks.longest_limit()))
+            }
             TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };

@@ -80,14 +80,17 @@ async fn find(api: &ApiClient, ssh: &Ssh) -> Result<DeviceView, CliError> {
 }
 
 /// How often it is looked whether a device has come online.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Waits until a device is online.
+/// Waits until a device is online. A server that is away for a while, once it has answered, is waited for as well.
 async fn wait_for(api: &ApiClient, name: &str) -> Result<(), CliError> {
+    let mut has_answered = false;
     loop {
-        let device: DeviceView = api.get(&devices::path(name, "")).await?;
-        if device.online || device.revoked.is_some() {
-            return Ok(());
+        match api.get::<DeviceView>(&devices::path(name, "")).await {
+            Ok(device) if device.online || device.revoked.is_some() => return Ok(()),
+            Ok(_) => has_answered = true,
+            Err(error) if has_answered && error.may_pass() => {}
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -12,6 +12,7 @@ mod down;
 mod faults;
 mod operators;
 mod sessions;
+mod tasks;
 mod wired;
 
 use super::*;

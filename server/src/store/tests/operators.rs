@@ -1,5 +1,7 @@
 use protocol_core::code::Role;
 
+use tokio::time::timeout;
+
 use super::*;
 
 const FOR_LONG: i64 = 60_000;
@@ -34,6 +36,74 @@ async fn whose(store: &Store, letter: u8) -> OperatorKey {
     store.operator_by_key(key(letter), "192.0.2.2".parse().unwrap()).await.unwrap()
 }
 
+/// Waits until it is noted from where the first operator was seen.
+async fn seen_from(store: &Store) -> String {
+    let noted = async {
+        loop {
+            let row = store.operators().await.unwrap().remove(0);
+            if let (Some(_), Some(address)) = (row.last_seen, row.address) {
+                return address;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONGEST_WAIT, noted).await.expect("it is noted that they were seen")
+}
+
+#[tokio::test]
+async fn a_disk_that_stands_still_shuts_no_operator_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    line(&store, 1, "anna", Some(Role::Viewer), FOR_LONG).await;
+    let anna = log_in(&store, 1, b'a').await.unwrap();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (standing, mut stands) = tokio::sync::mpsc::unbounded_channel();
+    let stalled = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let wait = std::sync::Mutex::new(wait);
+            let stall = move |_: &mut Change<'_>| {
+                let _ = standing.send(());
+                // Until the other end is dropped.
+                let _ = wait.lock().unwrap().recv();
+                Ok(())
+            };
+            store.write(stall).await
+        }
+    });
+    timeout(LONGEST_WAIT, stands.recv()).await.unwrap();
+    for _ in 0..100 {
+        let known = timeout(LONGEST_WAIT, whose(&store, b'a')).await.expect("nobody waits for the disk");
+        assert_eq!(known, OperatorKey::Known(anna.clone()));
+    }
+    assert!(store.backlog().0 <= 1, "one note waits at most");
+    assert_eq!(store.operators().await.unwrap()[0].last_seen, None);
+    drop(go_on);
+    stalled.await.unwrap().unwrap();
+    assert_eq!(seen_from(&store).await, "192.0.2.2");
+}
+
+#[tokio::test]
+async fn a_role_of_a_newer_version_may_nothing_and_hides_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    for (token, name) in [(1, "anna"), (2, "otto")] {
+        line(&store, token, name, Some(Role::Viewer), FOR_LONG).await;
+        log_in(&store, token, token).await.unwrap();
+    }
+    let change = |change: &mut Change<'_>| {
+        change.connection.execute_batch(
+            "PRAGMA ignore_check_constraints = ON;
+                UPDATE operators SET role = 'auditor' WHERE name = 'anna'",
+        )?;
+        Ok(())
+    };
+    store.write(change).await.unwrap();
+    let roles: Vec<_> = store.operators().await.unwrap().into_iter().map(|row| row.role).collect();
+    assert_eq!(roles, [Role::Other(0), Role::Viewer]);
+    assert!(matches!(whose(&store, 1).await, OperatorKey::Known(anna) if anna.role == Role::Other(0)));
+}
+
 #[tokio::test]
 async fn an_operator_is_known_by_a_key_until_they_are_revoked() {
     let directory = tempfile::tempdir().unwrap();
@@ -45,8 +115,7 @@ async fn an_operator_is_known_by_a_key_until_they_are_revoked() {
     assert_eq!(log_in(&store, 1, b'a').await.unwrap(), anna, "the answer may have been lost");
     assert_eq!(log_in(&store, 1, b'b').await.unwrap_err(), EnrolmentRefusal::UsedUp);
     assert_eq!(whose(&store, b'a').await, OperatorKey::Known(anna.clone()));
-    let row = &store.operators().await.unwrap()[0];
-    assert!(row.last_seen.is_some() && row.address.as_deref() == Some("192.0.2.2"), "{row:?}");
+    assert_eq!(seen_from(&store).await, "192.0.2.2");
 
     line(&store, 2, "anna", Some(Role::Admin), FOR_LONG).await;
     let taken = EnrolmentRefusal::OperatorTaken("anna".parse().unwrap());
