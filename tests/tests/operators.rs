@@ -69,6 +69,30 @@ fn an_operator_works_from_elsewhere() -> io::Result<()> {
 }
 
 #[test]
+fn whoever_logs_out_leaves_no_key_behind() -> io::Result<()> {
+    let server = Server::start()?;
+    let laptop = Laptop::logged_in(&server, "anna", "viewer")?;
+    let name = laptop.ask(&["contexts"])[0]["name"].as_str().unwrap_or_default().to_owned();
+    laptop.refused(&["logout", "home"], 4, &["no context \"home\"", "holdfast contexts"]);
+    laptop.refused(&["logout", "../home"], 2, &["a context's name"]);
+    let printed = laptop.tell(&["logout"]);
+    assert!(printed.contains(&name) && printed.contains("revoke --operator anna"), "{printed}");
+    assert_eq!(fs::read_dir(laptop.contexts())?.count(), 0, "neither the key nor anything else is left");
+    assert_eq!(laptop.ask(&["contexts"]), [Value::Null; 0]);
+    laptop.refused(&["devices"], 3, &["no server runs"]);
+    laptop.refused(&["logout"], 4, &["no server elsewhere"]);
+    assert_eq!(server.ask(&["operators"])[0]["name"], "anna", "the server goes on knowing her");
+
+    // One that is damaged, and one that was only begun, are removed as well.
+    for file in ["home.toml", "home.begun"] {
+        fs::write(laptop.contexts().join(file), "no key")?;
+        assert_eq!(laptop.ask(&["logout", "home"]), [serde_json::json!({"name": "home"})]);
+        assert_eq!(fs::read_dir(laptop.contexts())?.count(), 0);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_viewer_looks_and_an_admin_may_do_everything() -> io::Result<()> {
     let mut server = Server::start()?;
     let _agent = Agent::start(&server, "greenhouse")?;

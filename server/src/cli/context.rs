@@ -18,6 +18,9 @@ use crate::{
 /// The ending of a context's file.
 const FILE: &str = ".toml";
 
+/// The ending of the file of a login that was begun.
+pub(super) const BEGUN: &str = ".begun";
+
 /// A server elsewhere, and the key by which it knows this user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Context {
@@ -163,6 +166,22 @@ impl Contexts {
         let text = toml::to_string(value).map_err(|error| failed(&error))?;
         files::create_private_directory(&self.0).map_err(|error| failed(&error))?;
         files::replace_private(&path, text.as_bytes()).map_err(|error| failed(&error))
+    }
+
+    /// Removes the context of this name, and what is left of a login that was not finished.
+    pub(super) fn remove(&self, name: &str) -> Result<(), CliError> {
+        check_name(name)?;
+        let mut was_there = false;
+        for ending in [FILE, BEGUN] {
+            let path = self.file(&format!("{name}{ending}"));
+            match fs::remove_file(&path) {
+                Ok(()) => was_there = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(CliError::failed(format!("{}: {error}", path.display()))),
+            }
+        }
+        let missing = || CliError::NoContext(format!("there is no context {name:?}"));
+        was_there.then_some(()).ok_or_else(missing)
     }
 
     /// Writes down what was learned of a context's server, unless the user has logged in anew meanwhile.

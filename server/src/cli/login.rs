@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Shared,
-    context::{self, Choice, Context, Contexts},
+    context::{self, BEGUN, Choice, Context, Contexts},
     dial::dial,
     error::CliError,
     output::{Cell, Output, Style, Table, clock},
@@ -112,7 +112,7 @@ pub(super) async fn login(shared: &Shared, login: &Login, output: &mut Output) -
             context.server()
         )));
     }
-    let begun_file = format!("{name}.begun");
+    let begun_file = format!("{name}{BEGUN}");
     let begun = begin(&contexts, &begun_file, &invitation.token)?;
     let connector = Connector::new(&begun.key, &[invitation.pin], Protocol::Login)?;
     let asked = async {

@@ -11,6 +11,7 @@ mod firmware;
 mod hidden;
 mod log;
 mod login;
+mod logout;
 mod messages;
 mod operators;
 mod output;
@@ -191,6 +192,14 @@ Examples:
   holdfast login --context home hf1.…
   holdfast --context home devices")]
     Login(login::Login),
+    /// Forget a server elsewhere that was logged in to: remove its context, and the key in it
+    #[command(after_help = "\
+The server goes on knowing who this was, until an admin says `holdfast revoke --operator NAME`.
+
+Examples:
+  holdfast logout
+  holdfast logout home")]
+    Logout(logout::Logout),
     /// Show the servers elsewhere that were logged in to, and which of them is used
     #[command(after_help = "Example:\n  holdfast contexts")]
     Contexts,
@@ -242,6 +251,14 @@ pub fn main() -> ExitCode {
 
 fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, CliError> {
     let here = || on_this_machine(shared);
+    if let Verb::SshConfig(config) = &verb
+        && let Some(host) = config.refresh()
+    {
+        return ask(async {
+            ssh::refresh(shared, host).await;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
     let asked: Result<(), CliError> = match verb {
         Verb::Serve(mut overrides) => {
             if shared.json {
@@ -262,6 +279,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
         Verb::TermPassword => term_password::run(&here()?, output),
         Verb::Login(login) => ask(login::login(shared, &login, output)),
+        Verb::Logout(logout) => logout::logout(shared, &logout, output),
         Verb::Contexts => login::list(shared, output),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.
@@ -307,6 +325,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         | Verb::Client(_)
         | Verb::TermPassword
         | Verb::Login(_)
+        | Verb::Logout(_)
         | Verb::Contexts
         | Verb::Completions { .. }
         | Verb::Revoke(_) => Ok(()),

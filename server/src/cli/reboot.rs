@@ -15,9 +15,6 @@ use crate::api::view::{TaskRequest, TaskView};
 /// How often it is looked whether a device is back.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a command ends with that does not reach its server.
-const NO_SERVER: u8 = 3;
-
 /// The arguments of `reboot`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Reboot {
@@ -66,7 +63,7 @@ async fn ended(api: &ApiClient, id: i64) -> Result<TaskView, CliError> {
         match api.get::<TaskView>(&format!("/api/v1/tasks/{id}")).await {
             Ok(task) if task.ended.is_some() => return Ok(task),
             Ok(_) => {}
-            Err(error) if error.exit_code() == NO_SERVER => {}
+            Err(error) if error.may_pass() => {}
             Err(error) => return Err(error),
         }
     }

@@ -3,6 +3,7 @@
 mod ends;
 mod fleet;
 mod hostile;
+mod installed;
 mod operators;
 mod password;
 mod tools;

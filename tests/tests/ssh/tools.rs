@@ -70,6 +70,46 @@ fn files_by_scp_sftp_and_rsync() -> io::Result<()> {
     Ok(())
 }
 
+/// As with any other host: the device keeps a repository, which is cloned, and pushed to.
+#[test]
+fn a_repository_of_git_on_a_device() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let git = |directory: &Path, arguments: &[&str]| -> io::Result<()> {
+        let output = Command::new("git")
+            .args([
+                "-c",
+                "user.name=Ada",
+                "-c",
+                "user.email=ada@example.org",
+                "-c",
+                "init.defaultBranch=main",
+            ])
+            .args(arguments)
+            .current_dir(directory)
+            .env("GIT_SSH_COMMAND", format!("ssh -F '{}'", fleet.config().display()))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .stdin(Stdio::null())
+            .output()?;
+        assert!(output.status.success(), "git {arguments:?}: {output:?}");
+        Ok(())
+    };
+    let (here, there, again) = (fleet.file("here"), fleet.file("there.git"), fleet.file("again"));
+    fs::create_dir_all(&here)?;
+    git(&here, &["init", "--quiet", "--bare", &there.display().to_string()])?;
+    let remote = format!("{HOST}:{}", there.display());
+    git(&here, &["clone", "--quiet", &remote, "."])?;
+    fs::write(here.join("notes"), "what was seen\n")?;
+    git(&here, &["add", "notes"])?;
+    git(&here, &["commit", "--quiet", "--message", "Notes"])?;
+    git(&here, &["push", "--quiet", "origin", "HEAD:main"])?;
+    git(&here, &["clone", "--quiet", &remote, &again.display().to_string()])?;
+    assert_eq!(fs::read_to_string(again.join("notes"))?, "what was seen\n");
+    let tasks = fleet.ended();
+    assert!(tasks.len() == 3 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
+    Ok(())
+}
+
 #[test]
 fn one_connection_for_many_sessions_and_a_tunnel() -> io::Result<()> {
     let fleet = Fleet::start()?;

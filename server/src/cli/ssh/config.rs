@@ -1,32 +1,42 @@
 //! `ssh-config`: what ssh is told so that it reaches devices by itself; and the same as options of one call.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{env, path::Path};
 
 use clap::Args;
 
-use super::{DOMAIN, host_name, user};
+use super::{
+    DOMAIN, host_name,
+    installed::{Installed, REFRESH_TIMEOUT},
+    user,
+};
 use crate::{
     api::view::{DeviceView, Page},
-    cli::{api_client::ApiClient, error::CliError, output::Output},
-    files,
+    cli::{Shared, api_client::ApiClient, error::CliError, output::Output},
 };
-
-/// The name of the file that is installed, beside ssh's own.
-const FILE: &str = "holdfast.conf";
 
 /// The arguments of `ssh-config`.
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct SshConfig {
-    /// Write it to ~/.ssh/holdfast.conf, and have ~/.ssh/config include that
+    /// Write it to ~/.ssh/holdfast.conf and holdfast-devices.conf, which ~/.ssh/config is made to include; the devices are
+    /// brought up to date whenever ssh is used for one of them
     #[arg(long)]
     install: bool,
+    /// Bring what is installed up to date, if HOST is not in it or it is older than a minute
+    #[arg(long, value_name = "HOST", hide = true, conflicts_with = "install")]
+    refresh: Option<String>,
+}
+
+impl SshConfig {
+    /// The host for whose sake ssh asks that what is installed is brought up to date.
+    pub(in crate::cli) fn refresh(&self) -> Option<&str> {
+        self.refresh.as_deref()
+    }
 }
 
 /// What ssh is told for all devices.
 pub(super) struct Options {
+    /// This program, and its server.
+    holdfast: String,
     proxy: String,
     known_hosts: String,
 }
@@ -48,6 +58,7 @@ impl Options {
         Ok(Self {
             proxy: format!("{holdfast} proxy{wait} %h"),
             known_hosts: format!("{holdfast} known-hosts %H --shown %t %K"),
+            holdfast,
         })
     }
 
@@ -74,73 +85,57 @@ pub(in crate::cli) async fn ssh_config(
     config: &SshConfig,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
-    let text = write(&items, &Options::new(api, false)?);
+    let devices = devices(api).await?;
+    let options = Options::new(api, false)?;
     if !config.install {
+        let text = format!("{HEAD}\n{devices}{}", domain(&options));
         return Ok(output.bytes(text.as_bytes())?);
     }
-    let directory = home()?.join(".ssh");
-    let path = install(&directory, &text)?;
-    Ok(output.line(&format!("{} is written; `ssh DEVICE{DOMAIN}` reaches devices now.", path.display()))?)
+    let installed = Installed::of_user()?;
+    installed.write(&format!("{HEAD}{}{}", refreshing(&options), domain(&options)))?;
+    installed.write_devices(&devices)?;
+    let path = installed.include()?;
+    Ok(output.line(&format!(
+        "{} includes the devices now: `ssh DEVICE{DOMAIN}` reaches them, also those to come.",
+        path.display()
+    ))?)
 }
 
-fn write(devices: &[DeviceView], options: &Options) -> String {
-    let mut text = String::from("# Written by `holdfast ssh-config`, which writes it anew.\n");
-    for device in devices.iter().filter(|device| device.revoked.is_none()) {
+/// `holdfast ssh-config --refresh HOST`, as ssh calls it. It says nothing, and stands in nobody's way: where the server is away,
+/// what is there stays.
+pub(in crate::cli) async fn refresh(shared: &Shared, host: &str) {
+    let refreshed = async {
+        let installed = Installed::of_user()?;
+        let Some(turn) = installed.turn(host).await? else { return Ok(()) };
+        let text = devices(&ApiClient::chosen(shared)?).await?;
+        installed.write_devices(&text)?;
+        drop(turn);
+        Ok::<_, CliError>(())
+    };
+    let _ = tokio::time::timeout(REFRESH_TIMEOUT, refreshed).await;
+}
+
+const HEAD: &str = "# Written by `holdfast ssh-config`, which writes it anew.\n";
+
+/// A block for each device that has said who logs in there.
+async fn devices(api: &ApiClient) -> Result<String, CliError> {
+    let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
+    let mut text = String::new();
+    for device in items.iter().filter(|device| device.revoked.is_none()) {
         if let (Some(name), Some(user)) = (host_name(device), user(device)) {
-            text.push_str(&format!("\nHost {name}{DOMAIN}\n    User {user}\n"));
+            text.push_str(&format!("Host {name}{DOMAIN}\n    User {user}\n\n"));
         }
     }
-    text.push_str(&format!("\nHost *{DOMAIN}\n"));
-    for (name, value) in options.all() {
-        text.push_str(&format!("    {name} {value}\n"));
-    }
-    text
+    Ok(text)
 }
 
-/// Writes the file, and has ssh's own include it: at its beginning, as the first word on a setting stands.
-fn install(directory: &Path, text: &str) -> io::Result<PathBuf> {
-    files::create_private_directory(directory)?;
-    let path = directory.join(FILE);
-    files::replace_private(&path, text.as_bytes())?;
-    let config = directory.join("config");
-    // Where it is a link it stays one.
-    let config = fs::canonicalize(&config).unwrap_or(config);
-    let before = match fs::read_to_string(&config) {
-        Ok(before) => before,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
-    };
-    let include = format!("Include {FILE}");
-    if !before.lines().any(|line| line.trim() == include) {
-        files::replace_private(&config, format!("{include}\n\n{before}").as_bytes())?;
-    }
-    Ok(path)
+/// What is so for all devices.
+fn domain(options: &Options) -> String {
+    let all = options.all().map(|(name, value)| format!("    {name} {value}\n")).concat();
+    format!("Host *{DOMAIN}\n{all}")
 }
 
-fn home() -> Result<PathBuf, CliError> {
-    let home = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    home.ok_or_else(|| CliError::failed("HOME is not set: it is not known where ssh's configuration is"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::install;
-
-    #[test]
-    fn it_is_included_once_and_before_all_else() {
-        let directory = tempfile::tempdir().unwrap();
-        let ssh = directory.path().join(".ssh");
-        install(&ssh, "Host *.fleet\n").unwrap();
-        fs::write(ssh.join("config"), "Include holdfast.conf\n\nHost a\n    User b\n").unwrap();
-        install(&ssh, "Host x.fleet\n").unwrap();
-        assert_eq!(fs::read_to_string(ssh.join("holdfast.conf")).unwrap(), "Host x.fleet\n");
-        let config = fs::read_to_string(ssh.join("config")).unwrap();
-        assert_eq!(config, "Include holdfast.conf\n\nHost a\n    User b\n");
-        fs::write(ssh.join("config"), "Host a\n").unwrap();
-        install(&ssh, "").unwrap();
-        assert_eq!(fs::read_to_string(ssh.join("config")).unwrap(), "Include holdfast.conf\n\nHost a\n");
-    }
+/// Has ssh bring the list of devices up to date before it reads it: the file is included behind this one.
+fn refreshing(options: &Options) -> String {
+    format!("\nMatch originalhost *{DOMAIN} exec \"{} ssh-config --refresh '%n'\"\n\n", options.holdfast)
 }

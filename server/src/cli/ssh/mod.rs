@@ -5,6 +5,7 @@
 
 mod config;
 mod hosts;
+mod installed;
 mod proxy;
 
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub(super) use self::{
-    config::{SshConfig, ssh_config},
+    config::{SshConfig, refresh, ssh_config},
     hosts::{KnownHosts, known_hosts},
     proxy::{Proxy, proxy},
 };

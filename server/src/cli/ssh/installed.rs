@@ -1,0 +1,165 @@
+//! What `ssh-config --install` leaves in `~/.ssh`, and how it is kept fresh.
+//!
+//! ssh reads its files one after the other, and runs what stands behind `Match … exec` when it comes to it: so the first of
+//! ours has the second written anew, if that is old, before ssh opens it.
+
+use std::{
+    env,
+    fs::{self, File, TryLockError},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{cli::error::CliError, files};
+
+/// What is said of all devices, beside ssh's own configuration.
+const ALL: &str = "holdfast.conf";
+
+/// The devices: a `Host` block for each, where programs look for hosts that they can offer.
+const DEVICES: &str = "holdfast-devices.conf";
+
+/// How old the list of devices may become.
+const LONGEST_AGE: Duration = Duration::from_secs(60);
+
+/// How long ssh is held up at most where the server does not answer.
+pub(super) const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether another call of this program has brought the list up to date.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The directory of ssh's configuration.
+pub(super) struct Installed(PathBuf);
+
+impl Installed {
+    /// That of this user.
+    pub(super) fn of_user() -> Result<Self, CliError> {
+        let home = env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+        let unknown = || CliError::failed("HOME is not set: it is not known where ssh's configuration is");
+        Ok(Self(home.ok_or_else(unknown)?.join(".ssh")))
+    }
+
+    /// Writes what is said of all devices.
+    pub(super) fn write(&self, text: &str) -> io::Result<()> {
+        files::create_private_directory(&self.0)?;
+        files::replace_private(&self.0.join(ALL), text.as_bytes())
+    }
+
+    /// Writes the list of devices.
+    pub(super) fn write_devices(&self, text: &str) -> io::Result<()> {
+        files::replace_private(&self.0.join(DEVICES), text.as_bytes())
+    }
+
+    /// Waits for the turn to bring the list of devices up to date; none if it need not be: it is new, and `host` is in it.
+    /// Of many calls at once one asks the server, and the others wait for that.
+    pub(super) async fn turn(&self, host: &str) -> io::Result<Option<File>> {
+        let directory = File::open(&self.0)?;
+        loop {
+            if self.is_fresh(host) {
+                return Ok(None);
+            }
+            match directory.try_lock() {
+                // It may have become so since it was looked at.
+                Ok(()) => return Ok((!self.is_fresh(host)).then_some(directory)),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_INTERVAL).await,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether the list of devices is new, and has this one.
+    fn is_fresh(&self, host: &str) -> bool {
+        let path = self.0.join(DEVICES);
+        let written = fs::metadata(&path).and_then(|file| file.modified());
+        // A time to come is none: somebody has set the clock.
+        let is_new = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LONGEST_AGE));
+        let names =
+            |line: &str| line.strip_prefix("Host ").is_some_and(|name| name.eq_ignore_ascii_case(host));
+        is_new && fs::read_to_string(&path).is_ok_and(|text| text.lines().any(names))
+    }
+
+    /// Has ssh's own configuration include ours: at its beginning, as the first word on a setting stands. Gives where that is.
+    pub(super) fn include(&self) -> io::Result<PathBuf> {
+        let config = self.0.join("config");
+        // Where it is a link it stays one.
+        let config = fs::canonicalize(&config).unwrap_or(config);
+        let before = match fs::read_to_string(&config) {
+            Ok(before) => before,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let includes = [ALL, DEVICES].map(|name| format!("Include {name}"));
+        if includes.iter().all(|include| before.lines().any(|line| line.trim() == include)) {
+            return Ok(config);
+        }
+        let kept: Vec<_> =
+            before.lines().filter(|line| !includes.iter().any(|include| line.trim() == include)).collect();
+        let text = format!("{}\n\n{}\n", includes.join("\n"), kept.join("\n").trim_start_matches('\n'));
+        files::replace_private(&config, format!("{}\n", text.trim_end()).as_bytes())?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        time::SystemTime,
+    };
+
+    use super::{DEVICES, Installed, LONGEST_AGE};
+
+    fn installed() -> (tempfile::TempDir, Installed) {
+        let directory = tempfile::tempdir().unwrap();
+        let installed = Installed(directory.path().join(".ssh"));
+        installed.write("Host *.fleet\n").unwrap();
+        (directory, installed)
+    }
+
+    #[test]
+    fn it_is_included_once_and_before_all_else() {
+        let (_directory, installed) = installed();
+        let ours = "Include holdfast.conf\nInclude holdfast-devices.conf\n";
+        for (before, after) in [
+            ("", ours.to_owned()),
+            ("Host a\n    User b\n", format!("{ours}\nHost a\n    User b\n")),
+            // As an earlier version had it.
+            ("Include holdfast.conf\n\nHost a\n", format!("{ours}\nHost a\n")),
+        ] {
+            fs::write(installed.0.join("config"), before).unwrap();
+            for _ in 0..2 {
+                let path = installed.include().unwrap();
+                assert_eq!(fs::read_to_string(path).unwrap(), after);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_list_is_asked_for_where_it_is_old_or_lacks_the_host() {
+        let (_directory, installed) = installed();
+        assert!(installed.turn("a.fleet").await.unwrap().is_some(), "there is none");
+        installed.write_devices("Host a.fleet\n    User b\n\n").unwrap();
+        assert!(installed.turn("a.fleet").await.unwrap().is_none());
+        assert!(installed.turn("A.fleet").await.unwrap().is_none(), "names of hosts have no case");
+        assert!(installed.turn("b.fleet").await.unwrap().is_some(), "it is a new one");
+        let file = File::options().append(true).open(installed.0.join(DEVICES)).unwrap();
+        file.set_modified(SystemTime::now() - LONGEST_AGE).unwrap();
+        assert!(installed.turn("a.fleet").await.unwrap().is_some(), "it is old");
+        file.set_modified(SystemTime::now() + LONGEST_AGE).unwrap();
+        assert!(installed.turn("a.fleet").await.unwrap().is_some(), "the clock was set");
+    }
+
+    #[tokio::test]
+    async fn one_of_many_asks_for_all() {
+        let (_directory, installed) = installed();
+        let turn = installed.turn("a.fleet").await.unwrap();
+        assert!(turn.is_some());
+        let mut other = std::pin::pin!(installed.turn("a.fleet"));
+        let waits =
+            std::future::poll_fn(|context| std::task::Poll::Ready(other.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
+        installed.write_devices("Host a.fleet\n    User b\n\n").unwrap();
+        drop(turn);
+        assert!(other.await.unwrap().is_none(), "it is there now");
+    }
+}
