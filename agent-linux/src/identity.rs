@@ -74,6 +74,11 @@ impl DeviceKey {
         Ok(Self(pair.serialize_pem()))
     }
 
+    /// The key as a file has it. It is a secret.
+    pub fn pem(&self) -> &str {
+        &self.0
+    }
+
     /// The key as it signs.
     ///
     /// # Errors

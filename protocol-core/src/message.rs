@@ -3,6 +3,7 @@
 //! Only this module knows postcard. A structure here never gains, loses or changes a field, nor does
 //! any capacity in it change: change means a new tag, sent only where the version agreed on allows it.
 
+mod parameters;
 mod text;
 
 use core::fmt;
@@ -10,6 +11,7 @@ use core::fmt;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+pub use parameters::{HostKey, MAX_HOST_KEYS, OpenSshParameters};
 pub use text::{Kind, Text};
 
 use crate::{

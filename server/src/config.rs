@@ -96,6 +96,8 @@ pub struct Config {
     pub log_files: LogFiles,
     /// How long operators' SSH sessions may last.
     pub ssh: SshLimits,
+    /// Where devices find this machine's SSH server.
+    pub ssh_account: SshAccount,
 }
 
 /// Where metrics and health are served.
@@ -180,6 +182,25 @@ pub struct SshLimits {
 impl Default for SshLimits {
     fn default() -> Self {
         Self { idle_limit: Duration::ZERO, time_limit: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+/// Where devices whose sessions go over this machine's SSH server find it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SshAccount {
+    /// Its name or address; by default the one at which the device has reached this server.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: u16,
+    /// The files of its public host keys; those that are not there are passed over.
+    pub host_keys: Vec<PathBuf>,
+}
+
+impl Default for SshAccount {
+    fn default() -> Self {
+        let file = |kind| PathBuf::from(format!("/etc/ssh/ssh_host_{kind}_key.pub"));
+        Self { host: None, port: 22, host_keys: ["ed25519", "ecdsa", "rsa"].map(file).into() }
     }
 }
 
@@ -285,6 +306,7 @@ struct File {
     limits: Limits,
     log_files: LogFiles,
     ssh: SshLimits,
+    ssh_account: SshAccount,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -381,6 +403,7 @@ impl Config {
         range("ssh.time-limit", self.ssh.time_limit, Duration::from_secs(1)..=LONGEST_SESSION)?;
         range("log-files.max-bytes", self.log_files.max_bytes, 4096..=u64::MAX)?;
         range("log-files.keep", self.log_files.keep, 0..=1000)?;
+        self.ssh_account.check()?;
         check_advertised(&self.advertise)
     }
 }
@@ -417,6 +440,7 @@ impl File {
             limits: self.limits,
             log_files: self.log_files,
             ssh: self.ssh,
+            ssh_account: self.ssh_account,
         }
     }
 }
@@ -449,6 +473,20 @@ fn range<T: PartialOrd + std::fmt::Debug>(
     }
     let expected = format!("{:?} to {:?}", allowed.start(), allowed.end());
     Err(ConfigError::Range { name, expected, found: format!("{value:?}") })
+}
+
+impl SshAccount {
+    fn check(&self) -> Result<(), ConfigError> {
+        range("ssh-account.port", self.port, 1..=u16::MAX)?;
+        match &self.host {
+            Some(host) if !is_host_and_port(&format!("{host}:{}", self.port)) => Err(ConfigError::Range {
+                name: "ssh-account.host",
+                expected: "a host's name or address, such as fleet.example.org or [2001:db8::1]".to_owned(),
+                found: format!("{host:?}"),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn check_advertised(addresses: &[String]) -> Result<(), ConfigError> {

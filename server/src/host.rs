@@ -54,7 +54,13 @@ impl Host {
     pub fn new(config: &Config, store: Store, keys: &Keys, addresses: Vec<String>) -> Self {
         let registry = Arc::<Registry>::default();
         Self {
-            tasks: Tasks::new(store.clone(), Arc::clone(&registry), config.ssh, Deadlines::default()),
+            tasks: Tasks::new(
+                store.clone(),
+                Arc::clone(&registry),
+                config.ssh,
+                config.ssh_account.clone(),
+                Deadlines::default(),
+            ),
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             strangers: Strangers::new(config.limits.unknown_connections),

@@ -29,6 +29,7 @@ pub mod registry;
 pub mod serve;
 pub mod shutdown;
 pub mod span;
+pub mod ssh_account;
 pub mod store;
 pub mod strangers;
 pub mod tasks;

@@ -85,6 +85,8 @@ pub enum Instruction {
         key: [u8; 16],
         /// For how long it may run, in seconds; 0 for as long as it likes.
         limit: u32,
+        /// What the kind says.
+        parameters: Vec<u8>,
     },
     /// To stop it.
     Stop {

@@ -86,6 +86,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The key as a file has it.
+    pub fn pem(&self) -> String {
+        self.0.serialize_pem()
+    }
+}
+
 impl Default for Key {
     fn default() -> Self {
         Self::new()

@@ -164,3 +164,30 @@ pub fn objects(arguments: &[&str], printed: &str) -> Vec<Value> {
     let parsed: Result<_, _> = printed.lines().map(serde_json::from_str).collect();
     parsed.unwrap_or_else(|error| panic!("{arguments:?}: {error} in {printed}"))
 }
+
+/// All processes that there are.
+pub fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Which process a process was started by; nothing if it has gone.
+pub fn parent(id: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+/// The words that a process was started with; none if it has gone.
+pub fn words(id: u32) -> Vec<String> {
+    strings(&format!("/proc/{id}/cmdline"))
+}
+
+/// Whether a process has this in its environment, as `NAME=value`.
+pub fn has_variable(id: u32, variable: &str) -> bool {
+    strings(&format!("/proc/{id}/environ")).iter().any(|found| found == variable)
+}
+
+fn strings(path: &str) -> Vec<String> {
+    let bytes = fs::read(path).unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}

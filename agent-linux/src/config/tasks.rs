@@ -51,9 +51,22 @@ pub struct TaskRules {
 pub struct SshRules {
     /// Who may ask for one; nobody if it is empty.
     pub allow: Vec<AllowedRole>,
+    /// How an operator's bytes come to this device.
+    pub transport: Transport,
     /// Where the SSH server listens. No task joins its bytes to anything else.
     #[serde(deserialize_with = "address")]
     pub address: SocketAddr,
+}
+
+/// How the bytes of operators' sessions come to this device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Over a TLS connection of the agent's own, for each session.
+    #[default]
+    Holdfast,
+    /// Over a stock `ssh -R` to the server's SSH server, for each session.
+    OpenSsh,
 }
 
 /// `[tasks.reboot]`: starting this device anew.
@@ -108,6 +121,7 @@ impl Default for SshRules {
     fn default() -> Self {
         Self {
             allow: vec![AllowedRole::Operator, AllowedRole::Admin],
+            transport: Transport::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 22)),
         }
     }
@@ -167,11 +181,12 @@ mod tests {
         assert_eq!(rules, TaskRules::default());
         assert_eq!(rules.ssh.allow, [AllowedRole::Operator, AllowedRole::Admin]);
         let rules = parse(
-            "[tasks]\nmax_tasks = 2\nprogress_seconds = 0.5\n[tasks.ssh]\nallow = []\naddress = '[::1]:2222'\n[tasks.reboot]\nallow = ['viewer']\ncommand = ['true']",
+            "[tasks]\nmax_tasks = 2\nprogress_seconds = 0.5\n[tasks.ssh]\nallow = []\ntransport = 'openssh'\naddress = '[::1]:2222'\n[tasks.reboot]\nallow = ['viewer']\ncommand = ['true']",
         )
         .unwrap();
         assert_eq!((rules.max_tasks, rules.progress), (2, Duration::from_millis(500)));
         assert_eq!((rules.ssh.allow.len(), rules.ssh.address.port()), (0, 2222));
+        assert_eq!(rules.ssh.transport, Transport::OpenSsh);
         assert_eq!((rules.reboot.allow[0].role(), rules.reboot.command.len()), (Role::Viewer, 1));
     }
 
@@ -188,6 +203,7 @@ mod tests {
             ("[tasks.ssh]\nallow = ['root']", "expected one of `viewer`, `operator`, `admin`"),
             ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
             ("[tasks.ssh]\nadress = 'x'", "adress"),
+            ("[tasks.ssh]\ntransport = 'rsh'", "expected `holdfast` or `openssh`"),
             ("[tasks.reboot]\ncommand = []", "[tasks.reboot] command: expected a program"),
             ("[tasks.reboot]\ncommand = ['']", "expected a program and its arguments"),
             ("[tasks.video]\nallow = []", "video"),

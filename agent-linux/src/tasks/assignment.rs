@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{program::Program, ssh::Ssh};
+use super::{openssh::OpenSsh, program::Program, ssh::Ssh};
 
 /// The longest assignment, in bytes.
 pub(super) const LONGEST: u64 = 64 * 1024;
@@ -29,6 +29,8 @@ pub(super) struct Assignment {
 pub(super) enum Work {
     /// Joins a data connection to this device's SSH server.
     Ssh(Box<Ssh>),
+    /// Has this device's SSH server found on the server, by a stock ssh.
+    OpenSsh(Box<OpenSsh>),
     /// Runs the program that starts the device anew, and waits for that.
     Reboot(Program),
 }

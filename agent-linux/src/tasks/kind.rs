@@ -7,14 +7,23 @@ use protocol_core::{
     message::{Kind as KindName, Order},
 };
 
-use super::{Contact, assignment::Work, program::Program, ssh::Ssh, supervisor::Restart};
-use crate::config::{AllowedRole, TaskRules};
+use super::{
+    Contact,
+    assignment::Work,
+    openssh::{OpenSsh, Target},
+    program::Program,
+    ssh::Ssh,
+    supervisor::Restart,
+};
+use crate::config::{AllowedRole, TaskRules, Transport};
 
 /// A kind of task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Joins an operator to this device's SSH server.
     Ssh,
+    /// The same, over a stock ssh to the server's SSH server.
+    OpenSsh,
     /// Starts this device anew.
     Reboot,
 }
@@ -24,36 +33,57 @@ pub(super) enum Kind {
 pub(super) enum Refusal {
     #[error("this device takes no tasks of the kind {0:?}")]
     Unknown(String),
-    #[error("this device takes no {kind}: its agent.toml says [tasks.{kind}] allow = []")]
-    SwitchedOff { kind: &'static str },
+    #[error("this device takes no {kind}: its agent.toml says [{table}] allow = []")]
+    SwitchedOff { kind: &'static str, table: &'static str },
     #[error(
-        "this device takes {kind} from {allowed} alone ([tasks.{kind}] allow in its agent.toml), not from the role {role}"
+        "this device takes {kind} from {allowed} alone ([{table}] allow in its agent.toml), not from the role {role}"
     )]
-    NotFrom { kind: &'static str, allowed: String, role: Role },
+    NotFrom { kind: &'static str, table: &'static str, allowed: String, role: Role },
+    #[error("this device has another [tasks.ssh] transport in its agent.toml than {kind}")]
+    OtherTransport { kind: &'static str },
     #[error("this device's agent knows no parameters of {kind}; update it")]
     Parameters { kind: &'static str },
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Ssh, Self::Reboot];
+    const ALL: [Self; 3] = [Self::Ssh, Self::OpenSsh, Self::Reboot];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
+            Self::OpenSsh => "openssh",
             Self::Reboot => "reboot",
+        }
+    }
+
+    /// The table of `agent.toml` that has the rules for it.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Ssh | Self::OpenSsh => "tasks.ssh",
+            Self::Reboot => "tasks.reboot",
+        }
+    }
+
+    /// Whether it is done in the way that the configuration chooses.
+    fn is_chosen(self, rules: &TaskRules) -> bool {
+        match self {
+            Self::Ssh => rules.ssh.transport == Transport::Holdfast,
+            Self::OpenSsh => rules.ssh.transport == Transport::OpenSsh,
+            Self::Reboot => true,
         }
     }
 
     fn allow(self, rules: &TaskRules) -> &[AllowedRole] {
         match self {
-            Self::Ssh => &rules.ssh.allow,
+            Self::Ssh | Self::OpenSsh => &rules.ssh.allow,
             Self::Reboot => &rules.reboot.allow,
         }
     }
 
     /// The names of the kinds that this device takes from anybody at all.
     pub(super) fn offered(rules: &TaskRules) -> impl Iterator<Item = KindName<'static>> {
-        let taken = Self::ALL.into_iter().filter(|kind| !kind.allow(rules).is_empty());
+        let is_taken = |kind: &Self| kind.is_chosen(rules) && !kind.allow(rules).is_empty();
+        let taken = Self::ALL.into_iter().filter(is_taken);
         taken.filter_map(|kind| KindName::new(kind.name()))
     }
 
@@ -62,16 +92,16 @@ impl Kind {
         let unknown = || Refusal::Unknown(order.kind.as_str().to_owned());
         let found =
             Self::ALL.into_iter().find(|kind| kind.name() == order.kind.as_str()).ok_or_else(unknown)?;
-        let (kind, allow) = (found.name(), found.allow(rules));
+        let (kind, table, allow) = (found.name(), found.table(), found.allow(rules));
         if allow.is_empty() {
-            return Err(Refusal::SwitchedOff { kind });
+            return Err(Refusal::SwitchedOff { kind, table });
+        }
+        if !found.is_chosen(rules) {
+            return Err(Refusal::OtherTransport { kind });
         }
         if !allow.iter().any(|asker| asker.role() == order.role) {
             let names: Vec<_> = allow.iter().map(|asker| asker.role().to_string()).collect();
-            return Err(Refusal::NotFrom { kind, allowed: names.join(" and "), role: order.role });
-        }
-        if !order.parameters.is_empty() {
-            return Err(Refusal::Parameters { kind });
+            return Err(Refusal::NotFrom { kind, table, allowed: names.join(" and "), role: order.role });
         }
         Ok(found)
     }
@@ -80,20 +110,24 @@ impl Kind {
     pub(super) const fn restart(self) -> Restart {
         match self {
             // The bytes that were on their way are gone.
-            Self::Ssh => Restart::Never,
+            Self::Ssh | Self::OpenSsh => Restart::Never,
             Self::Reboot => Restart::OnFailure { times: 2, pause: Duration::from_secs(1) },
         }
     }
 
-    /// What a task of this kind does.
+    /// What a task of this kind does, if its parameters are understood.
     pub(super) fn work(
         self,
         order: &Order<'_>,
         rules: &TaskRules,
         step: Duration,
         contact: &Contact<'_>,
-    ) -> Work {
-        match self {
+    ) -> Result<Work, Refusal> {
+        let not_understood = || Refusal::Parameters { kind: self.name() };
+        if self != Self::OpenSsh && !order.parameters.is_empty() {
+            return Err(not_understood());
+        }
+        Ok(match self {
             Self::Ssh => Work::Ssh(Box::new(Ssh {
                 task: order.task.0,
                 key: order.key,
@@ -102,8 +136,14 @@ impl Kind {
                 step,
                 address: rules.ssh.address,
             })),
+            Self::OpenSsh => Work::OpenSsh(Box::new(OpenSsh {
+                key: contact.identity.key.clone(),
+                target: Target::new(order.parameters, contact.server).ok_or_else(not_understood)?,
+                step,
+                address: rules.ssh.address,
+            })),
             Self::Reboot => Work::Reboot(Program { command: rules.reboot.command.clone() }),
-        }
+        })
     }
 }
 
@@ -165,11 +205,21 @@ mod tests {
             "this device takes ssh from operator and admin alone ([tasks.ssh] allow in its agent.toml), not from the role viewer"
         );
         assert!(told(&viewer, rules(&[], &[])).contains("[tasks.ssh] allow = []"));
-        let parameters = Order { parameters: b"x", ..order("ssh", Role::Admin) };
-        assert!(told(&parameters, TaskRules::default()).contains("update"));
         let offered = |rules| Kind::offered(&rules).map(|kind| kind.to_string()).collect::<Vec<_>>();
         assert_eq!(offered(TaskRules::default()), ["ssh", "reboot"]);
         assert_eq!(offered(rules(&[], &[AllowedRole::Admin])), ["reboot"]);
         assert!(offered(rules(&[], &[])).is_empty());
+        let openssh = |allow: &[AllowedRole]| {
+            let mut rules = rules(allow, &[]);
+            rules.ssh.transport = Transport::OpenSsh;
+            rules
+        };
+        assert_eq!(offered(openssh(&[AllowedRole::Admin])), ["openssh"]);
+        assert!(offered(openssh(&[])).is_empty());
+        assert!(
+            told(&order("ssh", Role::Admin), openssh(&[AllowedRole::Admin])).contains("another [tasks.ssh]")
+        );
+        assert!(told(&order("openssh", Role::Admin), openssh(&[])).contains("[tasks.ssh] allow = []"));
+        assert!(Kind::admit(&order("openssh", Role::Admin), &openssh(&[AllowedRole::Admin])).is_ok());
     }
 }

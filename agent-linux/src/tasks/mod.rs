@@ -6,6 +6,7 @@
 
 mod assignment;
 mod kind;
+mod openssh;
 mod output;
 mod paced;
 mod process;
@@ -30,8 +31,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use self::{
-    assignment::Assignment,
-    kind::Kind,
+    assignment::{Assignment, Work},
+    kind::{Kind, Refusal},
     register::{Entry, Register},
     supervisor::Patience,
 };
@@ -108,24 +109,30 @@ impl Tasks {
         let live = register.live();
         let (entry, stopped) = Entry::new(task, order.kind.as_str(), who);
         register.add(entry);
-        match Kind::admit(order, &self.rules) {
+        match self.admit(order, contact) {
             Err(refusal) => {
                 tracing::warn!(%task, kind = %order.kind, who, role = %order.role, %refusal, "a task is refused");
                 register.set(task, TaskState::Refused, &refusal.to_string(), Vec::new());
             }
-            Ok(kind) if live >= self.rules.max_tasks => {
+            Ok((kind, _)) if live >= self.rules.max_tasks => {
                 tracing::warn!(%task, kind = kind.name(), who, live, "there is no room for another task");
                 let detail =
                     format!("this device has {live} tasks, and [tasks] max_tasks allows no more; stop one");
                 register.set(task, TaskState::Failed, &detail, Vec::new());
             }
-            Ok(kind) => {
+            Ok((kind, work)) => {
                 tracing::info!(%task, kind = kind.name(), who, role = %order.role, "a task starts");
                 drop(register);
-                self.start(kind, order, contact, stopped);
+                self.start(kind, work, order, stopped);
             }
         }
         self.news.notify_one();
+    }
+
+    /// The work that is ordered, if this device's configuration allows it.
+    fn admit(&self, order: &Order<'_>, contact: &Contact<'_>) -> Result<(Kind, Work), Refusal> {
+        let kind = Kind::admit(order, &self.rules)?;
+        Ok((kind, kind.work(order, &self.rules, self.step, contact)?))
     }
 
     /// Stops a task as the server wishes.
@@ -140,20 +147,14 @@ impl Tasks {
         self.register().status()
     }
 
-    fn start(
-        self: &Arc<Self>,
-        kind: Kind,
-        order: &Order<'_>,
-        contact: &Contact<'_>,
-        stop: oneshot::Receiver<String>,
-    ) {
+    fn start(self: &Arc<Self>, kind: Kind, work: Work, order: &Order<'_>, stop: oneshot::Receiver<String>) {
         let TaskRules { max_memory_bytes, max_cpu_seconds, start, progress, .. } = self.rules;
         let assignment = Assignment {
             agent: rustix::process::getpid().as_raw_nonzero().get(),
             max_memory_bytes,
             max_cpu_seconds,
             beat: progress / BEATS,
-            work: kind.work(order, &self.rules, self.step, contact),
+            work,
         };
         // What the server allows may be less than what this device does.
         let asked = (order.limit > 0).then(|| Duration::from_secs(order.limit.into()));

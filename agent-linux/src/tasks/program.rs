@@ -66,7 +66,7 @@ impl Program {
     }
 
     /// Runs the program, and waits for its good end.
-    async fn run(self) -> Result<(), ProgramError> {
+    pub(super) async fn run(self) -> Result<(), ProgramError> {
         // What it says goes to the task's output: standard output is for steps.
         let output = io::stderr().as_fd().try_clone_to_owned()?;
         let mut guard = Command::new(OWN_PROGRAM)

@@ -93,6 +93,7 @@ fn work(assignment: Assignment) -> io::Result<()> {
         let work = async {
             match assignment.work {
                 Work::Ssh(ssh) => ssh.run().await.map_err(|error| error.to_string()),
+                Work::OpenSsh(openssh) => openssh.run().await.map_err(|error| error.to_string()),
                 Work::Reboot(program) => program.reboot().await.map_err(|error| error.to_string()),
             }
         };

@@ -212,6 +212,7 @@ impl From<TaskError> for ApiError {
                 .hint("`holdfast tasks` shows them, `holdfast task stop` ends one"),
             TaskError::Ended(_) => Self::new(StatusCode::BAD_GATEWAY, "task-failed", message)
                 .hint("`holdfast tasks` shows it, `holdfast task show` what it wrote"),
+            TaskError::SshAccount(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ssh-account", message),
             TaskError::NoSuchTask => Self::new(StatusCode::CONFLICT, "ended", message),
             TaskError::NoRandom(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-random", message),
         }

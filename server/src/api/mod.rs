@@ -16,6 +16,7 @@ pub mod provisioning;
 pub mod rights;
 mod server;
 mod socket;
+pub mod ssh_account;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -172,6 +173,7 @@ fn routes() -> Vec<Route> {
         get("/provisioning", provisioning::show),
         post("/provisioning", provisioning::register),
         post("/keys/rotate", keys::rotate),
+        post("/ssh-account/keys", ssh_account::keys),
         get("/operators", operators::list),
         post("/operators/{name}/revoke", operators::revoke),
         get("/devices", devices::list),

@@ -89,6 +89,8 @@ pub enum Action {
     Revoke,
     /// Take the server's next key into use.
     RotateKey,
+    /// Learn which ports a device may listen on now.
+    AuthorizeKey,
     /// Stop the server.
     Stop,
 }
@@ -106,6 +108,7 @@ impl Action {
             Self::Enrol => "enrol",
             Self::Revoke => "revoke",
             Self::RotateKey => "rotate-key",
+            Self::AuthorizeKey => "authorize-key",
             Self::Stop => "stop",
         }
     }
@@ -115,7 +118,7 @@ impl Action {
         match self {
             Self::Look => Role::Viewer,
             Self::Send | Self::Ping | Self::Ssh | Self::Reboot | Self::StopTask => Role::Operator,
-            Self::Enrol | Self::Revoke | Self::RotateKey | Self::Stop => Role::Admin,
+            Self::Enrol | Self::Revoke | Self::RotateKey | Self::AuthorizeKey | Self::Stop => Role::Admin,
         }
     }
 }
@@ -193,6 +196,7 @@ mod tests {
             Action::Enrol,
             Action::Revoke,
             Action::RotateKey,
+            Action::AuthorizeKey,
             Action::Stop,
         ] {
             for object in [Object::Server, Object::Devices, Object::Device("a")] {

@@ -180,7 +180,7 @@ fn no_such_task(id: i64) -> ApiError {
 
 const fn action(kind: TaskKind) -> Action {
     match kind {
-        TaskKind::Ssh => Action::Ssh,
+        TaskKind::Ssh | TaskKind::OpenSsh => Action::Ssh,
         TaskKind::Reboot => Action::Reboot,
     }
 }

@@ -313,7 +313,7 @@ pub struct TaskView {
     pub id: i64,
     /// The device's name.
     pub device: String,
-    /// What it is: `ssh`, `reboot`.
+    /// What it is: `ssh`, `openssh`, `reboot`.
     pub kind: String,
     /// `requested`, `starting`, `running`, `stopping`, and at last `done`, `failed` or `lost`.
     pub state: String,

@@ -19,6 +19,7 @@ mod reboot;
 mod rotate_key;
 mod server;
 mod ssh;
+mod ssh_account;
 mod tasks;
 mod term_password;
 #[cfg(test)]
@@ -228,6 +229,24 @@ have been online since.
 Example:
   holdfast rotate-key && systemctl restart holdfast")]
     RotateKey(rotate_key::RotateKey),
+    /// Let devices come by this machine's own SSH server: make the account ssh_server, and tell sshd of it
+    #[command(after_help = "\
+For devices whose agent.toml says transport = \"openssh\" under [tasks.ssh]: they run a stock ssh -R. The
+account has no shell, no home and no password, and sshd asks `holdfast authorized-keys` for its keys. What
+is to be done is shown first. It may be run again at any time; an account that can do more than that is refused.
+
+Examples:
+  holdfast setup-ssh-account --dry-run
+  holdfast setup-ssh-account")]
+    SetupSshAccount(ssh_account::Setup),
+    /// Print what a device's key may do now, for sshd's AuthorizedKeysCommand
+    #[command(after_help = "\
+It prints a line for the key of a device of which a session waits, and nothing for all others; sshd's
+configuration, which `holdfast setup-ssh-account` writes, calls it. It always succeeds.
+
+Example:
+  holdfast authorized-keys ecdsa-sha2-nistp256 AAAA…")]
+    AuthorizedKeys(ssh_account::AuthorizedKeys),
     /// Print completions for a shell
     #[command(after_help = "\
 Example:
@@ -272,12 +291,15 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         | Verb::Proxy(_)
         | Verb::KnownHosts(_)
         | Verb::SshConfig(_)
+        | Verb::AuthorizedKeys(_)
             if shared.json =>
         {
             return Err(CliError::Usage("this command has no JSON to print: leave --json away".to_owned()));
         }
         Verb::Client(arguments) => return Ok(client::run(&arguments)),
         Verb::TermPassword => term_password::run(&here()?, output),
+        Verb::SetupSshAccount(setup) => ssh_account::setup(&here()?, &setup, output),
+        Verb::AuthorizedKeys(key) => ssh_account::authorized_keys(&here()?, &key, output),
         Verb::Login(login) => ask(login::login(shared, &login, output)),
         Verb::Logout(logout) => logout::logout(shared, &logout, output),
         Verb::Contexts => login::list(shared, output),
@@ -324,6 +346,8 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         Verb::Serve(_)
         | Verb::Client(_)
         | Verb::TermPassword
+        | Verb::SetupSshAccount(_)
+        | Verb::AuthorizedKeys(_)
         | Verb::Login(_)
         | Verb::Logout(_)
         | Verb::Contexts

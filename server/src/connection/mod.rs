@@ -213,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn instruct(&mut self, instruction: &Instruction) {
         let now = clock::now();
         let told = match instruction {
-            Instruction::Run { task, kind, role, who, key, limit } => {
+            Instruction::Run { task, kind, role, who, key, limit, parameters } => {
                 let order = Order {
                     task: *task,
                     // Both types allow the same kinds.
@@ -222,9 +222,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     who: Text::shortened(who),
                     key: *key,
                     limit: *limit,
-                    parameters: &[],
+                    parameters,
                 };
-                self.wire.write(INSTRUCTION_ROOM, |room| self.session.notice(now, &order, room))
+                let room = INSTRUCTION_ROOM.saturating_add(parameters.len());
+                self.wire.write(room, |room| self.session.notice(now, &order, room))
             }
             Instruction::Stop { task, detail } => {
                 let stop = Stop { task: *task, detail: Text::shortened(detail) };

@@ -1,7 +1,7 @@
 //! Why a task can't be had, and why a data connection is turned away.
 
 use super::{MAX_OF_DEVICE, TaskKind};
-use crate::store::StoreError;
+use crate::{ssh_account::SshAccountError, store::StoreError};
 
 /// Why a task can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum TaskError {
     /// There is no such task, or it has ended.
     #[error("there is no such task that has not ended")]
     NoSuchTask,
+    /// The device comes by this machine's SSH server, which it can't now.
+    #[error(transparent)]
+    SshAccount(#[from] SshAccountError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

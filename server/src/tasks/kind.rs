@@ -7,18 +7,21 @@ use crate::store::Kind;
 pub enum TaskKind {
     /// Joins an operator to the device's SSH server.
     Ssh,
+    /// The same, over the SSH server of this machine.
+    OpenSsh,
     /// Starts the device anew.
     Reboot,
 }
 
 impl TaskKind {
     /// Every kind there is.
-    pub const ALL: [Self; 2] = [Self::Ssh, Self::Reboot];
+    pub const ALL: [Self; 3] = [Self::Ssh, Self::OpenSsh, Self::Reboot];
 
     /// Its name, on the wire, in the store and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
+            Self::OpenSsh => "openssh",
             Self::Reboot => "reboot",
         }
     }
@@ -34,10 +37,19 @@ impl TaskKind {
         self.name().parse().unwrap_or(Kind::TEXT)
     }
 
+    /// The kinds that do what is asked for by this one: a device takes one of them.
+    pub(super) const fn ways(self) -> &'static [Self] {
+        match self {
+            Self::Ssh => &[Self::Ssh, Self::OpenSsh],
+            Self::OpenSsh => &[Self::OpenSsh],
+            Self::Reboot => &[Self::Reboot],
+        }
+    }
+
     /// Whether it has bytes of its own, which somebody waits for.
     pub const fn has_bytes(self) -> bool {
         match self {
-            Self::Ssh => true,
+            Self::Ssh | Self::OpenSsh => true,
             Self::Reboot => false,
         }
     }
@@ -45,7 +57,7 @@ impl TaskKind {
     /// Whether its device goes away for it, and comes back.
     pub(super) const fn goes_down(self) -> bool {
         match self {
-            Self::Ssh => false,
+            Self::Ssh | Self::OpenSsh => false,
             Self::Reboot => true,
         }
     }

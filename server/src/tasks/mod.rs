@@ -8,6 +8,7 @@ mod data_connection;
 mod error;
 mod kind;
 mod live;
+mod openssh;
 mod relay;
 mod task;
 #[cfg(test)]
@@ -38,10 +39,11 @@ pub use self::{
 };
 use self::{
     live::{Live, News, TaskIdentity, Wish},
+    openssh::Ports,
     watcher::Watcher,
 };
 use crate::{
-    config::SshLimits,
+    config::{SshAccount, SshLimits},
     event::{EventKind, NewEvent, Who},
     mailbox::Instruction,
     registry::{Online, Registry},
@@ -81,6 +83,7 @@ pub struct Tasks {
     store: Store,
     registry: Arc<Registry>,
     ssh: SshLimits,
+    ports: Ports,
     deadlines: Deadlines,
     /// By their names on the wire.
     places: Mutex<HashMap<RandomId, Place>>,
@@ -96,8 +99,15 @@ enum Place {
 
 impl Tasks {
     /// No tasks yet, of the devices of this registry.
-    pub fn new(store: Store, registry: Arc<Registry>, ssh: SshLimits, deadlines: Deadlines) -> Arc<Self> {
-        Arc::new(Self { store, registry, ssh, deadlines, places: Mutex::default() })
+    pub fn new(
+        store: Store,
+        registry: Arc<Registry>,
+        ssh: SshLimits,
+        account: SshAccount,
+        deadlines: Deadlines,
+    ) -> Arc<Self> {
+        let ports = Ports::new(account);
+        Arc::new(Self { store, registry, ssh, ports, deadlines, places: Mutex::default() })
     }
 
     /// Takes up the tasks that the last server left. Those that no device was asked for end here.
@@ -122,7 +132,12 @@ impl Tasks {
         }
     }
 
-    /// Has a device do something, and gives the task when it is written down and the device is being asked.
+    /// The ports of this machine's loopback on which a device may listen now.
+    pub fn ports(&self, device: DeviceId) -> Vec<u16> {
+        self.ports.of(device)
+    }
+
+    /// Has a device do something, in the way that it takes, and gives the task when it is written down and the device is being asked.
     ///
     /// # Errors
     /// [`TaskError`] if the device is offline, or does not take such tasks.
@@ -133,17 +148,17 @@ impl Tasks {
         requester: Requester,
     ) -> Result<Task, TaskError> {
         let online = self.registry.online(device).ok_or(TaskError::Offline)?;
-        if !offers(&online, kind).await {
+        let Some(way) = offered(&online, kind.ways()).await else {
             let is_still_there = self.registry.online(device).is_some_and(|now| Arc::ptr_eq(&now, &online));
             if !is_still_there {
                 return Err(TaskError::Offline);
             }
             self.note_refused(device, kind, requester.who(), "the device takes no such tasks").await;
             return Err(TaskError::NotOffered(kind));
-        }
+        };
         // By itself: once it is written down it goes on, and ends, whether or not somebody still waits for it here.
         let tasks = Arc::clone(self);
-        let begun = tokio::spawn(async move { tasks.begin(&online, kind, requester).await }).await;
+        let begun = tokio::spawn(async move { tasks.begin(&online, way, requester).await }).await;
         begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
@@ -188,6 +203,12 @@ impl Tasks {
     ) -> Result<Task, TaskError> {
         let mut key = [0; 16];
         getrandom::fill(&mut key)?;
+        let (port, parameters) = match kind {
+            TaskKind::OpenSsh => {
+                self.ports.prepare(online.device).await.map(|(port, told)| (Some(port), told))?
+            }
+            TaskKind::Ssh | TaskKind::Reboot => (None, Vec::new()),
+        };
         let (device, boot) = (online.device, RandomId(online.boot.0));
         let (who, address, operator) = (requester.name.clone(), requester.address, requester.operator);
         let task = NewTask { device, kind: kind.kind(), code, boot, who, address, operator };
@@ -196,7 +217,7 @@ impl Tasks {
         let identity = TaskIdentity { id, code, device, kind: kind_asked, boot, who, operator };
         let (live, news, data) = Live::requested(identity, key);
         let task = Task::new(Arc::clone(&live), data, self.store.clone());
-        self.watch(live, news);
+        self.watch(Arc::clone(&live), news);
         online.mailbox.instruct(Instruction::Run {
             task: message::TaskId(code.0),
             kind: kind.kind(),
@@ -204,7 +225,11 @@ impl Tasks {
             who: requester.name,
             key,
             limit: u32::try_from(self.limit(kind).as_secs()).unwrap_or(u32::MAX),
+            parameters,
         });
+        if let Some(port) = port {
+            tokio::spawn(port.lead(live));
+        }
         Ok(task)
     }
 
@@ -268,14 +293,15 @@ impl Tasks {
     /// # Errors
     /// [`JoinError`] if not. A wrong key ends nothing: whoever has the right one may still come.
     pub fn join(&self, device: DeviceId, join: &message::Join) -> Result<Admission, JoinError> {
-        let live = self.find(device, join.task).filter(|live| !live.has_ended());
+        let is_joined = |live: &Arc<Live>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
+        let live = self.find(device, join.task).filter(is_joined);
         live.ok_or(JoinError::NoSuchTask)?.pass_door(&join.key)
     }
 
     /// How long a task may run.
     fn limit(&self, kind: TaskKind) -> Duration {
         match kind {
-            TaskKind::Ssh => self.ssh.time_limit,
+            TaskKind::Ssh | TaskKind::OpenSsh => self.ssh.time_limit,
             TaskKind::Reboot => self.deadlines.reboot,
         }
     }
@@ -334,12 +360,12 @@ impl Tasks {
     }
 }
 
-/// Whether the device takes such tasks. One that has just connected is given time to say so.
-async fn offers(online: &Online, kind: TaskKind) -> bool {
+/// The first of these kinds that the device takes. One that has just connected is given time to say so.
+async fn offered(online: &Online, kinds: &[TaskKind]) -> Option<TaskKind> {
     let mut offers = online.offers.subscribe();
     let said = tokio::time::timeout(OFFER_TIMEOUT, offers.wait_for(Option::is_some)).await;
-    let Ok(Ok(kinds)) = said else { return false };
-    kinds.as_ref().is_some_and(|kinds| kinds.contains(&kind.kind()))
+    let taken = said.ok()?.ok()?;
+    kinds.iter().copied().find(|kind| taken.as_ref().is_some_and(|taken| taken.contains(&kind.kind())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

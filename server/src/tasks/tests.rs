@@ -37,6 +37,8 @@ const LONG: Deadlines = Deadlines {
     reboot: LONGEST_WAIT,
 };
 
+mod openssh;
+
 struct Fleet {
     _directory: TempDir,
     store: Store,
@@ -57,7 +59,11 @@ impl Fleet {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let registry = Arc::<Registry>::default();
-        let tasks = Tasks::new(store.clone(), Arc::clone(&registry), SshLimits::default(), deadlines);
+        let host_key = directory.path().join("host_key.pub");
+        std::fs::write(&host_key, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q= test\n").unwrap();
+        let account = SshAccount { host_keys: vec![host_key], ..SshAccount::default() };
+        let tasks =
+            Tasks::new(store.clone(), Arc::clone(&registry), SshLimits::default(), account, deadlines);
         Self { _directory: directory, store, registry, tasks }
     }
 
@@ -431,7 +437,13 @@ async fn the_next_server_takes_tasks_up() {
     fleet.report(&device, code, code::TaskState::Running);
     assert_eq!(running.running().await.state, TaskState::Running);
 
-    let next = Tasks::new(fleet.store.clone(), Arc::clone(&fleet.registry), SshLimits::default(), LONG);
+    let next = Tasks::new(
+        fleet.store.clone(),
+        Arc::clone(&fleet.registry),
+        SshLimits::default(),
+        SshAccount::default(),
+        LONG,
+    );
     next.resume().await.unwrap();
     let row = fleet.ended(asked.id()).await;
     assert_eq!((row.state, row.who.as_str()), (TaskState::Failed, "ada"));

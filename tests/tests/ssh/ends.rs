@@ -10,7 +10,7 @@ use holdfast_tests::wait::{self, LONGEST_WAIT};
 use crate::fleet::{DEVICE, Fleet};
 
 /// A session that goes on until something ends it.
-fn open(fleet: &Fleet) -> io::Result<Child> {
+pub(crate) fn open(fleet: &Fleet) -> io::Result<Child> {
     fleet.ended();
     let session = Command::new("ssh")
         .arg("-F")
@@ -26,7 +26,7 @@ fn open(fleet: &Fleet) -> io::Result<Child> {
 
 /// It has ended, and nothing of it is left.
 #[track_caller]
-fn assert_gone(fleet: &Fleet, session: &mut Child) {
+pub(crate) fn assert_gone(fleet: &Fleet, session: &mut Child) {
     let ended = wait::find(LONGEST_WAIT, || session.try_wait().expect("a child can be waited for"));
     if ended.is_none() {
         let _ = session.kill();
@@ -37,12 +37,12 @@ fn assert_gone(fleet: &Fleet, session: &mut Child) {
         );
     }
     fleet.ended();
-    wait::until("no process is left", || fleet.task_processes(), Vec::is_empty);
+    wait::until("no process is left", || fleet.processes(), Vec::is_empty);
 }
 
 /// A new session works at once.
 #[track_caller]
-fn assert_works(fleet: &Fleet) {
+pub(crate) fn assert_works(fleet: &Fleet) {
     fleet.server.wait_online(DEVICE, true);
     assert_eq!(fleet.tell("ssh", &["kiosk.fleet", "echo", "again"]), "again\n");
 }

@@ -39,7 +39,12 @@ impl Fleet {
 
     /// With this SSH server.
     pub(crate) fn with(sshd: Sshd, more: &str) -> io::Result<Self> {
-        let (server, agent) = (Server::start()?, Agent::new(DEVICE)?);
+        Self::of(Server::start()?, sshd, more)
+    }
+
+    /// With this server, and this SSH server.
+    pub(crate) fn of(server: Server, sshd: Sshd, more: &str) -> io::Result<Self> {
+        let agent = Agent::new(DEVICE)?;
         sshd.belong_to(&agent, more)?;
         agent.tell(&["enroll", &server.invite(&["--name", DEVICE])]);
         let mut fleet = Self { server, agent, sshd, directory: tempfile::tempdir()? };
@@ -119,18 +124,17 @@ impl Fleet {
 
     /// The processes of the agent's tasks that are there now.
     pub(crate) fn task_processes(&self) -> Vec<u32> {
+        let all = self.processes().into_iter();
+        all.filter(|id| process::words(*id).iter().any(|word| word == "run-task")).collect()
+    }
+
+    /// All processes that the agent has started, and what they have.
+    pub(crate) fn processes(&self) -> Vec<u32> {
         let mark = format!("{MARK}={}", self.agent.state().display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").expect("there is /proc").flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let has =
-                |words: &[u8], word: &str| words.split(|byte| *byte == 0).any(|one| one == word.as_bytes());
-            if has(&line, "run-task") && has(&environment, &mark) {
-                found.push(id);
-            }
-        }
-        found
+        let own = self.agent.process_id();
+        process::all()
+            .into_iter()
+            .filter(|id| Some(*id) != own && process::has_variable(*id, &mark))
+            .collect()
     }
 }

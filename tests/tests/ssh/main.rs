@@ -4,6 +4,7 @@ mod ends;
 mod fleet;
 mod hostile;
 mod installed;
+mod openssh;
 mod operators;
 mod password;
 mod tools;

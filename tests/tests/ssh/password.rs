@@ -1,18 +1,15 @@
 //! A device that knows nothing but a password, which its user knows too.
 
 use std::{
-    env, fs, io,
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
 
-use holdfast_tests::{binaries, sshd::Sshd};
+use holdfast_tests::{binaries, namespace, sshd::Sshd};
 
 use crate::fleet::{DEVICE, Fleet};
-
-/// Set in the process that has a mount namespace of its own.
-const INSIDE: &str = "HOLDFAST_TEST_SHADOW";
 
 const TEST: &str = "password::a_password_is_between_its_user_and_the_device";
 
@@ -30,9 +27,7 @@ fn set_password(directory: &Path) -> io::Result<()> {
     lines.push(format!("{user}:{hash}:19000:0:99999:7:::"));
     let own = directory.join("shadow");
     fs::write(&own, lines.join("\n") + "\n")?;
-    let mounted = Command::new("mount").arg("--bind").arg(&own).arg("/etc/shadow").status()?;
-    assert!(mounted.success());
-    Ok(())
+    namespace::show(&own, Path::new("/etc/shadow"))
 }
 
 /// Whether a file below this directory holds these bytes.
@@ -53,18 +48,7 @@ fn is_anywhere(directory: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 #[test]
 fn a_password_is_between_its_user_and_the_device() -> io::Result<()> {
-    if env::var_os(INSIDE).is_none() {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "only root may give a user another password for a while"
-        );
-        let output = Command::new("unshare")
-            .arg("--mount")
-            .arg(env::current_exe()?)
-            .args(["--exact", TEST, "--nocapture"])
-            .env(INSIDE, "1")
-            .output()?;
-        assert!(output.status.success(), "{output:?}");
+    if !namespace::is_inside(TEST)? {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;

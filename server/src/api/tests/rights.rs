@@ -41,6 +41,7 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Operator, "POST", "/tasks/{id}/stop", "{}"),
     (Role::Admin, "POST", "/tokens", r#"{"operator":"eve","role":"admin"}"#),
     (Role::Admin, "POST", "/provisioning", r#"{"current":"","next":"","devices":[]}"#),
+    (Role::Admin, "POST", "/ssh-account/keys", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
     (Role::Admin, "POST", "/keys/rotate", "{}"),
     (Role::Admin, "POST", "/operators/{name}/revoke", "{}"),
     (Role::Admin, "POST", "/devices", r#"{"name":"sensor","gateway":"pi"}"#),

@@ -1,0 +1,238 @@
+//! `openssh`: has this device's SSH server found behind a port of the server's loopback, by a stock `ssh -R`.
+//!
+//! What the server says becomes numbers, addresses, names and keys here, before any of it stands on a command line or in
+//! a file: no word of it can be an option of ssh, or a line of its own.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use protocol_core::message::OpenSshParameters;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::program::{Program, ProgramError};
+use crate::identity::DeviceKey;
+
+/// The types of host keys that ssh is shown.
+const KEY_TYPES: [&str; 5] =
+    ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
+
+/// What the server is called in the file of its keys, wherever it is.
+const ALIAS: &str = "holdfast-server";
+
+/// One session of an operator.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OpenSsh {
+    /// The key that the device is registered by.
+    pub(super) key: DeviceKey,
+    /// Where the server's SSH server is.
+    pub(super) target: Target,
+    /// How long connecting there may take.
+    pub(super) step: Duration,
+    /// Where this device's SSH server is: the configuration says so.
+    pub(super) address: SocketAddr,
+}
+
+/// The server's SSH server, in words that were checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Target {
+    host: String,
+    port: u16,
+    account: String,
+    listen: u16,
+    /// Lines of a file of known hosts.
+    known_hosts: String,
+}
+
+/// Why a session was none, or has ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenSshError {
+    #[error("ssh can't be run on this device; install OpenSSH's client (openssh-client)")]
+    NoSsh,
+    #[error("ssh to {host}, port {port}, ended with {how}; what it said stands in `holdfast task show`")]
+    Ended { host: String, port: u16, how: String },
+    #[error("ssh could not be given its keys: {0}")]
+    Files(io::Error),
+    #[error("ssh could not be started: {0}")]
+    Start(io::Error),
+}
+
+impl Target {
+    /// What the server says, if all of it is what it should be. `server` is where the device has reached it.
+    pub(super) fn new(parameters: &[u8], server: &str) -> Option<Self> {
+        let OpenSshParameters { host, port, account, listen, host_keys } =
+            OpenSshParameters::decode(parameters)?;
+        let host = match host.as_str() {
+            "" => server.rsplit_once(':')?.0,
+            named => named,
+        };
+        let known_hosts = host_keys.iter().map(|key| known_host(key.0)).collect::<Option<String>>()?;
+        let account = account.as_str();
+        let is_whole = port > 0 && listen > 0 && is_account(account) && !known_hosts.is_empty();
+        is_whole.then_some(())?;
+        Some(Self { host: self::host(host)?, port, account: account.to_owned(), listen, known_hosts })
+    }
+}
+
+/// An IP address, with or without brackets, or a host's name.
+fn host(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = inner.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"-._".contains(&letter);
+    let is_name = !text.is_empty() && !text.starts_with(['-', '.']) && text.bytes().all(is_letter);
+    is_name.then(|| text.to_owned())
+}
+
+/// `[a-z_][a-z0-9_-]{0,31}`
+fn is_account(name: &str) -> bool {
+    let is_letter = |letter: u8| letter.is_ascii_lowercase() || letter == b'_';
+    let mut letters = name.bytes();
+    letters.next().is_some_and(is_letter)
+        && letters.all(|letter| is_letter(letter) || letter.is_ascii_digit() || letter == b'-')
+}
+
+/// A key's line in the file of known hosts, if its type is one that ssh knows.
+fn known_host(key: &[u8]) -> Option<String> {
+    let (length, rest) = key.split_first_chunk()?;
+    let name = rest.get(..u32::from_be_bytes(*length).try_into().ok()?)?;
+    let name = KEY_TYPES.iter().find(|known| known.as_bytes() == name)?;
+    Some(format!("{ALIAS} {name} {}\n", STANDARD.encode(key)))
+}
+
+impl OpenSsh {
+    /// Has the device's SSH server found behind the port until ssh ends, or is ended.
+    pub(super) async fn run(self) -> Result<String, OpenSshError> {
+        let (key, known_hosts) = (
+            InMemory::new("key", self.key.pem().as_bytes()).map_err(OpenSshError::Files)?,
+            InMemory::new("known-hosts", self.target.known_hosts.as_bytes()).map_err(OpenSshError::Files)?,
+        );
+        // Whoever is to stop asks the whole group: the end of ssh is waited for.
+        let _asked_to_end = signal(SignalKind::terminate()).map_err(OpenSshError::Start)?;
+        let command = self.command(&key, &known_hosts);
+        let ended = Program { command }.run().await;
+        // They are read by their names here for as long as ssh runs.
+        drop((key, known_hosts));
+        let Target { host, port, .. } = self.target;
+        let ended_with = |how| OpenSshError::Ended { host, port, how };
+        Err(match ended {
+            // It has no reason to.
+            Ok(_) => ended_with("exit code 0".to_owned()),
+            Err(ProgramError::Ended { how, .. }) => ended_with(how),
+            Err(ProgramError::Missing { .. }) => OpenSshError::NoSsh,
+            Err(ProgramError::Start(error)) => OpenSshError::Start(error),
+        })
+    }
+
+    /// The whole command: nothing of it depends on a configuration of ssh's.
+    fn command(&self, key: &InMemory, known_hosts: &InMemory) -> Vec<String> {
+        let Target { host, port, account, listen, .. } = &self.target;
+        let options = [
+            ("BatchMode", "yes".to_owned()),
+            ("PreferredAuthentications", "publickey".to_owned()),
+            ("IdentityFile", key.path()),
+            ("IdentitiesOnly", "yes".to_owned()),
+            ("IdentityAgent", "none".to_owned()),
+            ("StrictHostKeyChecking", "yes".to_owned()),
+            ("HostKeyAlias", ALIAS.to_owned()),
+            ("UserKnownHostsFile", known_hosts.path()),
+            ("GlobalKnownHostsFile", "none".to_owned()),
+            ("UpdateHostKeys", "no".to_owned()),
+            ("CheckHostIP", "no".to_owned()),
+            ("ExitOnForwardFailure", "yes".to_owned()),
+            ("ForwardAgent", "no".to_owned()),
+            ("ForwardX11", "no".to_owned()),
+            ("PermitLocalCommand", "no".to_owned()),
+            ("ControlPath", "none".to_owned()),
+            ("ConnectTimeout", self.step.as_secs().max(1).to_string()),
+            ("ServerAliveInterval", "15".to_owned()),
+            ("ServerAliveCountMax", "3".to_owned()),
+            ("LogLevel", "ERROR".to_owned()),
+        ];
+        let mut command: Vec<_> = ["ssh", "-N", "-T", "-F", "none"].map(str::to_owned).into();
+        for (name, value) in options {
+            command.extend(["-o".to_owned(), format!("{name}={value}")]);
+        }
+        command.extend(["-p".to_owned(), port.to_string(), "-l".to_owned(), account.clone()]);
+        command.extend(["-R".to_owned(), format!("127.0.0.1:{listen}:{}", self.address)]);
+        command.extend(["--".to_owned(), host.clone()]);
+        command
+    }
+}
+
+/// A file that is nowhere but in memory, and gone with this process, however that ends: a secret leaves no trace on a disk.
+struct InMemory(File);
+
+impl InMemory {
+    fn new(name: &str, contents: &[u8]) -> io::Result<Self> {
+        let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+        // ssh takes no key that others may read.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(contents)?;
+        Ok(Self(file))
+    }
+
+    /// Its path, for processes of the same user.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol_core::message::{HostKey, Text};
+
+    use super::*;
+
+    const KEY: &[u8] = b"\0\0\0\x0bssh-ed25519\0\0\0\x04good";
+
+    fn target(host: &str, port: u16, account: &str, listen: u16, keys: &[&[u8]]) -> Option<Target> {
+        let parameters = OpenSshParameters {
+            host: Text::new(host).unwrap(),
+            port,
+            account: Text::new(account).unwrap(),
+            listen,
+            host_keys: keys.iter().map(|key| HostKey(key)).collect(),
+        };
+        let mut room = [0; 1024];
+        Target::new(parameters.encode(&mut room).unwrap(), "[2001:db8::1]:55223")
+    }
+
+    #[test]
+    fn a_server_is_where_it_says_or_where_it_was_reached() {
+        for (host, expected) in
+            [("fleet.example.org", "fleet.example.org"), ("", "2001:db8::1"), ("192.0.2.7", "192.0.2.7")]
+        {
+            assert_eq!(target(host, 22, "ssh_server", 40_000, &[KEY]).unwrap().host, expected);
+        }
+        let known = target("a", 22, "ssh_server", 40_000, &[KEY]).unwrap().known_hosts;
+        assert_eq!(known, "holdfast-server ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q=\n");
+    }
+
+    #[test]
+    fn nothing_that_the_server_says_becomes_an_option_or_a_line() {
+        for host in
+            ["-oProxyCommand=x", "a b", "a%h", "u@a", "ssh://a", "a:1", "[::1", "a/b", "\"", "ä", "a,b"]
+        {
+            assert_eq!(target(host, 22, "ssh_server", 40_000, &[KEY]), None, "{host}");
+        }
+        for account in ["", "-x", "a b", "a%u", "Root", "9", "a@b"] {
+            assert_eq!(target("a", 22, account, 40_000, &[KEY]), None, "{account}");
+        }
+        assert_eq!(target("a", 0, "ssh_server", 40_000, &[KEY]), None);
+        assert_eq!(target("a", 22, "ssh_server", 0, &[KEY]), None);
+        let cut: &[u8] = &KEY[..12];
+        for keys in [&[][..], &[&b""[..]], &[b"\0\0\0\x04none"], &[b"\xff\xff\xff\xffssh"], &[KEY, cut]] {
+            assert_eq!(target("a", 22, "ssh_server", 40_000, keys), None, "{keys:?}");
+        }
+        assert_eq!(Target::new(b"", "a:1"), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The SSH server of the machine on which a server runs, with a configuration and accounts of a test's own: in a process with
+//! a [view of its own](crate::namespace).
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    binaries, namespace,
+    process::{self, Process},
+    wait::{self, LONGEST_WAIT},
+};
+
+/// Where `holdfast` is installed: nobody but root can write on the way there, as sshd wants it.
+const PROGRAM: &str = "/srv/holdfast";
+
+/// The system's own configuration.
+const CONFIG: &str = "/etc/ssh/sshd_config";
+
+/// The machine's SSH server: it may run or not. Accounts and configuration are this process's.
+#[derive(Debug)]
+pub struct SystemSshd {
+    directory: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl SystemSshd {
+    /// One that does not run, with the system's configuration.
+    ///
+    /// # Errors
+    /// This process has no view of its own, or something can't be written.
+    pub fn prepare() -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let etc = directory.path().join("etc");
+        command("cp", &["-a", "/etc", &etc.display().to_string()])?;
+        namespace::show(&etc, Path::new("/etc"))?;
+        namespace::hide(Path::new("/var/log"))?;
+        namespace::hide(Path::new("/srv"))?;
+        fs::write(PROGRAM, "")?;
+        namespace::show(&binaries::holdfast(), Path::new(PROGRAM))?;
+        // A port that is free now. Another program may take it first: then sshd does not come up.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let config = fs::read_to_string(CONFIG)?;
+        let own = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nMaxStartups 200\nLogLevel VERBOSE\nPidFile none\n"
+        );
+        fs::write(CONFIG, own + &config)?;
+        command("ssh-keygen", &["-A"])?;
+        fs::create_dir_all("/run/sshd")?;
+        Ok(Self { directory, port, process: None })
+    }
+
+    /// One that runs, and knows the account; with the configuration that a server of these devices needs.
+    ///
+    /// # Errors
+    /// As above.
+    ///
+    /// # Panics
+    /// The account can't be set up, or sshd does not listen.
+    pub fn set_up(data: &Path) -> io::Result<Self> {
+        fs::create_dir_all(data)?;
+        let mut sshd = Self::prepare()?;
+        let output = sshd.setup(data, &["--yes"]);
+        assert!(output.status.success(), "{output:?}");
+        sshd.run()?;
+        Ok(sshd)
+    }
+
+    /// `holdfast setup-ssh-account` for the server that has its data there.
+    ///
+    /// # Panics
+    /// It can't be run.
+    #[track_caller]
+    pub fn setup(&self, data: &Path, arguments: &[&str]) -> Output {
+        let data = data.display().to_string();
+        let all = [&["setup-ssh-account", "--data", &data], arguments].concat();
+        process::run(Path::new(PROGRAM), all, LONGEST_WAIT).expect("holdfast runs")
+    }
+
+    /// What the server's configuration says of it.
+    pub fn server_configuration(&self) -> String {
+        format!("[ssh-account]\nport = {}\n", self.port)
+    }
+
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// It can't be started.
+    ///
+    /// # Panics
+    /// It does not listen in time.
+    pub fn run(&mut self) -> io::Result<()> {
+        let log = self.log_file();
+        self.process = Some(Process::start(Path::new("/usr/sbin/sshd"), ["-D", "-e"], &log)?);
+        wait::until_true("sshd listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok());
+        Ok(())
+    }
+
+    /// Where it listens, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The processes of those who are logged in.
+    pub fn sessions(&self) -> Vec<u32> {
+        let parent = self.process.as_ref().map(Process::id);
+        process::all().into_iter().filter(|id| process::parent(*id) == parent && parent.is_some()).collect()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("sshd.log")
+    }
+}
+
+/// Runs one of the system's programs, which succeeds.
+///
+/// # Errors
+/// It does not.
+pub fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
+    let output = process::run(Path::new(program), arguments, LONGEST_WAIT)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{program} {arguments:?}: {output:?}"))),
+    }
+}

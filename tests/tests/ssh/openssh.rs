@@ -1,0 +1,162 @@
+//! The other way to a device: a stock `ssh -R` from there to the server's own SSH server.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpStream},
+    process::{Command, Stdio},
+};
+
+use holdfast_tests::{namespace, process, server::Server, sshd::Sshd, system_sshd::SystemSshd, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    ends::{assert_gone, assert_works, open},
+    fleet::{DEVICE, Fleet},
+};
+
+const HOST: &str = "kiosk.fleet";
+
+/// A server with its own SSH server, and a device that comes by that. In a process with a view of its own.
+pub(crate) struct Stock {
+    pub(crate) account: SystemSshd,
+    pub(crate) fleet: Fleet,
+}
+
+impl Stock {
+    fn start() -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let data = directory.path().join("data");
+        let account = SystemSshd::set_up(&data)?;
+        let server = Server::in_directory(directory, data, &account.server_configuration(), None)?;
+        let fleet = Fleet::of(server, Sshd::start()?, "transport = 'openssh'\n")?;
+        Ok(Self { account, fleet })
+    }
+
+    /// The device's ssh of each session: its process, and the port behind which it has the device found.
+    fn forwards(&self) -> Vec<(u32, u16)> {
+        let forward = |id| {
+            let words = process::words(id);
+            let at = words.iter().position(|word| word == "-R")?;
+            let is_ssh = words.first().is_some_and(|program| program == "ssh");
+            let port = words.get(at + 1)?.strip_prefix("127.0.0.1:")?.split(':').next()?.parse().ok()?;
+            is_ssh.then_some((id, port))
+        };
+        self.fleet.processes().into_iter().filter_map(forward).collect()
+    }
+
+    /// Nothing of any session is left on the server's machine, on the device, or in the store.
+    #[track_caller]
+    fn assert_nothing_left(&self, port: u16) {
+        self.fleet.ended();
+        wait::until("no process is left on the device", || self.fleet.processes(), Vec::is_empty);
+        wait::until("nobody is logged in", || self.account.sessions(), Vec::is_empty);
+        wait::until_true("nobody listens on the port", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
+        });
+    }
+}
+
+/// Kills a part of a session, and starts it again where that is not by itself.
+type Kill<'a> = &'a dyn Fn(&mut Stock) -> io::Result<()>;
+
+fn kill(id: u32) -> io::Result<()> {
+    let id = Pid::from_raw(id.cast_signed()).expect("a process has a number");
+    Ok(kill_process(id, Signal::KILL)?)
+}
+
+#[test]
+fn sessions_by_a_stock_ssh() -> io::Result<()> {
+    if !namespace::is_inside("openssh::sessions_by_a_stock_ssh")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let fleet = &stock.fleet;
+    let output = fleet.holdfast_ssh(&[], &["echo", "here;", "exit", "7"]);
+    assert_eq!(
+        (String::from_utf8_lossy(&output.stdout).as_ref(), output.status.code()),
+        ("here\n", Some(7)),
+        "{output:?}; the agent: {}; sshd: {}",
+        fleet.agent.log(),
+        stock.account.log()
+    );
+    let task = &fleet.ended()[0];
+    assert_eq!((&task["state"], &task["kind"]), (&"done".into(), &"openssh".into()), "{task}");
+    assert!(task["bytes_in"].as_u64() > Some(1_000) && task["bytes_out"].as_u64() > Some(1_000), "{task}");
+
+    let (here, there, back) = (fleet.file("here"), fleet.file("there"), fleet.file("back"));
+    let bytes: Vec<u8> =
+        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(&here, &bytes)?;
+    let remote = format!("{HOST}:{}", there.display());
+    fleet.tell("scp", &["-q", &here.display().to_string(), &remote]);
+    fleet.tell("scp", &["-q", &remote, &back.display().to_string()]);
+    assert!(fs::read(&back)? == bytes);
+
+    fleet.ended();
+    let config = fleet.config();
+    let begin = |number: usize| {
+        let mut session = Command::new("ssh");
+        session.arg("-F").arg(&config).args([HOST, "read x; echo", &format!("{number}-$x")]);
+        session.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    };
+    let sessions: Vec<_> = (0..8).map(begin).collect::<io::Result<_>>()?;
+    fleet.wait_running(8);
+    wait::until("each has an ssh of its own", || stock.forwards(), |forwards| forwards.len() == 8);
+    let ports = stock.forwards();
+    for (number, mut session) in sessions.into_iter().enumerate() {
+        io::Write::write_all(session.stdin.as_mut().expect("it is piped"), b"word\n")?;
+        let output = session.wait_with_output()?;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number}-word\n"));
+    }
+    for (_, port) in ports {
+        stock.assert_nothing_left(port);
+    }
+    assert!(fleet.tasks().iter().all(|task| task["state"] == "done"), "{:#?}", fleet.tasks());
+    assert!(!fleet.agent.log().contains("PRIVATE") && !fleet.server.log().contains("PRIVATE"));
+    assert_eq!(fleet.server.ask(&["sessions", DEVICE]).len(), 1, "the device was online throughout");
+    Ok(())
+}
+
+#[test]
+fn whatever_dies_nothing_is_left_of_a_session() -> io::Result<()> {
+    if !namespace::is_inside("openssh::whatever_dies_nothing_is_left_of_a_session")? {
+        return Ok(());
+    }
+    let mut stock = Stock::start()?;
+    let kills: [(&str, Kill<'_>); 5] = [
+        ("the device's ssh", &|stock| kill(stock.forwards()[0].0)),
+        ("the task's process", &|stock| kill(stock.fleet.task_processes()[0])),
+        ("the agent", &|stock| {
+            stock.fleet.agent.kill();
+            stock.fleet.agent.run()
+        }),
+        ("sshd's processes", &|stock| stock.account.sessions().into_iter().try_for_each(kill)),
+        ("the server", &|stock| {
+            stock.fleet.server.kill();
+            stock.fleet.server.run()
+        }),
+    ];
+    for (what, end) in kills {
+        eprintln!("{what} is killed");
+        let mut session = open(&stock.fleet)?;
+        wait::until("the device's ssh runs", || stock.forwards(), |forwards| forwards.len() == 1);
+        wait::until("somebody is logged in", || stock.account.sessions(), |sessions| !sessions.is_empty());
+        let port = stock.forwards()[0].1;
+        end(&mut stock)?;
+        assert_gone(&stock.fleet, &mut session);
+        stock.assert_nothing_left(port);
+        assert_works(&stock.fleet);
+    }
+    let mut session = open(&stock.fleet)?;
+    session.kill()?;
+    assert_gone(&stock.fleet, &mut session);
+
+    stock.fleet.sshd.kill();
+    let without = stock.fleet.run("ssh", &[HOST, "true"]);
+    let error = String::from_utf8_lossy(&without.stderr);
+    assert!(without.status.code() == Some(255) && error.contains("does not answer"), "{error}");
+    assert_eq!(stock.fleet.ended().last().expect("there was one")["state"], "failed");
+    stock.fleet.sshd.run()?;
+    assert_works(&stock.fleet);
+    Ok(())
+}
