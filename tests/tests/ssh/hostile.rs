@@ -22,8 +22,8 @@ use protocol_core::{
 use serde_json::Value;
 
 /// A device of the test's own, which takes ssh.
-struct Liar {
-    key: Key,
+pub(crate) struct Liar {
+    pub(crate) key: Key,
     device: Device,
 }
 
@@ -36,18 +36,31 @@ struct Ordered {
 
 impl Liar {
     fn online(server: &Server, name: &str) -> io::Result<Self> {
+        Self::taking("ssh", server, name)
+    }
+
+    /// One that is online, and takes tasks of this kind.
+    pub(crate) fn taking(kind: &str, server: &Server, name: &str) -> io::Result<Self> {
         let key = Key::enrolled(&server.invite(&["--name", name]))?;
         let mut device = Device::connect(server.address(), FRAMED, &key)?;
         device.write(b"PING")?;
         device.send(&hello())?;
         device.expect(Tag::WELCOME)?;
-        let kinds = [Kind::new("ssh").expect("a kind")].into_iter().collect();
+        let kinds = [Kind::new(kind).expect("a kind")].into_iter().collect();
         device.send(&Offer { kinds, tasks: Default::default() })?;
         Ok(Self { key, device })
     }
 
     /// What an operator wants of it, who waits for its bytes now.
     fn ordered(&mut self, server: &Server, name: &str) -> io::Result<(Ordered, Child)> {
+        let (order, operator) = self.asked(server, name)?;
+        let order: Order<'_> = message::decode(&order).map_err(io::Error::other)?;
+        assert_eq!(order.kind.as_str(), "ssh");
+        Ok((Ordered { task: order.task, key: order.key }, operator))
+    }
+
+    /// The order that comes as an operator asks for a session, who waits for its bytes now.
+    pub(crate) fn asked(&mut self, server: &Server, name: &str) -> io::Result<(Vec<u8>, Child)> {
         let operator = Command::new(binaries::holdfast())
             .args(["proxy", name, "--data"])
             .arg(server.data())
@@ -55,19 +68,22 @@ impl Liar {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let received = self.device.expect(Tag::ORDER)?;
-        let order: Order<'_> = message::decode(&received.body).map_err(io::Error::other)?;
-        assert_eq!(order.kind.as_str(), "ssh");
-        Ok((Ordered { task: order.task, key: order.key }, operator))
+        Ok((self.device.expect(Tag::ORDER)?.body, operator))
     }
 
-    fn report(&mut self, task: TaskId, state: TaskState, detail: &str, output: &[u8]) -> io::Result<()> {
+    pub(crate) fn report(
+        &mut self,
+        task: TaskId,
+        state: TaskState,
+        detail: &str,
+        output: &[u8],
+    ) -> io::Result<()> {
         self.device.send(&Report { task, state, detail: Text::shortened(detail), output })
     }
 }
 
 /// What a data connection is told that says this first.
-fn turned_away(server: &Server, key: &Key, first: &[u8]) -> io::Result<Closed> {
+pub(crate) fn turned_away(server: &Server, key: &Key, first: &[u8]) -> io::Result<Closed> {
     let mut connection = Device::connect(server.address(), alpn::DATA, key)?;
     connection.write(first)?;
     connection.farewell()

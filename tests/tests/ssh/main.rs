@@ -5,6 +5,8 @@ mod fleet;
 mod hostile;
 mod installed;
 mod openssh;
+mod openssh_refused;
 mod operators;
 mod password;
+mod setup;
 mod tools;

@@ -23,7 +23,7 @@ pub(crate) struct Stock {
 }
 
 impl Stock {
-    fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
         let account = SystemSshd::set_up(&data)?;
@@ -158,5 +158,29 @@ fn whatever_dies_nothing_is_left_of_a_session() -> io::Result<()> {
     assert_eq!(stock.fleet.ended().last().expect("there was one")["state"], "failed");
     stock.fleet.sshd.run()?;
     assert_works(&stock.fleet);
+    Ok(())
+}
+
+#[test]
+fn a_session_ends_when_it_is_told_to() -> io::Result<()> {
+    if !namespace::is_inside("openssh::a_session_ends_when_it_is_told_to")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let (fleet, ports) = (&stock.fleet, || stock.forwards().into_iter().map(|(_, port)| port));
+    let mut session = open(fleet)?;
+    let port = ports().next().expect("it has one");
+    let running = fleet.tasks().into_iter().find(|task| task["state"] == "running").expect("it runs");
+    fleet.server.tell(&["task", "stop", &running["id"].to_string()]);
+    assert_gone(fleet, &mut session);
+    stock.assert_nothing_left(port);
+    assert_works(fleet);
+
+    let mut session = open(fleet)?;
+    let port = ports().next().expect("it has one");
+    fleet.server.tell(&["revoke", DEVICE]);
+    assert_gone(fleet, &mut session);
+    stock.assert_nothing_left(port);
+    assert_eq!(fleet.run("ssh", &[HOST, "true"]).status.code(), Some(255));
     Ok(())
 }

@@ -1,0 +1,251 @@
+//! What nobody gets by the account of the server's own SSH server: whoever they are, and whatever they ask for.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Output, Stdio},
+    thread,
+};
+
+use holdfast_tests::{
+    device::{Key, frame_of},
+    laptop::Laptop,
+    namespace,
+    process::{self, Process},
+    wait::{self, LONGEST_WAIT},
+};
+use protocol_core::{
+    code::{CloseReason, TaskState},
+    message::{self, Join, OpenSshParameters, Order, TaskId},
+};
+
+use crate::{
+    fleet::DEVICE,
+    hostile::{Liar, turned_away},
+    openssh::Stock,
+};
+
+/// A device of the test's own with a session that waits for its bytes.
+struct Waiting {
+    liar: Liar,
+    operator: Child,
+    join: Join,
+    /// The port that it was given.
+    port: u16,
+}
+
+impl Waiting {
+    fn new(stock: &Stock, name: &str) -> io::Result<Self> {
+        let server = &stock.fleet.server;
+        let mut liar = Liar::taking("openssh", server, name)?;
+        let (order, operator) = liar.asked(server, name)?;
+        let order: Order<'_> = message::decode(&order).map_err(io::Error::other)?;
+        let parameters = OpenSshParameters::decode(order.parameters).expect("parameters");
+        assert_eq!((parameters.port, parameters.account.as_str()), (stock.account.port(), "ssh_server"));
+        let (join, port) = (Join { task: order.task, key: order.key }, parameters.listen);
+        liar.report(join.task, TaskState::Running, "", b"")?;
+        Ok(Self { liar, operator, join, port })
+    }
+}
+
+/// What ssh is told to log in to the account with this key.
+fn login(stock: &Stock, account: &str, key: &Path, more: &[&str]) -> Vec<String> {
+    let (port, key) = (stock.account.port().to_string(), key.display().to_string());
+    let options = [
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=INFO",
+        "ExitOnForwardFailure=yes",
+    ];
+    let mut all: Vec<_> = ["-F", "none", "-i", &key, "-p", &port, "-l", account].map(str::to_owned).into();
+    all.extend(options.iter().flat_map(|option| ["-o".to_owned(), (*option).to_owned()]));
+    let (flags, command) = more.split_at(more.iter().position(|word| *word == "--").unwrap_or(more.len()));
+    all.extend(flags.iter().map(|word| (*word).to_owned()));
+    all.push("127.0.0.1".to_owned());
+    all.extend(command.iter().skip(1).map(|word| (*word).to_owned()));
+    all
+}
+
+/// Logs in, which comes to an end with an error that has these words.
+#[track_caller]
+fn refused(stock: &Stock, key: &Path, more: &[&str], words: &str) {
+    refused_as(stock, "ssh_server", key, more, words);
+}
+
+#[track_caller]
+fn refused_as(stock: &Stock, account: &str, key: &Path, more: &[&str], words: &str) {
+    let output: Output =
+        process::run(Path::new("ssh"), login(stock, account, key, more), LONGEST_WAIT).expect("ssh ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && output.stdout.is_empty() && error.contains(words),
+        "{more:?}: expected {words:?}, found {output:?}; sshd: {}",
+        stock.account.log()
+    );
+}
+
+fn key_file(stock: &Stock, name: &str, key: &Key) -> io::Result<PathBuf> {
+    let path = stock.fleet.file(name);
+    fs::write(&path, key.pem())?;
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(path)
+}
+
+/// What comes over a tunnel whose near end this is, at most a little.
+fn through(port: u16, first: &[u8]) -> io::Result<Vec<u8>> {
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+    let mut stream = wait::find(LONGEST_WAIT, connect).ok_or(io::ErrorKind::TimedOut)?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
+    stream.write_all(first)?;
+    let mut heard = Vec::new();
+    // It may be cut.
+    let _ = stream.take(64).read_to_end(&mut heard);
+    Ok(heard)
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[test]
+fn a_key_gets_the_port_of_its_session_and_nothing_else() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::a_key_gets_the_port_of_its_session_and_nothing_else")? {
+        return Ok(());
+    }
+    const DENIED: &str = "Permission denied";
+    let stock = Stock::start()?;
+    let strangers = key_file(&stock, "stranger", &Key::new())?;
+    refused(&stock, &strangers, &["-N"], DENIED);
+    refused(&stock, &stock.fleet.sshd.key(), &["-N"], DENIED);
+
+    let waiting = Waiting::new(&stock, "liar")?;
+    let other = Waiting::new(&stock, "other")?;
+    let key = key_file(&stock, "liar", &waiting.liar.key)?;
+    let others_key = key_file(&stock, "other", &other.liar.key)?;
+    refused(&stock, &strangers, &["-N"], DENIED);
+    refused_as(&stock, "root", &key, &["-N"], DENIED);
+
+    // Where it may not listen: a port of another device, any, the same one for everybody, and a socket.
+    let own = waiting.port;
+    let socket = stock.fleet.file("socket");
+    for listen in [
+        format!("127.0.0.1:{}", other.port),
+        "127.0.0.1:0".to_owned(),
+        format!("127.0.0.1:{}", free_port()?),
+        format!("0.0.0.0:{own}"),
+        format!("*:{own}"),
+        format!("[::1]:{own}"),
+        socket.display().to_string(),
+    ] {
+        refused(&stock, &key, &["-N", "-R", &format!("{listen}:127.0.0.1:9")], "forwarding failed");
+    }
+    assert!(!socket.exists());
+
+    // Where it may not go: nowhere. And nothing runs.
+    let sshd = format!("127.0.0.1:{}", stock.account.port());
+    refused(&stock, &key, &["-W", &sshd], "administratively prohibited");
+    let local = free_port()?;
+    let (forward, socks) = (format!("127.0.0.1:{local}:{sshd}"), format!("127.0.0.1:{local}"));
+    let [high, low] = stock.account.port().to_be_bytes();
+    let by_socks = [5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low];
+    for (tunnel, first) in [(["-N", "-L", &forward], &b""[..]), (["-N", "-D", &socks], &by_socks)] {
+        let log = stock.fleet.file("log");
+        let _ssh = Process::start(Path::new("ssh"), login(&stock, "ssh_server", &key, &tunnel), &log)?;
+        let heard = through(local, first)?;
+        assert!(!String::from_utf8_lossy(&heard).contains("SSH"), "{heard:?}");
+    }
+    for command in [&["--", "id"][..], &["-T"], &["-tt"], &["-s", "--", "sftp"], &["-tt", "--", "/bin/sh"]] {
+        refused(&stock, &key, command, "");
+    }
+
+    // Neither does the agent's own way lead to a session of this one.
+    assert_eq!(
+        turned_away(&stock.fleet.server, &waiting.liar.key, &frame_of(&waiting.join))?.reason,
+        CloseReason::NotServed
+    );
+
+    // Whoever is revoked has no port, and no login.
+    stock.fleet.server.tell(&["revoke", "other"]);
+    refused(&stock, &others_key, &["-N"], DENIED);
+    let mut operator = other.operator;
+    assert!(!operator.wait()?.success());
+
+    // None of that has spoilt the session: it is had once.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let target = listener.local_addr()?;
+    let serving = thread::spawn(move || -> io::Result<TcpStream> {
+        let mut stream = listener.accept()?.0;
+        stream.write_all(b"SSH-2.0-liar\r\n")?;
+        Ok(stream)
+    });
+    let listen = format!("127.0.0.1:{own}:{target}");
+    let log = stock.fleet.file("ssh.log");
+    let mut ssh =
+        Process::start(Path::new("ssh"), login(&stock, "ssh_server", &key, &["-N", "-R", &listen]), &log)?;
+    let stream = serving.join().expect("it does not panic")?;
+    let mut operator = waiting.operator;
+    let mut heard = [0; 14];
+    operator.stdout.as_mut().expect("it is piped").read_exact(&mut heard)?;
+    assert_eq!(&heard, b"SSH-2.0-liar\r\n");
+    refused(&stock, &key, &["-N", "-R", &listen], DENIED);
+    drop(stream);
+    assert!(operator.wait_with_output()?.stdout.is_empty());
+    stock.fleet.ended();
+
+    // The session is over, but its login goes on: what it has kept leads to no session.
+    assert!(ssh.ended().is_none(), "{}", ssh.printed());
+    refused(&stock, &key, &["-N", "-R", &listen], DENIED);
+    ssh.kill();
+    wait::until("nobody is logged in", || stock.account.sessions(), Vec::is_empty);
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, own)).is_err());
+    Ok(())
+}
+
+#[test]
+fn who_may_only_look_gets_no_session() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::who_may_only_look_gets_no_session")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let viewer = Laptop::logged_in(&stock.fleet.server, "vera", "viewer")?;
+    viewer.refused(&["proxy", DEVICE], 5, &["may not"]);
+    assert!(stock.fleet.tasks().is_empty() && stock.fleet.processes().is_empty());
+    let operator = Laptop::logged_in(&stock.fleet.server, "otto", "operator")?;
+    let mut session = operator.start(&["proxy", DEVICE])?;
+    stock.fleet.wait_running(1);
+    stock.fleet.server.tell(&["revoke", "--operator", "otto"]);
+    session.wait(LONGEST_WAIT);
+    let task = &stock.fleet.ended()[0];
+    assert_eq!(
+        (&task["kind"], &task["who"], &task["reason"]),
+        (&"openssh".into(), &"otto".into(), &"the rights of otto were taken away".into())
+    );
+    Ok(())
+}
+
+/// Not of that device, though its key is known.
+#[test]
+fn a_device_that_waits_for_nothing_gets_nothing() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::a_device_that_waits_for_nothing_gets_nothing")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let liar = Liar::taking("openssh", &stock.fleet.server, "liar")?;
+    let key = key_file(&stock, "liar", &liar.key)?;
+    refused(&stock, &key, &["-N"], "Permission denied");
+    let join = Join { task: TaskId(1), key: [0; 16] };
+    let closed = turned_away(&stock.fleet.server, &liar.key, &frame_of(&join))?;
+    assert_eq!(closed.reason, CloseReason::NotServed);
+    assert!(stock.fleet.server.command(&["authorized-keys", "ssh-ed25519", "AAAA"]).stdout.is_empty());
+    let mut operator = std::process::Command::new(holdfast_tests::binaries::holdfast())
+        .args(["authorized-keys", "ecdsa-sha2-nistp256", "AAAA", "--data", "/nonexistent"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    assert!(operator.wait()?.success(), "sshd would not look at its answer");
+    Ok(())
+}
