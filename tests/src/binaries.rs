@@ -17,6 +17,11 @@ pub fn agent() -> PathBuf {
     env::var_os("HOLDFAST_AGENT").map_or_else(|| directory().join("holdfast-agent"), PathBuf::from)
 }
 
+/// `relay`: the relay of SSH sessions as a process of its own.
+pub fn relay() -> PathBuf {
+    directory().join("relay")
+}
+
 /// Where the programs are, built once for each run of a test program: they are never older than the tests.
 fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -27,6 +30,9 @@ pub enum Network {
     Refusing,
     /// Connections are open, and no byte passes; all pass, in their order, when it is good again.
     Stalled,
+    /// Connections are open, and what the server says to the second words of a device does not pass until it is good
+    /// again: with TLS, all that it says behind the handshake.
+    Unanswered,
 }
 
 /// What happens to a connection, once.
@@ -58,6 +64,8 @@ struct State {
     target: Option<SocketAddr>,
     /// How the network is for the device of this process, where it is not as for all others.
     networks: HashMap<u32, Network>,
+    /// How it is for all others.
+    others: Network,
     connections: Vec<Connection>,
 }
 
@@ -66,6 +74,7 @@ struct Connection {
     /// The process that opened it.
     owner: u32,
     condition: watch::Sender<Condition>,
+    talk: Arc<Talk>,
 }
 
 /// How one connection is.
@@ -73,7 +82,57 @@ struct Connection {
 enum Condition {
     Passing,
     Stalled,
+    Unanswered,
     Broken(Break),
+}
+
+/// What was said on a connection.
+#[derive(Debug, Default)]
+struct Talk {
+    /// The server has said something.
+    is_answered: AtomicBool,
+    /// And the device has, behind that.
+    goes_on: AtomicBool,
+    /// What the server says to that is held back.
+    is_held: AtomicBool,
+}
+
+/// Who says what is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    Device,
+    Server,
+}
+
+impl Talk {
+    /// Whether what this side says passes.
+    fn passes(&self, speaker: Speaker, condition: Condition) -> bool {
+        match condition {
+            Condition::Stalled => false,
+            Condition::Unanswered => speaker == Speaker::Device || !self.goes_on.load(Ordering::SeqCst),
+            Condition::Passing | Condition::Broken(_) => true,
+        }
+    }
+
+    /// Notes that this side has said something, which is about to pass.
+    fn said(&self, speaker: Speaker) {
+        match speaker {
+            Speaker::Server => self.is_answered.store(true, Ordering::SeqCst),
+            Speaker::Device => {
+                self.goes_on.fetch_or(self.is_answered.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl From<Network> for Condition {
+    fn from(network: Network) -> Self {
+        match network {
+            Network::Good | Network::Refusing => Self::Passing,
+            Network::Stalled => Self::Stalled,
+            Network::Unanswered => Self::Unanswered,
+        }
+    }
 }
 
 impl Proxy {
@@ -104,16 +163,27 @@ impl Proxy {
     pub fn set(&self, owner: u32, network: Network) {
         let mut state = self.shared.lock();
         state.networks.insert(owner, network);
-        for connection in state.connections_of(owner) {
-            connection.condition.send_if_modified(|condition| {
-                let to = if network == Network::Stalled { Condition::Stalled } else { Condition::Passing };
-                let changes = !matches!(condition, Condition::Broken(_)) && *condition != to;
-                if changes {
-                    *condition = to;
-                }
-                changes
-            });
-        }
+        state.connections_of(owner).for_each(|connection| connection.set(network));
+    }
+
+    /// Sets how the network is for the connections of all processes for which it was never set.
+    pub fn set_others(&self, network: Network) {
+        let mut state = self.shared.lock();
+        state.others = network;
+        let State { networks, connections, .. } = &*state;
+        let others = connections.iter().filter(|connection| !networks.contains_key(&connection.owner));
+        others.for_each(|connection| connection.set(network));
+    }
+
+    /// How many connections process `owner` has.
+    pub fn connections(&self, owner: u32) -> usize {
+        self.shared.lock().connections_of(owner).count()
+    }
+
+    /// Whether something is held back that the server has said to process `owner`: [`Network::Unanswered`].
+    pub fn holds_answer(&self, owner: u32) -> bool {
+        let mut state = self.shared.lock();
+        state.connections_of(owner).any(|connection| connection.talk.is_held.load(Ordering::SeqCst))
     }
 
     /// Breaks the connections that process `owner` has; gives how many there were.
@@ -132,6 +202,19 @@ impl Shared {
     }
 }
 
+impl Connection {
+    fn set(&self, network: Network) {
+        self.condition.send_if_modified(|condition| {
+            let to = network.into();
+            let changes = !matches!(condition, Condition::Broken(_)) && *condition != to;
+            if changes {
+                *condition = to;
+            }
+            changes
+        });
+    }
+}
+
 impl State {
     fn connections_of(&mut self, owner: u32) -> impl Iterator<Item = &Connection> {
         // A connection that has ended listens to nobody any more.
@@ -145,15 +228,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         // Without a connection there is nothing to be passed on.
         let Ok((device, from)) = listener.accept().await else { continue };
         let owner = device.local_addr().ok().and_then(|to| owner_of(from, to)).unwrap_or(0);
-        let (sender, condition) = watch::channel(Condition::Passing);
-        let target = {
+        let talk = Arc::<Talk>::default();
+        let (target, condition) = {
             let mut state = shared.lock();
-            let network = state.networks.get(&owner).copied().unwrap_or_default();
-            if network == Network::Stalled {
-                sender.send_replace(Condition::Stalled);
-            }
-            state.connections.push(Connection { owner, condition: sender });
-            state.target.filter(|_| network != Network::Refusing)
+            let network = state.networks.get(&owner).copied().unwrap_or(state.others);
+            let (sender, condition) = watch::channel(network.into());
+            state.connections.push(Connection { owner, condition: sender, talk: Arc::clone(&talk) });
+            (state.target.filter(|_| network != Network::Refusing), condition)
         };
         tokio::spawn(async move {
             let server = match target {
@@ -161,7 +242,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 None => None,
             };
             match server {
-                Some(server) => relay(device, server, condition).await,
+                Some(server) => relay(device, server, condition, talk).await,
                 None => reset(&device),
             }
         });
@@ -169,11 +250,17 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Passes bytes both ways until the connection ends or is broken.
-async fn relay(device: TcpStream, server: TcpStream, mut condition: watch::Receiver<Condition>) {
+async fn relay(
+    device: TcpStream,
+    server: TcpStream,
+    mut condition: watch::Receiver<Condition>,
+    talk: Arc<Talk>,
+) {
     let (from_device, to_device) = device.into_split();
     let (from_server, to_server) = server.into_split();
-    let up = tokio::spawn(pass(from_device, to_server, condition.clone()));
-    let down = tokio::spawn(pass(from_server, to_device, condition.clone()));
+    let up = pass(from_device, to_server, condition.clone(), Arc::clone(&talk), Speaker::Device);
+    let down = pass(from_server, to_device, condition.clone(), talk, Speaker::Server);
+    let (up, down) = (tokio::spawn(up), tokio::spawn(down));
     let ends = (up.await, down.await);
     let (Ok((from_device, to_server)), Ok((from_server, to_device))) = ends else { return };
     let (Ok(device), Ok(server)) = (from_device.reunite(to_device), from_server.reunite(to_server)) else {
@@ -195,7 +282,7 @@ async fn relay(device: TcpStream, server: TcpStream, mut condition: watch::Recei
             reset(&device);
             reset(&server);
         }
-        Condition::Passing | Condition::Stalled => {}
+        Condition::Passing | Condition::Stalled | Condition::Unanswered => {}
     }
 }
 
@@ -204,10 +291,12 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut condition: watch::Receiver<Condition>,
+    talk: Arc<Talk>,
+    speaker: Speaker,
 ) -> (OwnedReadHalf, OwnedWriteHalf) {
     let mut buffer = [0; 8192];
+    let passing = |condition: &Condition| talk.passes(speaker, *condition);
     loop {
-        let passing = |condition: &Condition| *condition != Condition::Stalled;
         match condition.wait_for(passing).await.as_deref() {
             Ok(Condition::Broken(_)) => break,
             Ok(_) => {}
@@ -219,11 +308,14 @@ async fn pass(
             read = from.read(&mut buffer) => read,
         };
         let length = read.unwrap_or(0);
+        let is_held = speaker == Speaker::Server && length > 0 && !passing(&condition.borrow());
+        talk.is_held.fetch_or(is_held, Ordering::SeqCst);
         // What was read before a stall is passed on after it.
         let broken = condition.wait_for(passing).await.is_ok_and(|now| matches!(*now, Condition::Broken(_)));
         if broken {
             break;
         }
+        talk.said(speaker);
         let written = tokio::select! {
             _ = condition.wait_for(|now| matches!(now, Condition::Broken(_))) => break,
             written = to.write_all(buffer.get(..length).unwrap_or_default()) => written,

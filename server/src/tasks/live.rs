@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{DataConnection, JoinError, TaskKind, lock};
 use crate::{
     event::Who,
+    mailbox::Instruction,
     store::{DeviceId, OperatorId, RandomId, TaskId, TaskState},
 };
 
@@ -76,6 +77,8 @@ pub(super) struct Live {
     pub(super) is_resumed: bool,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) wish: watch::Sender<Option<Wish>>,
+    /// What its device is told; nothing where an earlier server has done that.
+    pub(super) order: Option<Instruction>,
     key: [u8; 16],
     door: Mutex<Door>,
     news: mpsc::Sender<News>,
@@ -102,14 +105,15 @@ impl Admission {
 }
 
 impl Live {
-    /// A task whose device is about to be asked; what its watcher is told, and where its bytes come.
+    /// A task whose device is about to be told this order; what its watcher is told, and where its bytes come.
     pub(super) fn requested(
         identity: TaskIdentity,
         key: [u8; 16],
+        order: Instruction,
     ) -> (Arc<Self>, mpsc::Receiver<News>, oneshot::Receiver<DataConnection>) {
         let (waiting, data) = oneshot::channel();
         let (mut live, news) = Self::new(identity, TaskState::Requested);
-        live.key = key;
+        (live.key, live.order) = (key, Some(order));
         live.door = Mutex::new(Door::Open(waiting));
         (Arc::new(live), news, data)
     }
@@ -128,6 +132,7 @@ impl Live {
             is_resumed: false,
             standing: watch::Sender::new(Standing { state, reason: None }),
             wish: watch::Sender::new(None),
+            order: None,
             key: [0; 16],
             door: Mutex::new(Door::Closed),
             news: sender,

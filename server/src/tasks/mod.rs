@@ -215,10 +215,7 @@ impl Tasks {
         let id = self.store.begin_task(task).await?;
         let (kind_asked, boot, who) = (Some(kind), Some(boot), requester.who());
         let identity = TaskIdentity { id, code, device, kind: kind_asked, boot, who, operator };
-        let (live, news, data) = Live::requested(identity, key);
-        let task = Task::new(Arc::clone(&live), data, self.store.clone());
-        self.watch(Arc::clone(&live), news);
-        online.mailbox.instruct(Instruction::Run {
+        let order = Instruction::Run {
             task: message::TaskId(code.0),
             kind: kind.kind(),
             role: requester.role,
@@ -226,7 +223,11 @@ impl Tasks {
             key,
             limit: u32::try_from(self.limit(kind).as_secs()).unwrap_or(u32::MAX),
             parameters,
-        });
+        };
+        let (live, news, data) = Live::requested(identity, key, order.clone());
+        let task = Task::new(Arc::clone(&live), data, self.store.clone());
+        self.watch(Arc::clone(&live), news);
+        online.mailbox.instruct(order);
         if let Some(port) = port {
             tokio::spawn(port.lead(live));
         }

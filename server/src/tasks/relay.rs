@@ -49,6 +49,17 @@ impl End {
     }
 }
 
+/// What a relay has carried, and how it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Bytes that came from the device.
+    pub from_device: u64,
+    /// Bytes that went to the device.
+    pub to_device: u64,
+    /// How it has ended: both connections are closed by then.
+    pub end: Standing,
+}
+
 /// An operator who waits for the bytes of a task.
 pub struct Relay<S> {
     operator: S,
@@ -71,20 +82,37 @@ impl<S: ByteStream> Relay<S> {
 
     /// Carries bytes between the operator and the task's device to the end, and writes down how many there were and how
     /// it ended.
-    pub async fn run(mut self, mut task: Task, mut bytes: DataConnection, shutdown: &Shutdown) {
-        let end = tokio::select! {
-            end = self.carry(&mut bytes.stream) => end,
-            standing = task.stopped() => End::Stopped(standing.reason),
-            cause = shutdown.requested() => End::Stopped(Some(format!("the server stopped: {cause}"))),
+    pub async fn run(self, mut task: Task, data: DataConnection, shutdown: &Shutdown) {
+        let stopped = async {
+            tokio::select! {
+                standing = task.stopped() => standing.reason,
+                cause = shutdown.requested() => Some(format!("the server stopped: {cause}")),
+            }
         };
-        let (from_device, to_device) = (self.inward.count, self.outward.count);
-        // Both ends learn of it before the record is written.
-        drop((self, bytes));
+        // Both ends learn of the end before the record is written.
+        let Carried { from_device, to_device, end } = self.carry(data.stream, stopped).await;
         task.count(from_device, to_device).await;
-        task.finish(Standing::new(end.state(), end.to_string())).await;
+        task.finish(end).await;
     }
 
-    async fn carry(&mut self, device: &mut impl ByteStream) -> End {
+    /// Carries bytes between the operator and a device until either side ends, or it is to stop, perhaps for a reason.
+    pub async fn carry(
+        mut self,
+        mut device: impl ByteStream,
+        stopped: impl Future<Output = Option<String>>,
+    ) -> Carried {
+        let end = tokio::select! {
+            end = self.carry_on(&mut device) => end,
+            reason = stopped => End::Stopped(reason),
+        };
+        Carried {
+            from_device: self.inward.count,
+            to_device: self.outward.count,
+            end: Standing::new(end.state(), end.to_string()),
+        }
+    }
+
+    async fn carry_on(&mut self, device: &mut impl ByteStream) -> End {
         loop {
             let idle_at = self.idle_limit.map(|limit| (self.moved_at + limit, limit));
             let moved = poll_fn(|context| self.poll_carry(context, device));

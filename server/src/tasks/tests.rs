@@ -397,6 +397,37 @@ async fn only_a_restart_that_runs_is_done_when_the_device_comes_back() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_lost_with_its_session_is_given_again() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let [lost, mut heard] = [
+        fleet.start(&device, TaskKind::Ssh).await.unwrap(),
+        fleet.start(&device, TaskKind::Ssh).await.unwrap(),
+    ];
+    let (first, second) = (device.order().await, device.order().await);
+    fleet.report(&device, second.task, code::TaskState::Starting);
+    fleet.report(&device, second.task, code::TaskState::Running);
+    heard.running().await;
+    let id = device.online.device;
+    drop(device);
+    let device = fleet.connect(id, 1).await;
+    fleet.offer(&device, &[]);
+    // One that it has heard of, and does not name any longer, is not begun again.
+    assert_eq!(fleet.ended(heard.id()).await.state, TaskState::Lost);
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.push(match device.instruction().await {
+            Instruction::Run { task, key, .. } => (task, Some(key)),
+            Instruction::Stop { task, .. } => (task, None),
+        });
+    }
+    told.sort_by_key(|(_, key)| key.is_none());
+    assert_eq!(told, [(first.task, Some(first.key)), (second.task, None)]);
+    let row = fleet.store.task(lost.id()).await.unwrap().unwrap();
+    assert_eq!(row.state, TaskState::Requested);
+}
+
+#[tokio::test]
 async fn a_device_has_a_while_to_start_anew() {
     let reboot = Duration::from_millis(300);
     let fleet = Fleet::new(Deadlines { reboot, away: Duration::from_millis(1), ..LONG });

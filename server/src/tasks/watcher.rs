@@ -132,6 +132,11 @@ impl<'a> Watcher<'a> {
             News::Unnamed { is_new: true } => {
                 Some(Standing::new(TaskState::Lost, "the device's agent started anew meanwhile"))
             }
+            // What was said last on a session is lost with it: it may not have heard of it.
+            News::Unnamed { is_new: false } if self.state == TaskState::Requested => {
+                self.tell_again();
+                None
+            }
             News::Unnamed { is_new: false } => {
                 Some(Standing::new(TaskState::Lost, "the device does not have it any longer"))
             }
@@ -284,6 +289,13 @@ impl<'a> Watcher<'a> {
 
     fn lacks_bytes(&self) -> bool {
         self.live.identity.kind.is_some_and(TaskKind::has_bytes) && !self.live.has_data()
+    }
+
+    fn tell_again(&self) {
+        let online = self.tasks.registry.online(self.live.identity.device);
+        if let (Some(online), Some(order)) = (online, &self.live.order) {
+            online.mailbox.instruct(order.clone());
+        }
     }
 
     fn tell_to_stop(&self, detail: &str) {

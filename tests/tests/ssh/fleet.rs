@@ -128,6 +128,16 @@ impl Fleet {
         all.filter(|id| process::words(*id).iter().any(|word| word == "run-task")).collect()
     }
 
+    /// The processes that carry an operator's bytes now.
+    pub(crate) fn proxies(&self) -> Vec<u32> {
+        let data = self.server.data().display().to_string();
+        let is_one = |id: &u32| {
+            let words = process::words(*id);
+            words.contains(&"proxy".to_owned()) && words.contains(&data)
+        };
+        process::all().into_iter().filter(is_one).collect()
+    }
+
     /// All processes that the agent has started, and what they have.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mark = format!("{MARK}={}", self.agent.state().display());

@@ -8,5 +8,7 @@ mod openssh;
 mod openssh_refused;
 mod operators;
 mod password;
+mod relay;
 mod setup;
+mod steps;
 mod tools;
