@@ -44,6 +44,9 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// How long the server may take to begin its answer: longer than a device may take to answer a ping.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the server may take to hand over a connection: longer than a device may take to begin a session.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(150);
+
 /// Behind which entry a stream goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -242,7 +245,9 @@ impl ApiClient {
         body: Option<Vec<u8>>,
         headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let answer = tokio::time::timeout(TIMEOUT, self.ask(method, path, body, headers)).await;
+        let is_upgrade = headers.iter().any(|(name, _)| *name == header::UPGRADE);
+        let time_limit = if is_upgrade { UPGRADE_TIMEOUT } else { TIMEOUT };
+        let answer = tokio::time::timeout(time_limit, self.ask(method, path, body, headers)).await;
         answer.unwrap_or_else(|_| Err(self.unreachable(&"it does not answer")))
     }
 

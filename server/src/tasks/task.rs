@@ -40,6 +40,8 @@ impl Task {
         match (&mut self.data).await {
             Ok(data) => Ok(data),
             Err(_) => {
+                // Whoever was to bring them had them, and has gone: a task that ends by itself does not mind.
+                self.live.wish(Wish::End("its data connection broke before it was used".to_owned()));
                 let ended = self.reached(|state| state.is_end()).await;
                 Err(TaskError::Ended(ended.reason.unwrap_or_else(|| "the task has ended".to_owned())))
             }

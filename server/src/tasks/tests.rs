@@ -291,6 +291,34 @@ async fn a_device_that_does_nothing_is_waited_for_so_long() {
 }
 
 #[tokio::test]
+async fn a_session_whose_bytes_do_not_come_has_failed() {
+    let fleet = Fleet::new(Deadlines { start: Duration::from_millis(20), ..LONG });
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let join = device.order().await;
+    fleet.report(&device, join.task, code::TaskState::Running);
+    let error = timeout(LONGEST_WAIT, task.bytes()).await.unwrap().err().unwrap().to_string();
+    assert_eq!(error, "the device says that it runs, and its bytes have not come in 20ms");
+    let row = fleet.ended(task.id()).await;
+    assert_eq!((row.state, row.reason), (TaskState::Failed, Some(error)));
+    assert!(device.stop().await.contains("its bytes have not come"));
+}
+
+#[tokio::test]
+async fn a_session_whose_bytes_are_lost_on_their_way_in_has_failed() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let join = device.order().await;
+    // Its connection breaks before it is told that it may.
+    drop(fleet.tasks.join(device.online.device, &join).unwrap());
+    fleet.report(&device, join.task, code::TaskState::Running);
+    let error = timeout(LONGEST_WAIT, task.bytes()).await.unwrap().err().unwrap().to_string();
+    assert_eq!(error, "its data connection broke before it was used");
+    assert_eq!(fleet.ended(task.id()).await.state, TaskState::Failed);
+}
+
+#[tokio::test]
 async fn a_task_ends_though_whoever_asked_for_it_went_at_once() {
     let fleet = Fleet::new(LONG);
     let device = fleet.device("kiosk").await;

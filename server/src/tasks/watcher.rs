@@ -197,7 +197,9 @@ impl<'a> Watcher<'a> {
     fn overdue(&self) -> Standing {
         match self.state {
             TaskState::Running if self.lacks_bytes() => {
-                Standing::new(TaskState::Stopping, "there is nobody at one of its two ends")
+                let limit = span::shortened(self.time_for_bytes());
+                let reason = format!("the device says that it runs, and its bytes have not come in {limit}");
+                Standing::new(TaskState::Failed, reason)
             }
             TaskState::Running if self.goes_down() => {
                 let (state, what) = match self.is_away() {
@@ -268,7 +270,7 @@ impl<'a> Watcher<'a> {
             TaskState::Requested => Some(now + self.tasks.deadlines.start),
             TaskState::Starting => Some(now + self.tasks.deadlines.run),
             // A device that says so and brings no bytes lies; or they went with the last server.
-            TaskState::Running if self.lacks_bytes() => Some(now + self.tasks.deadlines.start),
+            TaskState::Running if self.lacks_bytes() => Some(now + self.time_for_bytes()),
             TaskState::Running => {
                 let limit = self.live.identity.kind.map(|kind| self.tasks.limit(kind));
                 Some(now + limit.unwrap_or_else(|| self.tasks.longest_limit()))
@@ -295,6 +297,15 @@ impl<'a> Watcher<'a> {
         let online = self.tasks.registry.online(self.live.identity.device);
         if let (Some(online), Some(order)) = (online, &self.live.order) {
             online.mailbox.instruct(order.clone());
+        }
+    }
+
+    /// How long the bytes of one that runs may take to come.
+    fn time_for_bytes(&self) -> Duration {
+        match self.live.identity.kind {
+            // It runs as soon as its device begins to log in.
+            Some(TaskKind::OpenSsh) => self.tasks.deadlines.run,
+            _ => self.tasks.deadlines.start,
         }
     }
 

@@ -28,6 +28,9 @@ const DEVICES_PORT: u16 = 55223;
 const CLASSIC_PORT: u16 = 55222;
 const HTTP_PORT: u16 = 55280;
 
+/// Whoever tries `holdfast reboot` means the demo's device, and that is this machine.
+const NO_REBOOT: &str = "\n[tasks.reboot]\nallow = []\n";
+
 /// Waits for Ctrl-C and its relatives.
 pub(super) struct Signals(mpsc::Receiver<()>);
 
@@ -143,7 +146,7 @@ impl Parts<'_> {
         let line = printed.split_whitespace().last().unwrap_or_default().to_owned();
         let config = demo.join(format!("{name}.toml"));
         let ssh = sshd.map(Sshd::agent_configuration).transpose()?.unwrap_or_default();
-        fs::write(&config, format!("# The demo uses the defaults.\n{ssh}"))?;
+        fs::write(&config, format!("# The demo uses the defaults.\n{ssh}{NO_REBOOT}"))?;
         let options = ["--state".to_owned(), shown(&state), "--config".to_owned(), shown(&config)];
         let with =
             |verb: &[&str]| [verb.iter().map(|word| (*word).to_owned()).collect(), options.to_vec()].concat();
