@@ -15,7 +15,7 @@ use serde::{
 };
 
 use crate::queue::{MAX_FRAME, OVERHEAD};
-pub use tasks::{AllowedRole, RebootRules, SshRules, TaskRules, Transport};
+pub use tasks::{AllowedRole, RebootRules, SshRules, TaskRules, Transport, host_name};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/agent.toml";

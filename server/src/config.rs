@@ -189,8 +189,6 @@ impl Default for SshLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SshAccount {
-    /// Its name or address; by default the one at which the device has reached this server.
-    pub host: Option<String>,
     /// Its port.
     pub port: u16,
     /// The files of its public host keys; those that are not there are passed over.
@@ -200,7 +198,7 @@ pub struct SshAccount {
 impl Default for SshAccount {
     fn default() -> Self {
         let file = |kind| PathBuf::from(format!("/etc/ssh/ssh_host_{kind}_key.pub"));
-        Self { host: None, port: 22, host_keys: ["ed25519", "ecdsa", "rsa"].map(file).into() }
+        Self { port: 22, host_keys: ["ed25519", "ecdsa", "rsa"].map(file).into() }
     }
 }
 
@@ -477,15 +475,7 @@ fn range<T: PartialOrd + std::fmt::Debug>(
 
 impl SshAccount {
     fn check(&self) -> Result<(), ConfigError> {
-        range("ssh-account.port", self.port, 1..=u16::MAX)?;
-        match &self.host {
-            Some(host) if !is_host_and_port(&format!("{host}:{}", self.port)) => Err(ConfigError::Range {
-                name: "ssh-account.host",
-                expected: "a host's name or address, such as fleet.example.org or [2001:db8::1]".to_owned(),
-                found: format!("{host:?}"),
-            }),
-            _ => Ok(()),
-        }
+        range("ssh-account.port", self.port, 1..=u16::MAX)
     }
 }
 

@@ -52,9 +52,7 @@ pub enum SshAccountError {
     )]
     NoHostKey(Vec<PathBuf>),
     /// What a device has to be told has no room.
-    #[error(
-        "[ssh-account] host or host-keys in server.toml are longer than a device can be told; leave some away"
-    )]
+    #[error("[ssh-account] host-keys in server.toml are longer than a device can be told; leave some away")]
     TooLong,
     /// There is no port.
     #[error("there is no free port on loopback: {0}")]
@@ -71,9 +69,7 @@ pub fn parameters(account: &SshAccount, listen: u16) -> Result<Vec<u8>, SshAccou
     if keys.is_empty() {
         return Err(SshAccountError::NoHostKey(account.host_keys.clone()));
     }
-    let text = |text| Text::new(text).ok_or(SshAccountError::TooLong);
     let parameters = OpenSshParameters {
-        host: text(account.host.as_deref().unwrap_or_default())?,
         port: account.port,
         account: Text::shortened(ACCOUNT),
         listen,
@@ -159,7 +155,7 @@ mod tests {
             SshAccount { host_keys: vec![missing.clone(), empty, there], ..SshAccount::default() };
         let told = parameters(&account, 40_000).unwrap();
         let read = OpenSshParameters::decode(&told).unwrap();
-        assert_eq!((read.host.as_str(), read.port, read.listen), ("", 22, 40_000));
+        assert_eq!((read.port, read.listen), (22, 40_000));
         assert_eq!(read.host_keys.iter().map(|key| STANDARD.encode(key.0)).collect::<Vec<_>>(), [KEY]);
         account.host_keys = vec![missing];
         let error = parameters(&account, 40_000).unwrap_err().to_string();

@@ -1,6 +1,9 @@
 //! `[tasks]`: what this device lets itself be asked to do, by whom, and how much that may take.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use protocol_core::code::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -53,6 +56,9 @@ pub struct SshRules {
     pub allow: Vec<AllowedRole>,
     /// How an operator's bytes come to this device.
     pub transport: Transport,
+    /// On which host the server's SSH server is, for [`Transport::OpenSsh`]; none: where the server itself is reached.
+    #[serde(deserialize_with = "host")]
+    pub server_host: Option<String>,
     /// Where the SSH server listens. No task joins its bytes to anything else.
     #[serde(deserialize_with = "address")]
     pub address: SocketAddr,
@@ -122,6 +128,7 @@ impl Default for SshRules {
         Self {
             allow: vec![AllowedRole::Operator, AllowedRole::Admin],
             transport: Transport::default(),
+            server_host: None,
             address: SocketAddr::from(([127, 0, 0, 1], 22)),
         }
     }
@@ -164,6 +171,25 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
     })
 }
 
+/// Reads a host, which ssh is to be given as it is.
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let expected =
+        || D::Error::custom(format!("server_host: expected a host's name or an IP address, found {text:?}"));
+    host_name(&text).ok_or_else(expected).map(Some)
+}
+
+/// An IP address, with or without brackets, or a host's name: as ssh takes it, and none of its options.
+pub fn host_name(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = inner.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let is_letter = |letter: u8| letter.is_ascii_alphanumeric() || b"-._".contains(&letter);
+    let is_name = !text.is_empty() && !text.starts_with(['-', '.']) && text.bytes().all(is_letter);
+    is_name.then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +229,11 @@ mod tests {
             ("[tasks.ssh]\nallow = ['root']", "expected one of `viewer`, `operator`, `admin`"),
             ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
             ("[tasks.ssh]\nadress = 'x'", "adress"),
+            (
+                "[tasks.ssh]\nserver_host = '-oProxyCommand=x'",
+                "server_host: expected a host's name or an IP address",
+            ),
+            ("[tasks.ssh]\nserver_host = 'a:22'", "found \"a:22\""),
             ("[tasks.ssh]\ntransport = 'rsh'", "expected `holdfast` or `openssh`"),
             ("[tasks.reboot]\ncommand = []", "[tasks.reboot] command: expected a program"),
             ("[tasks.reboot]\ncommand = ['']", "expected a program and its arguments"),
@@ -211,6 +242,22 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_no_option_of_ssh() {
+        for (host, expected) in [
+            ("fleet.example.org", "fleet.example.org"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("[2001:db8::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(host_name(host).as_deref(), Some(expected));
+        }
+        for bad in
+            ["", "-oProxyCommand=x", "a b", "a%h", "u@a", "ssh://a", "a:1", "[::1", "a/b", "\"", "ä", "a,b"]
+        {
+            assert_eq!(host_name(bad), None, "{bad}");
         }
     }
 }

@@ -110,8 +110,9 @@ impl Kind {
     pub(super) const fn restart(self) -> Restart {
         match self {
             // The bytes that were on their way are gone.
-            Self::Ssh | Self::OpenSsh => Restart::Never,
-            Self::Reboot => Restart::OnFailure { times: 2, pause: Duration::from_secs(1) },
+            Self::Ssh => Restart::Never,
+            // Before there are any: an SSH server turns logins away where many come at once.
+            Self::OpenSsh | Self::Reboot => Restart::OnFailure { times: 2, pause: Duration::from_secs(1) },
         }
     }
 
@@ -138,13 +139,19 @@ impl Kind {
             })),
             Self::OpenSsh => Work::OpenSsh(Box::new(OpenSsh {
                 key: contact.identity.key.clone(),
-                target: Target::new(order.parameters, contact.server).ok_or_else(not_understood)?,
+                target: Target::new(order.parameters, ssh_host(rules, contact)).ok_or_else(not_understood)?,
                 step,
                 address: rules.ssh.address,
             })),
             Self::Reboot => Work::Reboot(Program { command: rules.reboot.command.clone() }),
         })
     }
+}
+
+/// On which host the server's SSH server is.
+fn ssh_host<'a>(rules: &'a TaskRules, contact: &Contact<'a>) -> &'a str {
+    let reached = contact.server.rsplit_once(':').map_or(contact.server, |(host, _)| host);
+    rules.ssh.server_host.as_deref().unwrap_or(reached)
 }
 
 #[cfg(test)]

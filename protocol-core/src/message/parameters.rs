@@ -8,12 +8,10 @@ use super::Text;
 /// How many host keys a server has at most.
 pub const MAX_HOST_KEYS: usize = 4;
 
-/// The parameters of `openssh`: where the device's ssh finds the server's SSH server, and where it is to have that listen.
+/// The parameters of `openssh`: how the device's ssh logs in to the server's SSH server, and where it is to have that listen.
+/// On which host that is, is for the device to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSshParameters<'a> {
-    /// The SSH server's host; empty: the one at which the device has reached the server.
-    #[serde(borrow)]
-    pub host: Text<'a, 128>,
     /// The SSH server's port.
     #[serde(with = "crate::narrow")]
     pub port: u16,
@@ -54,7 +52,6 @@ mod tests {
     #[test]
     fn parameters_are_read_as_they_are_written() {
         let parameters = OpenSshParameters {
-            host: Text::new("fleet.example.org").unwrap(),
             port: 22,
             account: Text::new("ssh_server").unwrap(),
             listen: 40_000,
@@ -62,7 +59,7 @@ mod tests {
         };
         let mut room = [0; 256];
         let written = parameters.encode(&mut room).unwrap();
-        let golden = b"\x11fleet.example.org\x16\x0assh_server\xc0\xb8\x02\x02\x03one\x03two";
+        let golden = b"\x16\x0assh_server\xc0\xb8\x02\x02\x03one\x03two";
         assert_eq!(written, golden, "they are frozen");
         assert_eq!(OpenSshParameters::decode(written), Some(parameters.clone()));
         for end in 0..golden.len() {

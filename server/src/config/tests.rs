@@ -41,10 +41,6 @@ fn the_example_shows_the_defaults() {
     let expected = Config {
         advertise: vec!["fleet.example.org:55223".to_owned()],
         http: super::Http { explicit: true, ..default_config().http },
-        ssh_account: super::SshAccount {
-            host: Some("fleet.example.org".to_owned()),
-            ..super::SshAccount::default()
-        },
         ..default_config()
     };
     assert_eq!(load(&uncommented, Overrides::default()).unwrap(), expected);
