@@ -19,11 +19,11 @@ use rustls::{
     version::TLS13,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpStream;
+use tokio::{io::BufReader, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// The bytes inside a TLS connection.
-pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+/// The bytes inside a TLS connection. rustls itself reads 4 KiB at a time: a task's bytes are read ahead of it.
+pub type Stream = tokio_rustls::client::TlsStream<BufReader<TcpStream>>;
 
 /// What the agent speaks on a connection, as it is agreed on in the handshake (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// How much is read from TCP at once, in bytes.
+    const fn read_size(self) -> usize {
+        match self {
+            Self::Data => 64 * 1024,
+            Self::Session | Self::Enrolment | Self::Gateway => 4 * 1024,
+        }
+    }
+
     const fn name(self) -> &'static [u8] {
         match self {
             Self::Session => alpn::SESSION.as_bytes(),
@@ -58,6 +66,7 @@ pub struct SetupError(String);
 #[derive(Clone)]
 pub struct Connector {
     inner: TlsConnector,
+    read_size: usize,
 }
 
 impl Connector {
@@ -83,7 +92,7 @@ impl Connector {
             .map_err(|error| unusable(&error))?;
         config.alpn_protocols = vec![protocol.name().to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Self { inner: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { inner: TlsConnector::from(Arc::new(config)), read_size: protocol.read_size() })
     }
 
     /// Shakes hands. The caller sets the deadline. Gives the stream, and the pin that the server has shown.
@@ -92,6 +101,7 @@ impl Connector {
     /// Whatever ended the handshake, in words; [`io::ErrorKind::PermissionDenied`] if the server is not trusted.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<(Stream, Pin)> {
         let name = ServerName::try_from("holdfast").map_err(io::Error::other)?;
+        let stream = BufReader::with_capacity(self.read_size, stream);
         let stream = self.inner.connect(name, stream).await.map_err(as_said)?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(pin_of);
         match shown {

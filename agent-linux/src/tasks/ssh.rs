@@ -31,7 +31,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How many bytes are carried at once, each way.
-const ROOM: usize = 32 * 1024;
+const ROOM: usize = 64 * 1024;
 
 /// One session of an operator.
 #[derive(Serialize, Deserialize)]
@@ -119,7 +119,7 @@ impl Ssh {
         for address in std::iter::once(self.server.clone()).chain(others) {
             match dial(&connector, &address, self.step).await {
                 Ok(connected) => {
-                    prepare(connected.stream.get_ref().0);
+                    prepare(connected.stream.get_ref().0.get_ref());
                     return Ok(connected.stream);
                 }
                 Err(error) => last = Some(error),

@@ -112,7 +112,10 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     tokio::spawn(async move {
         match upgrade.0.await.ok().and_then(http::taken_over) {
             Some((first, operator)) => {
-                Relay::new(operator, &first, idle_limit).run(task, bytes, &shutdown).await
+                let relay = Relay::new(operator, &first, idle_limit);
+                // It is a part of the buffer that the request was read into.
+                drop(first);
+                relay.run(task, bytes, &shutdown).await
             }
             None => tracing::debug!("an operator has gone before the session began"),
         }

@@ -2,8 +2,11 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context as Waking, Poll, ready},
     time::Duration,
 };
 
@@ -13,11 +16,12 @@ use hyper::{
     body::{Bytes, Incoming},
     client::conn::http1,
     header::{self, HeaderMap, HeaderName},
+    upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
     task::JoinHandle,
 };
@@ -92,6 +96,11 @@ impl ApiClient {
         }
     }
 
+    /// Whether the server is on this machine.
+    pub(super) const fn is_local(&self) -> bool {
+        matches!(self.way, Way::Socket { .. })
+    }
+
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         let (response, _connection) = self.request(Method::GET, path, None, &[]).await?;
@@ -111,8 +120,18 @@ impl ApiClient {
 
     /// Asks for the connection itself: what follows is no HTTP any longer.
     pub(super) async fn upgrade(&self, path: &str) -> Result<impl AsyncRead + AsyncWrite + use<>, CliError> {
+        let (upgraded, _connection) = self.upgrade_over(self.connect().await?, path).await?;
+        Ok(TokioIo::new(upgraded))
+    }
+
+    async fn upgrade_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        path: &str,
+    ) -> Result<(Upgraded, Connection), CliError> {
         let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
-        let (response, _connection) = self.request(Method::POST, path, None, &upgrade).await?;
+        let asked = self.in_time(UPGRADE_TIMEOUT, self.ask_over(stream, Method::POST, path, None, &upgrade));
+        let (response, connection) = asked.await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return match self.success(response).await {
                 Err(error) => Err(error),
@@ -120,7 +139,23 @@ impl ApiClient {
             };
         }
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.unreachable(&error))?;
-        Ok(TokioIo::new(upgraded))
+        Ok((upgraded, connection))
+    }
+
+    /// The same as a descriptor, for another program: nothing behind the server's answer has been read from it. That takes
+    /// the server on this machine.
+    pub(super) async fn hand_over(&self, path: &str) -> Result<OwnedFd, CliError> {
+        let Way::Socket { data, socket } = &self.way else {
+            return Err(CliError::failed("only a connection to the server on this machine can be passed on"));
+        };
+        let stream = Careful(self.connect_socket(data, socket).await?);
+        let (upgraded, _connection) = self.upgrade_over(stream, path).await?;
+        let parts = upgraded.downcast::<TokioIo<Careful<UnixStream>>>().ok();
+        let parts = parts.filter(|parts| parts.read_buf.is_empty());
+        let parts = parts.ok_or_else(|| self.unreachable(&"it did not hand over the connection"))?;
+        let stream = parts.io.into_inner().0.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(stream.into())
     }
 
     /// Reads a list to its end, page by page.
@@ -245,20 +280,27 @@ impl ApiClient {
         body: Option<Vec<u8>>,
         headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let is_upgrade = headers.iter().any(|(name, _)| *name == header::UPGRADE);
-        let time_limit = if is_upgrade { UPGRADE_TIMEOUT } else { TIMEOUT };
-        let answer = tokio::time::timeout(time_limit, self.ask(method, path, body, headers)).await;
+        let ask = async { self.ask_over(self.connect().await?, method, path, body, headers).await };
+        self.in_time(TIMEOUT, ask).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        let answer = tokio::time::timeout(limit, answer).await;
         answer.unwrap_or_else(|_| Err(self.unreachable(&"it does not answer")))
     }
 
-    async fn ask(
+    async fn ask_over(
         &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
         headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(&error))?;
         let connection = Connection(tokio::spawn(async move {
@@ -323,6 +365,41 @@ fn unexpected(status: StatusCode) -> ErrorBody {
         code: "unexpected".to_owned(),
         message: format!("the server answered {status}: it is perhaps of another version"),
         next_step: None,
+    }
+}
+
+/// A stream that is read byte by byte, so that nothing is read that is another program's.
+struct Careful<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Careful<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Waking<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = [0];
+        let mut byte = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.0).poll_read(context, &mut byte))?;
+        buffer.put_slice(byte.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Careful<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Waking<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Waking<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Waking<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
 use protocol_core::code::CloseReason;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, TcpKeepalive, Type};
 use tokio::{
@@ -25,6 +26,20 @@ use crate::{
 /// How many connections may wait to be accepted: a whole fleet comes back at once after a restart.
 const BACKLOG: i32 = 4_096;
 
+/// How many of them may have said their first words already.
+const FAST: usize = 1_024;
+
+sockopt_impl!(
+    /// Clients may say their first words with their first packet, so many of them at a time (TCP Fast Open);
+    /// the system has to allow it (`server/holdfast-sysctl.conf`). Such a packet may come twice: here it only begins a
+    /// handshake, and nobody but its sender can go on with that.
+    FastOpen,
+    SetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_FASTOPEN,
+    usize
+);
+
 /// How long to pause when the system can't accept more (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +56,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
+    if let Err(error) = setsockopt(&socket, FastOpen, &FAST) {
+        tracing::debug!(%error, "the system has no TCP Fast Open");
+    }
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

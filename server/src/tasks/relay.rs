@@ -20,7 +20,7 @@ use super::{DataConnection, Standing, Task};
 use crate::{byte_stream::ByteStream, shutdown::Shutdown, span, store::TaskState};
 
 /// The most bytes read at once.
-const READ_SIZE: usize = 32 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 
 thread_local! {
     /// Lent to whichever session of this thread reads.

@@ -25,11 +25,20 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The most that is read at once, and the largest record or message of a handshake: a record of TLS is smaller.
-const LENT_SIZE: usize = 20 * 1024;
+/// The most that is read at once, for who has room for as much.
+const LENT_SIZE: usize = 64 * 1024;
 
-/// The most bytes that are encrypted at once: one record.
+/// What is read at once for all others, and the largest message of a handshake: a record of TLS is smaller.
+const LEAST_SIZE: usize = 20 * 1024;
+
+/// The most bytes of one record.
 const RECORD: usize = 16 * 1024;
+
+/// The most bytes that are encrypted at once.
+const RECORDS: usize = 4 * RECORD;
+
+/// Room for these, in records of any size that we have.
+const RECORDS_ROOM: usize = RECORDS + RECORDS / 16;
 
 /// Room for what most clients say first.
 const HELLO: usize = 1024;
@@ -40,6 +49,8 @@ const OVERHEAD: usize = 5 + 1 + 16;
 thread_local! {
     /// Lent to whichever connection of this thread reads.
     static LENT: RefCell<Box<[u8]>> = RefCell::new(vec![0; LENT_SIZE].into_boxed_slice());
+    /// The same to whichever writes.
+    static LENT_TO_WRITE: RefCell<Box<[u8]>> = RefCell::new(vec![0; RECORDS_ROOM].into_boxed_slice());
 }
 
 /// The bytes inside a TLS connection.
@@ -112,7 +123,8 @@ impl Stream {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         LENT.with_borrow_mut(|lent| {
-            let mut records = ReadBuf::new(lent);
+            let size = buffer.remaining().clamp(LEAST_SIZE, LENT_SIZE);
+            let mut records = ReadBuf::new(lent.get_mut(..size).unwrap_or_default());
             if self.input.len() >= records.capacity() {
                 return Poll::Ready(Err(invalid("a handshake message is too large")));
             }
@@ -178,10 +190,10 @@ impl Stream {
         }
     }
 
-    /// Has `write` put something of about `room` bytes behind what is to be sent.
-    fn encrypt<F>(&mut self, room: usize, mut write: F) -> io::Result<()>
+    /// Has `write` encrypt something; what is to go before that it finds in the output.
+    fn encrypt<F>(&mut self, mut write: F) -> io::Result<()>
     where
-        F: FnMut(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+        F: FnMut(&mut WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<()>,
     {
         if self.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -192,12 +204,7 @@ impl Stream {
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut input);
             match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    break append(&mut self.output, room, |end| match write(&mut traffic, end) {
-                        Err(EncryptError::InsufficientSize(size)) => {
-                            Err(Refused::TooSmall { needed: size.required_size })
-                        }
-                        result => result.map_err(|error| Refused::Broken(invalid(error))),
-                    });
+                    break write(&mut traffic, &mut self.output);
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.output)?,
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
@@ -212,6 +219,28 @@ impl Stream {
         };
         self.input = input;
         result
+    }
+
+    /// Encrypts into `lent` and sends that; keeps what does not go at once.
+    fn poll_encrypted(&mut self, context: &mut Context<'_>, bytes: &[u8], lent: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        self.encrypt(|traffic, _| {
+            for record in bytes.chunks(RECORD) {
+                let room = lent.get_mut(filled..).unwrap_or_default();
+                filled += traffic.encrypt(record, room).map_err(invalid)?;
+            }
+            Ok(())
+        })?;
+        let mut rest = lent.get(..filled).unwrap_or_default();
+        while self.output.is_empty() && !rest.is_empty() {
+            match Pin::new(&mut self.tcp).poll_write(context, rest)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => rest = rest.get(count..).unwrap_or_default(),
+                Poll::Pending => break,
+            }
+        }
+        self.output.extend_from_slice(rest);
+        Ok(())
     }
 
     /// Sends what was encrypted.
@@ -339,14 +368,14 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Never more than one record waits.
+        // Never more waits than was taken once.
         ready!(self.poll_send(context))?;
-        let record = bytes.get(..RECORD).unwrap_or(bytes);
-        self.encrypt(record.len() + OVERHEAD, |traffic, room| traffic.encrypt(record, room))?;
+        let bytes = bytes.get(..RECORDS).unwrap_or(bytes);
+        LENT_TO_WRITE.with_borrow_mut(|lent| self.poll_encrypted(context, bytes, lent))?;
         if let Poll::Ready(Err(error)) = self.poll_send(context) {
             return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(record.len()))
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -356,7 +385,14 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closed && !self.failed {
             self.closed = true;
-            self.encrypt(OVERHEAD + 2, |traffic, room| traffic.queue_close_notify(room))?;
+            self.encrypt(|traffic, output| {
+                append(output, OVERHEAD + 2, |end| match traffic.queue_close_notify(end) {
+                    Err(EncryptError::InsufficientSize(size)) => {
+                        Err(Refused::TooSmall { needed: size.required_size })
+                    }
+                    result => result.map_err(|error| Refused::Broken(invalid(error))),
+                })
+            })?;
         }
         ready!(self.poll_send(context))?;
         Pin::new(&mut self.tcp).poll_shutdown(context)

@@ -38,6 +38,8 @@ pub(super) struct Options {
     /// This program, and its server.
     holdfast: String,
     proxy: String,
+    /// Whether ssh is passed the connection itself, and no process of ours copies its bytes.
+    pass: &'static str,
     known_hosts: String,
 }
 
@@ -55,17 +57,20 @@ impl Options {
         };
         let holdfast = format!("'{}' {option} '{}'", text(&program)?, text(&value)?);
         let wait = if wait { " --wait" } else { "" };
+        let (pass, as_passed) = if api.is_local() { ("yes", " --pass") } else { ("no", "") };
         Ok(Self {
-            proxy: format!("{holdfast} proxy{wait} %h"),
+            proxy: format!("{holdfast} proxy{wait}{as_passed} %h"),
+            pass,
             known_hosts: format!("{holdfast} known-hosts %H --shown %t %K"),
             holdfast,
         })
     }
 
     /// The options, by name.
-    pub(super) fn all(&self) -> [(&'static str, &str); 5] {
+    pub(super) fn all(&self) -> [(&'static str, &str); 6] {
         [
             ("ProxyCommand", &self.proxy),
+            ("ProxyUseFdpass", self.pass),
             ("KnownHostsCommand", &self.known_hosts),
             ("UserKnownHostsFile", "/dev/null"),
             ("GlobalKnownHostsFile", "/dev/null"),

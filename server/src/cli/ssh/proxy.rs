@@ -1,6 +1,17 @@
-//! `proxy`: the bytes of a device's SSH server, on standard input and output.
+//! `proxy`: the bytes of a device's SSH server, on standard input and output; or the connection itself, for ssh.
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use clap::Args;
+use rustix::{
+    cmsg_space,
+    io::Errno,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{device_name, wait_for};
@@ -18,6 +29,9 @@ pub(in crate::cli) struct Proxy {
     /// Wait until the device is online
     #[arg(long)]
     wait: bool,
+    /// Pass the connection itself to ssh, which has `ProxyUseFdpass yes`: for the server on this machine
+    #[arg(long)]
+    pass: bool,
 }
 
 /// `holdfast proxy DEVICE`.
@@ -26,7 +40,12 @@ pub(in crate::cli) async fn proxy(api: &ApiClient, proxy: &Proxy) -> Result<(), 
     if proxy.wait {
         wait_for(api, name).await?;
     }
-    let connection = api.upgrade(&devices::path(name, "/ssh")).await?;
+    let path = devices::path(name, "/ssh");
+    if proxy.pass {
+        let connection = api.hand_over(&path).await?;
+        return Ok(pass(connection.as_fd(), io::stdout().as_fd())?);
+    }
+    let connection = api.upgrade(&path).await?;
     let (from_device, to_device) = tokio::io::split(connection);
     let outward = carry(tokio::io::stdin(), to_device);
     let inward = carry(from_device, tokio::io::stdout());
@@ -35,13 +54,31 @@ pub(in crate::cli) async fn proxy(api: &ApiClient, proxy: &Proxy) -> Result<(), 
         ended = inward => ended?,
         ended = async {
             outward.await?;
-            std::future::pending::<std::io::Result<()>>().await
+            std::future::pending::<io::Result<()>>().await
         } => ended?,
     }
     Ok(())
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+/// Passes a descriptor to whoever is at the other end of a socket.
+fn pass(descriptor: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors = [descriptor];
+    let mut room = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    // It goes with a byte, which says nothing.
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).map_err(
+        |error| match error {
+            Errno::NOTSOCK => {
+                io::Error::other("--pass is for ssh with ProxyUseFdpass: standard output is no socket")
+            }
+            error => error.into(),
+        },
+    )?;
+    Ok(())
+}
+
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = from.read(&mut buffer).await?;
@@ -50,5 +87,42 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
         }
         to.write_all(buffer.get(..count).unwrap_or_default()).await?;
         to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{IoSliceMut, Read, Write},
+        os::unix::net::UnixStream,
+    };
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_passed_with_one_byte() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (passed, mut other) = UnixStream::pair().unwrap();
+        pass(passed.as_fd(), ours.as_fd()).unwrap();
+        drop((ours, passed));
+        let mut room = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut room);
+        let mut bytes = [1; 2];
+        let received =
+            recvmsg(&theirs, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::empty()).unwrap();
+        assert_eq!((received.bytes, bytes[0]), (1, 0));
+        let Some(RecvAncillaryMessage::ScmRights(mut descriptors)) = control.drain().next() else {
+            panic!("a descriptor was expected");
+        };
+        let mut received = UnixStream::from(descriptors.next().unwrap());
+        received.write_all(b"!").unwrap();
+        drop(received);
+        let mut heard = Vec::new();
+        other.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, b"!");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(pass(other.as_fd(), file.as_fd()).unwrap_err().to_string().contains("ProxyUseFdpass"));
     }
 }
