@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use holdfast_tests::{process, sshd, wait::LONGEST_WAIT};
+use holdfast_tests::{binaries, process, sshd, wait::LONGEST_WAIT};
 
 use crate::fleet::{DEVICE, Fleet};
 
@@ -183,6 +183,32 @@ fn twenty_sessions_at_once() -> io::Result<()> {
     let tasks = fleet.ended();
     assert!(tasks.len() == 20 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
     assert!(fleet.server.shows_online(DEVICE));
+    Ok(())
+}
+
+/// On the server's own machine no process of ours carries what ssh says; it still can.
+#[test]
+fn ssh_is_passed_the_connection_itself() -> io::Result<()> {
+    let fleet = Fleet::start()?;
+    let (program, data) = (binaries::holdfast(), fleet.server.data().display().to_string());
+    let carried = format!("ProxyCommand='{}' --data '{data}' proxy %h", program.display());
+    for (options, processes) in [(&[][..], 0), (&["-o", "ProxyUseFdpass=no", "-o", &carried][..], 1)] {
+        let mut session = Command::new("ssh")
+            .arg("-F")
+            .arg(fleet.config())
+            .args(options)
+            .args([HOST, "echo ready; cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        session.stdout.as_mut().expect("it is piped").read_exact(&mut [0; 6])?;
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", session.id()))?;
+        assert_eq!(children.split_whitespace().count(), processes, "{children}");
+        drop(session.stdin.take());
+        assert!(session.wait()?.success());
+    }
+    let tasks = fleet.ended();
+    assert!(tasks.len() == 2 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
     Ok(())
 }
 

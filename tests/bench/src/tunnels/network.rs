@@ -18,23 +18,27 @@ use crate::{
 pub(crate) const SERVER: &str = "10.77.0.1";
 
 /// Where the device is, where there is a link.
-const DEVICE: &str = "10.77.0.2";
+const DEVICE: &str = "10.77.1.1";
+
+/// Where each of them finds the way to the other, where that leads through a router.
+const ROUTER: [&str; 2] = ["10.77.0.2", "10.77.1.2"];
 
 /// What lies between server and device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
     /// They are one machine.
     Loopback,
-    /// A link that takes 1 MB a second from the device, with a queue of 50 ms.
+    /// A router between them, which takes 1 MB a second from the device, and has a queue of 50 ms for what is more.
     Slow,
     /// A link on which each packet is under way for so many milliseconds.
     Far(u64),
 }
 
-/// Two network namespaces, and the link between them. They go when this is dropped.
+/// Network namespaces, and the links between them. They go when this is dropped.
 pub(crate) struct Link {
     server: String,
     device: String,
+    router: Option<String>,
     /// Who carries the packets, where the kernel does not.
     _carrier: Option<Process>,
 }
@@ -51,33 +55,52 @@ impl Link {
         if !geteuid().is_root() {
             return Err(Error::Told("a link takes root's rights".to_owned()));
         }
-        // An interface's name has 15 letters at most.
+        // Such a name is also an interface's, which has 15 letters at most.
         let name = |side| format!("hfb{}{side}", id());
         let (server, device) = (name("s"), name("d"));
-        let carrier = match network {
-            Network::Far(milliseconds) => Some(carry(&server, &device, milliseconds, log)?),
-            _ => None,
+        let (router, carrier) = match network {
+            Network::Far(milliseconds) => (None, Some(carry(&server, &device, milliseconds, log)?)),
+            Network::Slow | Network::Loopback => (Some(name("r")), None),
         };
-        let link = Self { server, device, _carrier: carrier };
-        for namespace in [&link.server, &link.device] {
+        let link = Self { server, device, router, _carrier: carrier };
+        for namespace in link.namespaces() {
             tell(&format!("ip netns add {namespace}"))?;
             tell(&format!("ip -n {namespace} link set lo up"))?;
         }
-        let (server, device) = (&link.server, &link.device);
-        if link._carrier.is_none() {
-            tell(&format!("ip link add {server} type veth peer name {device}"))?;
-        }
-        for (name, address) in [(server, SERVER), (device, DEVICE)] {
-            tell(&format!("ip link set {name} netns {name}"))?;
-            tell(&format!("ip -n {name} address add {address}/24 dev {name}"))?;
-            tell(&format!("ip -n {name} link set {name} up"))?;
-        }
-        if network == Network::Slow {
-            tell(&format!(
-                "tc -n {device} qdisc add dev {device} root tbf rate 8mbit burst 16kb latency 50ms"
-            ))?;
+        match &link.router {
+            Some(router) => link.join_by(router)?,
+            None => {
+                Self::place(&link.server, &link.server, SERVER, 16)?;
+                Self::place(&link.device, &link.device, DEVICE, 16)?;
+            }
         }
         Ok(Some(link))
+    }
+
+    /// Joins server and device by a router, which is slow where it leads to the server.
+    fn join_by(&self, router: &str) -> Result {
+        let sides = [(&self.server, SERVER), (&self.device, DEVICE)];
+        for ((name, address), at_router) in sides.into_iter().zip(ROUTER) {
+            let peer = format!("{name}r");
+            tell(&format!("ip link add {name} type veth peer name {peer}"))?;
+            Self::place(name, name, address, 24)?;
+            Self::place(&peer, router, at_router, 24)?;
+            tell(&format!("ip -n {name} route add default via {at_router}"))?;
+        }
+        tell(&format!("ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1"))?;
+        let slow = "root tbf rate 8mbit burst 16kb latency 50ms";
+        tell(&format!("tc -n {router} qdisc add dev {}r {slow}", self.server))
+    }
+
+    /// Puts an interface into a namespace, with an address.
+    fn place(interface: &str, namespace: &str, address: &str, prefix: u8) -> Result {
+        tell(&format!("ip link set {interface} netns {namespace}"))?;
+        tell(&format!("ip -n {namespace} address add {address}/{prefix} dev {interface}"))?;
+        tell(&format!("ip -n {namespace} link set {interface} up"))
+    }
+
+    fn namespaces(&self) -> impl Iterator<Item = &String> {
+        [&self.server, &self.device].into_iter().chain(&self.router)
     }
 
     /// Has servers on the server's side take the client's first words with its first packet (TCP Fast Open).
@@ -103,7 +126,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        for namespace in [&self.server, &self.device] {
+        for namespace in self.namespaces() {
             // Its interfaces go with it.
             let _ = tell(&format!("ip netns delete {namespace}"));
         }
