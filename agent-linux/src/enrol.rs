@@ -130,7 +130,7 @@ pub async fn enrol(
         return Err(EnrolError::AlreadyEnrolled { name: identity.name });
     }
     let had_begun = Begun::is_begun(&state);
-    let begun = Begun::begin(&state, &invitation.token)?;
+    let begun = Begun::begin(&state, &invitation.token.0)?;
     match ask(&invitation, &begun, config).await {
         Ok(identity) => {
             let mut queues = Queues::open(&state, config)?;

@@ -130,7 +130,7 @@ fn another_server_is_not_trusted() {
     let address = other.address().to_string();
     let invitation = protocol_core::invitation::Invitation {
         pin: server.pin,
-        token: [7; 16],
+        token: protocol_core::message::Secret([7; 16]),
         addresses: [protocol_core::message::Text::new(&address).unwrap()].into_iter().collect(),
     };
     let mut buffer = [0; protocol_core::invitation::MAX_LENGTH];

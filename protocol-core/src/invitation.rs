@@ -4,7 +4,7 @@ use crc::{CRC_32_ISO_HDLC, Crc, NoTable};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{MAX_ADDRESSES, Pin, Text};
+use crate::message::{MAX_ADDRESSES, Pin, Secret, Text};
 
 /// What stands before the base64url text of an invitation; the number is its version.
 pub const PREFIX: &str = "hf1.";
@@ -24,8 +24,7 @@ pub struct Invitation<'a> {
     /// The key by which the server shows that it is the right one.
     pub pin: Pin,
     /// The secret that allows the enrolment.
-    #[serde(with = "crate::raw")]
-    pub token: [u8; 16],
+    pub token: Secret,
     /// Addresses to try, `host:port`, best first.
     #[serde(borrow)]
     pub addresses: Vec<Text<'a, 128>, MAX_ADDRESSES>,

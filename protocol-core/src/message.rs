@@ -303,6 +303,22 @@ impl fmt::Display for Pin {
     }
 }
 
+/// What somebody must show to be given something. It is shown nowhere else, and comparing tells by no time how much is right.
+#[derive(Clone, Copy, Eq, Serialize, Deserialize)]
+pub struct Secret(#[serde(with = "crate::raw")] pub [u8; 16]);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
 /// The most addresses that a device keeps of its server.
 pub const MAX_ADDRESSES: usize = 4;
 
@@ -329,8 +345,7 @@ pub struct Enrol<'a> {
     /// The newest version that the client speaks.
     pub newest_version: u8,
     /// The token of the enrolment line.
-    #[serde(with = "crate::raw")]
-    pub token: [u8; 16],
+    pub token: Secret,
     /// The device's host name: its name is made from it where the token gives none.
     #[serde(borrow)]
     pub host_name: Text<'a, 64>,
@@ -403,8 +418,7 @@ pub struct Order<'a> {
     #[serde(borrow)]
     pub who: Text<'a, 64>,
     /// What shows on its data connection that it is this task's: good for one connection.
-    #[serde(with = "crate::raw")]
-    pub key: [u8; 16],
+    pub key: Secret,
     /// For how long it may run, in seconds; 0 for as long as it likes.
     pub limit: u32,
     /// What the kind says.
@@ -446,8 +460,7 @@ pub struct Join {
     /// The task.
     pub task: TaskId,
     /// The key of its [order](Order).
-    #[serde(with = "crate::raw")]
-    pub key: [u8; 16],
+    pub key: Secret,
 }
 
 /// `JOOK`, server to client, the first frame on a data connection: what follows is for the task.

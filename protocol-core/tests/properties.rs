@@ -13,7 +13,7 @@ use protocol_core::{
     invitation::{self, Invitation},
     message::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Message, Pin,
-        Reading, Status, StoreId, StreamId, Welcome, Window,
+        Reading, Secret, Status, StoreId, StreamId, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     tag::Tag,
@@ -163,14 +163,14 @@ proptest! {
     fn enrol(versions in any::<(u8, u8)>(), token in any::<[u8; 16]>(), name in a_text(64),
         keys in vec(a_text(1024), 0..=4)) {
         let ssh_host_keys = keys.iter().map(|key| text(key)).collect();
-        let value = Enrol { oldest_version: versions.0, newest_version: versions.1, token, host_name: text(&name), ssh_host_keys };
+        let value = Enrol { oldest_version: versions.0, newest_version: versions.1, token: Secret(token), host_name: text(&name), ssh_host_keys };
         comes_back(&value, &encoded(&value))?;
     }
 
     #[test]
     fn invitations(pin in pin(), token in any::<[u8; 16]>(), addresses in vec(a_text(128), 0..=4)) {
         let addresses = addresses.iter().map(|address| text(address)).collect();
-        let value = Invitation { pin, token, addresses };
+        let value = Invitation { pin, token: Secret(token), addresses };
         let mut buffer = [0; invitation::MAX_LENGTH];
         let bytes = value.encode(&mut buffer).expect("the longest length is enough");
         prop_assert_eq!(Invitation::decode(bytes)?, value);

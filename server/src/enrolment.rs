@@ -8,7 +8,7 @@ use protocol_core::{
     code::{CloseReason, Role},
     frame::{self, Decoded, Frame},
     invitation::{self, Invitation},
-    message::{self, Close, DecodeError, ENROLMENT_MAX_FRAME, Enrol, Enrolled, Pin, Text},
+    message::{self, Close, DecodeError, ENROLMENT_MAX_FRAME, Enrol, Enrolled, Pin, Secret, Text},
     session::ProtocolError,
     tag::Tag,
 };
@@ -68,7 +68,8 @@ pub async fn invite(host: &Host, request: InvitationRequest) -> Result<String, I
     let told = AddressBook { addresses: request.addresses, ..host.address_book };
     let endpoints = told.endpoints();
     let mut buffer = [0; invitation::MAX_LENGTH];
-    let invitation = Invitation { pin: endpoints.current, token, addresses: endpoints.addresses };
+    let invitation =
+        Invitation { pin: endpoints.current, token: Secret(token), addresses: endpoints.addresses };
     let bytes = invitation.encode(&mut buffer).ok_or(InviteError::NoAddress)?;
     let line = format!("{}{}", invitation::PREFIX, URL_SAFE_NO_PAD.encode(bytes));
     let token = NewToken {
@@ -207,7 +208,7 @@ async fn register(
     let (oldest, newest) = (enrol.oldest_version, enrol.newest_version);
     message::common_version(oldest, newest).ok_or(ProtocolError::NoCommonVersion { oldest, newest })?;
     let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let (token_hash, host_name) = (Sha256::digest(enrol.token).into(), said(enrol.host_name.as_str()));
+    let (token_hash, host_name) = (Sha256::digest(enrol.token.0).into(), said(enrol.host_name.as_str()));
     if newcomer == Newcomer::Operator {
         let enrolment = OperatorEnrolment { token_hash, key: key.0, host_name, address: address.ip() };
         let operator = host.store.enrol_operator(enrolment).await??;

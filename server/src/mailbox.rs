@@ -8,7 +8,7 @@ use std::{
 
 use protocol_core::{
     code::{CloseReason, Role},
-    message::{Close, Echo, MAX_TASKS, StreamId, TaskId, Text},
+    message::{Close, Echo, MAX_TASKS, Secret, StreamId, TaskId, Text},
 };
 use tokio::sync::oneshot;
 
@@ -82,7 +82,7 @@ pub enum Instruction {
         /// Who asks.
         who: String,
         /// What shows that a data connection is its own.
-        key: [u8; 16],
+        key: Secret,
         /// For how long it may run, in seconds; 0 for as long as it likes.
         limit: u32,
         /// What the kind says.

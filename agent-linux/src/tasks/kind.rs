@@ -156,7 +156,7 @@ fn ssh_host<'a>(rules: &'a TaskRules, contact: &Contact<'a>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use protocol_core::message::{TaskId, Text};
+    use protocol_core::message::{Secret, TaskId, Text};
 
     use super::*;
     use crate::config::{RebootRules, SshRules};
@@ -167,7 +167,7 @@ mod tests {
             kind: KindName::new(kind).unwrap(),
             role,
             who: Text::new("ada").unwrap(),
-            key: [0; 16],
+            key: Secret([0; 16]),
             limit: 0,
             parameters: &[],
         }

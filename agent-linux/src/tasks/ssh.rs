@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use protocol_core::{
     code::CloseReason,
     frame::{self, Decoded, HEADER_LENGTH},
-    message::{self, Body as _, Close, Join, TaskId},
+    message::{self, Body as _, Close, Join, Secret, TaskId},
     session::{OPENING_MAX_FRAME, ProtocolError},
     tag::Tag,
 };
@@ -38,7 +38,7 @@ const ROOM: usize = 64 * 1024;
 pub(super) struct Ssh {
     pub(super) task: u64,
     /// What shows that the connection is the task's.
-    pub(super) key: [u8; 16],
+    pub(super) key: Secret,
     pub(super) identity: Identity,
     /// Where the agent is connected: it is tried first.
     pub(super) server: String,

@@ -24,8 +24,8 @@ use protocol_core::{
     frame::{self, Decoded},
     invitation::{self, Invitation},
     message::{
-        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin, Status, StoreId,
-        StreamId, Text, Welcome, Window,
+        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Hello, Kind, Message, Pin, Secret, Status,
+        StoreId, StreamId, Text, Welcome, Window,
     },
     session::{Event, Server, Session},
     tag::Tag,
@@ -35,7 +35,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, server::ParsedCertific
 use sha2::{Digest as _, Sha256};
 
 /// The token of all enrolment lines here.
-const TOKEN: [u8; 16] = [7; 16];
+const TOKEN: Secret = Secret([7; 16]);
 
 /// A server that a test plays.
 pub(crate) struct TestServer {

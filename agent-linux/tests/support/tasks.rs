@@ -11,7 +11,7 @@ use std::{
 use protocol_core::{
     code::{CloseReason, Role, TaskState},
     frame::{self, Decoded, Frame},
-    message::{self, Close, Join, Joined, Kind, Offer, Order, Report, Stop, TaskId, Text, Window},
+    message::{self, Close, Join, Joined, Kind, Offer, Order, Report, Secret, Stop, TaskId, Text, Window},
     session::OPENING_MAX_FRAME,
     tag::Tag,
 };
@@ -21,7 +21,7 @@ use rustls::{ServerConnection, StreamOwned};
 use super::{Device, Heard, LONGEST_WAIT, Peer, TestServer, until};
 
 /// The key of all orders here.
-pub(crate) const KEY: [u8; 16] = [5; 16];
+pub(crate) const KEY: Secret = Secret([5; 16]);
 
 /// A report.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,8 +7,8 @@ use protocol_core::{
     invitation::Invitation,
     message::{
         BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
-        Kind, Message, Offer, Order, Pin, Reading, Report, Status, Stop, StoreId, StreamId, TaskId, Text,
-        Welcome, Window,
+        Kind, Message, Offer, Order, Pin, Reading, Report, Secret, Status, Stop, StoreId, StreamId, TaskId,
+        Text, Welcome, Window,
     },
     provisioning::{PrivateKey, Provisioning},
 };
@@ -148,8 +148,8 @@ pub(crate) fn information() -> Information<'static> {
 
 const TASK: TaskId = TaskId(0x3132_3334_3536_3738);
 
-const KEY: [u8; 16] =
-    [0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f];
+const KEY: Secret =
+    Secret([0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f]);
 
 pub(crate) fn offer() -> Offer<'static> {
     let kinds = ["ssh", "reboot"].into_iter().map(kind).collect();
@@ -205,6 +205,6 @@ fn pin(first: u8) -> Pin {
     Pin(std::array::from_fn(|at| first + at as u8))
 }
 
-fn token() -> [u8; 16] {
-    std::array::from_fn(|at| 0x30 + at as u8)
+fn token() -> Secret {
+    Secret(std::array::from_fn(|at| 0x30 + at as u8))
 }

@@ -177,7 +177,7 @@ const fn rank(role: Role) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Actor, Object, may, user_name};
+    use super::*;
 
     #[test]
     fn the_own_user_and_root_may_and_others_may_not() {
@@ -203,6 +203,14 @@ mod tests {
                 assert!(may(&Actor::User { uid: other }, action, object).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_role_that_is_not_known_may_nothing() {
+        let address = "192.0.2.1".parse().unwrap();
+        let (id, key, name) = (OperatorId(1), Pin([1; 32]), "anna".to_owned());
+        let anna = Actor::Operator(Operator { id, name, role: Role::Other(4), key, address });
+        assert!(may(&anna, Action::Look, Object::Devices).is_err());
     }
 
     #[test]

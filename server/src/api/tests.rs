@@ -1,3 +1,4 @@
+mod documents;
 mod rights;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};

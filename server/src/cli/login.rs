@@ -113,7 +113,7 @@ pub(super) async fn login(shared: &Shared, login: &Login, output: &mut Output) -
         )));
     }
     let begun_file = format!("{name}{BEGUN}");
-    let begun = begin(&contexts, &begun_file, &invitation.token)?;
+    let begun = begin(&contexts, &begun_file, &invitation.token.0)?;
     let connector = Connector::new(&begun.key, &[invitation.pin], Protocol::Login)?;
     let asked = async {
         let (mut stream, address) = dial(&connector, &addresses).await?;

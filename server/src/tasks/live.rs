@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use protocol_core::code;
+use protocol_core::{code, message::Secret};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{DataConnection, JoinError, TaskKind, lock};
@@ -79,7 +79,7 @@ pub(super) struct Live {
     pub(super) wish: watch::Sender<Option<Wish>>,
     /// What its device is told; nothing where an earlier server has done that.
     pub(super) order: Option<Instruction>,
-    key: [u8; 16],
+    key: Secret,
     door: Mutex<Door>,
     news: mpsc::Sender<News>,
 }
@@ -108,7 +108,7 @@ impl Live {
     /// A task whose device is about to be told this order; what its watcher is told, and where its bytes come.
     pub(super) fn requested(
         identity: TaskIdentity,
-        key: [u8; 16],
+        key: Secret,
         order: Instruction,
     ) -> (Arc<Self>, mpsc::Receiver<News>, oneshot::Receiver<DataConnection>) {
         let (waiting, data) = oneshot::channel();
@@ -133,7 +133,7 @@ impl Live {
             standing: watch::Sender::new(Standing { state, reason: None }),
             wish: watch::Sender::new(None),
             order: None,
-            key: [0; 16],
+            key: Secret([0; 16]),
             door: Mutex::new(Door::Closed),
             news: sender,
         };
@@ -166,8 +166,8 @@ impl Live {
     }
 
     /// Whether a data connection with this key may have its bytes; then nobody else may.
-    pub(super) fn pass_door(&self, key: &[u8; 16]) -> Result<Admission, JoinError> {
-        match is_equal(&self.key, key) {
+    pub(super) fn pass_door(&self, key: &Secret) -> Result<Admission, JoinError> {
+        match self.key == *key {
             true => self.enter_door(),
             false => Err(JoinError::WrongKey),
         }
@@ -201,9 +201,4 @@ impl Live {
     pub(super) fn has_data(&self) -> bool {
         matches!(*lock(&self.door), Door::Passed)
     }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn is_equal(one: &[u8; 16], other: &[u8; 16]) -> bool {
-    one.iter().zip(other).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
 }

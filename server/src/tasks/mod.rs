@@ -1,9 +1,10 @@
 //! Tasks: what operators have devices do, from the request to an end that always comes.
 //!
-//! A task is a row in the store. Beside each that has not ended runs a watcher (`watcher.rs`), which alone changes it:
+//! A task is a row in the store. Beside each that has not ended runs a watcher (`watcher.rs`), which alone changes its state:
 //! it hears what the device reports and what operators wish, and its deadlines see to all that nobody says.
 //! Devices are reached through the registry only.
 
+mod count;
 mod data_connection;
 mod error;
 mod kind;
@@ -24,7 +25,7 @@ use std::{
 
 use protocol_core::{
     code::Role,
-    message::{self, Offer, Report},
+    message::{self, Offer, Report, Secret},
 };
 use tokio::{sync::mpsc, time::sleep};
 
@@ -201,8 +202,8 @@ impl Tasks {
         kind: TaskKind,
         requester: Requester,
     ) -> Result<Task, TaskError> {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key)?;
+        let mut key = Secret([0; 16]);
+        getrandom::fill(&mut key.0)?;
         let (port, parameters) = match kind {
             TaskKind::OpenSsh => {
                 self.ports.prepare(online.device).await.map(|(port, told)| (Some(port), told))?
@@ -225,7 +226,7 @@ impl Tasks {
             parameters,
         };
         let (live, news, data) = Live::requested(identity, key, order.clone());
-        let task = Task::new(Arc::clone(&live), data, self.store.clone());
+        let task = Task::new(Arc::clone(&live), data, self.store.clone(), self.deadlines.count);
         self.watch(Arc::clone(&live), news);
         online.mailbox.instruct(order);
         if let Some(port) = port {

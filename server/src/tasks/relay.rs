@@ -6,7 +6,11 @@ use std::{
     cell::RefCell,
     future::{pending, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -69,6 +73,25 @@ pub struct Relay<S> {
     inward: Way,
     /// To the device.
     outward: Way,
+    /// How much has gone each way, for whoever looks meanwhile.
+    counts: Arc<Counts>,
+}
+
+/// How many bytes came from the device, and went to it.
+#[derive(Default)]
+struct Counts([AtomicU64; 2]);
+
+impl Counts {
+    fn set(&self, from_device: u64, to_device: u64) {
+        let Self([inward, outward]) = self;
+        inward.store(from_device, Relaxed);
+        outward.store(to_device, Relaxed);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        let Self([inward, outward]) = self;
+        (inward.load(Relaxed), outward.load(Relaxed))
+    }
 }
 
 impl<S: ByteStream> Relay<S> {
@@ -77,12 +100,14 @@ impl<S: ByteStream> Relay<S> {
         let idle_limit = (!idle_limit.is_zero()).then_some(idle_limit);
         let outward =
             Way { rest: first.to_vec(), count: first.len() as u64, may_just_go: true, ..Way::default() };
-        Self { operator, idle_limit, moved_at: Instant::now(), inward: Way::default(), outward }
+        let (moved_at, inward, counts) = (Instant::now(), Way::default(), Arc::default());
+        Self { operator, idle_limit, moved_at, inward, outward, counts }
     }
 
     /// Carries bytes between the operator and the task's device to the end, and writes down how many there were and how
     /// it ended.
     pub async fn run(self, mut task: Task, data: DataConnection, shutdown: &Shutdown) {
+        let (counts, mut kept) = (Arc::clone(&self.counts), task.byte_count());
         let stopped = async {
             tokio::select! {
                 standing = task.stopped() => standing.reason,
@@ -90,8 +115,16 @@ impl<S: ByteStream> Relay<S> {
             }
         };
         // Both ends learn of the end before the record is written.
-        let Carried { from_device, to_device, end } = self.carry(data.stream, stopped).await;
-        task.count(from_device, to_device).await;
+        let Carried { from_device, to_device, end } = {
+            let mut carrying = pin!(self.carry(data.stream, stopped));
+            loop {
+                tokio::select! {
+                    carried = &mut carrying => break carried,
+                    () = kept.due() => kept.note(counts.get()),
+                }
+            }
+        };
+        kept.finish((from_device, to_device)).await;
         task.finish(end).await;
     }
 
@@ -131,6 +164,7 @@ impl<S: ByteStream> Relay<S> {
         let outward = self.outward.poll_carry(context, Pin::new(&mut self.operator), Pin::new(device));
         if self.inward.count + self.outward.count > before {
             self.moved_at = Instant::now();
+            self.counts.set(self.inward.count, self.outward.count);
         }
         match (inward, outward) {
             (Poll::Ready(Err(Broken::From(error))), _) | (_, Poll::Ready(Err(Broken::To(error)))) => {

@@ -1,11 +1,12 @@
 //! A task, as it is to whoever asked for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 
 use super::{
     DataConnection, Standing, TaskError,
+    count::ByteCount,
     live::{Live, News, Wish},
 };
 use crate::store::{Store, TaskId, TaskState};
@@ -18,13 +19,19 @@ pub struct Task {
     data: oneshot::Receiver<DataConnection>,
     standing: watch::Receiver<Standing>,
     store: Store,
+    count_interval: Duration,
     is_left: bool,
 }
 
 impl Task {
-    pub(super) fn new(live: Arc<Live>, data: oneshot::Receiver<DataConnection>, store: Store) -> Self {
+    pub(super) fn new(
+        live: Arc<Live>,
+        data: oneshot::Receiver<DataConnection>,
+        store: Store,
+        count_interval: Duration,
+    ) -> Self {
         let standing = live.standing.subscribe();
-        Self { live, data, standing, store, is_left: false }
+        Self { live, data, standing, store, count_interval, is_left: false }
     }
 
     /// Its number.
@@ -65,11 +72,9 @@ impl Task {
         }
     }
 
-    /// Keeps how many bytes came from the device, and went to it.
-    pub(super) async fn count(&self, bytes_in: u64, bytes_out: u64) {
-        if let Err(error) = self.store.count_task(self.live.identity.code, bytes_in, bytes_out).await {
-            tracing::error!(task = %self.id(), %error, "the bytes of a task could not be written down");
-        }
+    /// What keeps how many bytes it has carried.
+    pub(super) fn byte_count(&self) -> ByteCount {
+        ByteCount::new(self.store.clone(), self.live.identity.code, self.count_interval)
     }
 
     /// Its bytes have ended: so has it.

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, task::Poll, time::Duration};
 use futures_util::future::join_all;
 use protocol_core::{
     code::{self, CloseReason},
-    message::{BootId, Kind, Text},
+    message::{BootId, Kind, Secret, Text},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -34,6 +34,7 @@ const LONG: Deadlines = Deadlines {
     away: LONGEST_WAIT,
     bytes: Duration::from_millis(50),
     look: Duration::from_millis(10),
+    count: LONGEST_WAIT,
     reboot: LONGEST_WAIT,
 };
 
@@ -206,6 +207,38 @@ async fn a_session_from_the_request_to_its_end() {
 }
 
 #[tokio::test]
+async fn the_bytes_of_a_session_are_counted_while_it_goes_on() {
+    let fleet = Fleet::new(Deadlines { count: Duration::from_millis(10), ..LONG });
+    let device = fleet.device("kiosk").await;
+    let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let id = task.id();
+    let join = device.order().await;
+    let (bytes, mut far) = connection();
+    assert!(fleet.tasks.join(device.online.device, &join).unwrap().admit(bytes));
+    fleet.report(&device, join.task, code::TaskState::Running);
+    let bytes = task.bytes().await.unwrap();
+    let (operator, _screen) = duplex(1_024);
+    let shutdown = Shutdown::default();
+    let relay = Relay::new(operator, b"word", Duration::ZERO).run(task, bytes, &shutdown);
+    let counted = async {
+        for more in 1..=2 {
+            far.write_all(b"answer").await.unwrap();
+            loop {
+                let row = fleet.store.task(id).await.unwrap().unwrap();
+                if (row.state, row.bytes_in, row.bytes_out) == (TaskState::Running, more * 6, 4) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = relay => panic!("the session goes on"),
+        counted = timeout(LONGEST_WAIT, counted) => counted.expect("they are counted"),
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_good_for_one_connection_of_one_device() {
     let fleet = Fleet::new(LONG);
     let (device, other) = (fleet.device("kiosk").await, fleet.device("other").await);
@@ -213,7 +246,7 @@ async fn a_key_is_good_for_one_connection_of_one_device() {
     let join = device.order().await;
     let refused = |device: &Device, join| fleet.tasks.join(device.online.device, &join).err();
     assert_eq!(refused(&other, join), Some(JoinError::NoSuchTask));
-    assert_eq!(refused(&device, message::Join { key: [0; 16], ..join }), Some(JoinError::WrongKey));
+    assert_eq!(refused(&device, message::Join { key: Secret([0; 16]), ..join }), Some(JoinError::WrongKey));
     let unknown = message::Join { task: message::TaskId(1), ..join };
     assert_eq!(refused(&device, unknown), Some(JoinError::NoSuchTask));
     let admission = fleet.tasks.join(device.online.device, &join).unwrap();
@@ -508,7 +541,7 @@ async fn the_next_server_takes_tasks_up() {
     assert_eq!((row.state, row.who.as_str()), (TaskState::Failed, "ada"));
     assert_eq!(row.reason.as_deref(), Some("the server ended before the device was asked"));
     assert_eq!(
-        next.join(device.online.device, &message::Join { task: code, key: [0; 16] }).err(),
+        next.join(device.online.device, &message::Join { task: code, key: Secret([0; 16]) }).err(),
         Some(JoinError::Used)
     );
     let (detail, output) = (Text::default(), [].as_slice());

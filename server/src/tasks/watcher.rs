@@ -1,4 +1,4 @@
-//! Watches one task until it has ended: the only one that changes its row.
+//! Watches one task until it has ended: the only one that changes its state.
 
 use std::{future::pending, time::Duration};
 
@@ -34,6 +34,8 @@ pub struct Deadlines {
     pub bytes: Duration,
     /// How often it is looked whether the device is there.
     pub look: Duration,
+    /// How often the bytes of a session that goes on are written down.
+    pub count: Duration,
     /// For a device to start anew: to go, and to come back.
     pub reboot: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for Deadlines {
             away: Duration::from_secs(60),
             bytes: Duration::from_secs(5),
             look: Duration::from_secs(5),
+            count: Duration::from_secs(60),
             reboot: Duration::from_secs(10 * 60),
         }
     }

@@ -19,8 +19,8 @@ use protocol_core::{
     invitation::Invitation,
     message::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
-        Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Status, Stop, StoreId, StreamId,
-        TaskId, Text, Welcome, Window,
+        Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Secret, Status, Stop, StoreId,
+        StreamId, TaskId, Text, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     serial::{self, Link, Retries},
@@ -172,7 +172,7 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
         &Enrol {
             oldest_version: 1,
             newest_version: 1,
-            token: [0; 16],
+            token: Secret([0; 16]),
             host_name: text(input),
             ssh_host_keys,
         },
@@ -183,7 +183,7 @@ fn other_messages(input: &[u8], output: &mut [u8]) {
 
 /// What stands in data connections, and in the sessions of those that have some.
 fn about_tasks(input: &[u8], output: &mut [u8]) {
-    let (task, key) = (TaskId(input.len() as u64), [0; 16]);
+    let (task, key) = (TaskId(input.len() as u64), Secret([0; 16]));
     let kind = Kind::new(core::str::from_utf8(input).unwrap_or_default()).unwrap_or(Kind::TEXT);
     encode(&Offer { kinds: list(kind), tasks: list(task) }, output);
     let role = code::Role::from(input.len() as u16);
@@ -224,7 +224,7 @@ impl core::fmt::Write for Screen {
 fn invitation(input: &[u8], output: &mut [u8]) {
     show(Invitation::decode(input));
     let addresses = list(text(input));
-    show(Invitation { pin: Pin([0; 32]), token: [0; 16], addresses }.encode(output));
+    show(Invitation { pin: Pin([0; 32]), token: Secret([0; 16]), addresses }.encode(output));
 }
 
 fn provisioning(input: &[u8]) {

@@ -16,7 +16,7 @@ use holdfast_tests::{
 use protocol_core::{
     alpn,
     code::{CloseReason, TaskState},
-    message::{self, Facts, Join, Kind, Offer, Order, Report, TaskId, Text},
+    message::{self, Facts, Join, Kind, Offer, Order, Report, Secret, TaskId, Text},
     tag::Tag,
 };
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(crate) struct Liar {
 #[derive(Clone, Copy)]
 struct Ordered {
     task: TaskId,
-    key: [u8; 16],
+    key: Secret,
 }
 
 impl Liar {
@@ -103,7 +103,7 @@ fn bytes_are_for_one_connection_of_their_own_device() -> io::Result<()> {
     let (mut liar, other) = (Liar::online(&server, "liar")?, Liar::online(&server, "other")?);
     let (ordered, operator) = liar.ordered(&server, "liar")?;
 
-    let wrong = Ordered { key: [0; 16], ..ordered };
+    let wrong = Ordered { key: Secret([0; 16]), ..ordered };
     let unknown = Ordered { task: TaskId(1), ..ordered };
     for (key, first, reason) in [
         (&other.key, join(ordered), CloseReason::NotServed),

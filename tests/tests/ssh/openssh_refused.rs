@@ -18,7 +18,7 @@ use holdfast_tests::{
 };
 use protocol_core::{
     code::{CloseReason, TaskState},
-    message::{self, Join, OpenSshParameters, Order, TaskId},
+    message::{self, Join, OpenSshParameters, Order, Secret, TaskId},
 };
 
 use crate::{
@@ -237,7 +237,7 @@ fn a_device_that_waits_for_nothing_gets_nothing() -> io::Result<()> {
     let liar = Liar::taking("openssh", &stock.fleet.server, "liar")?;
     let key = key_file(&stock, "liar", &liar.key)?;
     refused(&stock, &key, &["-N"], "Permission denied");
-    let join = Join { task: TaskId(1), key: [0; 16] };
+    let join = Join { task: TaskId(1), key: Secret([0; 16]) };
     let closed = turned_away(&stock.fleet.server, &liar.key, &frame_of(&join))?;
     assert_eq!(closed.reason, CloseReason::NotServed);
     assert!(stock.fleet.server.command(&["authorized-keys", "ssh-ed25519", "AAAA"]).stdout.is_empty());

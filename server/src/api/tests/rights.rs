@@ -119,6 +119,20 @@ impl Server {
         everyone
     }
 
+    /// What may have been changed.
+    async fn contents(&self) -> Vec<Value> {
+        let mut contents = Vec::new();
+        for path in ["/devices", "/tasks", "/messages"] {
+            contents.push(self.get(path).await.1);
+        }
+        let (_, events) = self.get("/events").await;
+        let is_done = |event: &&Value| {
+            !["request-denied", "connection-refused"].contains(&event["kind"].as_str().unwrap_or_default())
+        };
+        contents.extend(events["items"].as_array().unwrap().iter().filter(is_done).cloned());
+        contents
+    }
+
     async fn task_of(&self, device: DeviceId) {
         let kind = "reboot".parse().unwrap();
         let (code, boot) = (RandomId(1), RandomId(2));
@@ -169,22 +183,82 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
     let everyone = server.everyone().await;
     let routes = router(Arc::clone(&server.api));
     for (least, method, path, body) in TABLE {
+        let before = server.contents().await;
         // Those who may not come first: nothing may have changed by what they asked for.
         for allowed in [false, true] {
             for Someone { name, peer, role, refusal } in &everyone {
                 if role.is_some_and(|role| u16::from(role) >= u16::from(*least)) != allowed {
                     continue;
                 }
-                let path = path.replace("{name}", "nobody").replace("{id}", "1");
-                let (status, code) = ask(&routes, peer, method, &path, body).await;
-                let told = format!("{name}: {method} {path}: {status} {code}");
-                match allowed {
-                    false => assert_eq!((status, code.as_str()), (403, *refusal), "{told}"),
-                    true => assert_ne!(status, 403, "{told}"),
+                // For one that there is, as for one that there is not: whoever may not learns nothing by it.
+                for of in ["nobody", "pi"] {
+                    let path = path.replace("{name}", of).replace("{id}", "1");
+                    let (status, code) = ask(&routes, peer, method, &path, body).await;
+                    let told = format!("{name}: {method} {path}: {status} {code}");
+                    match allowed {
+                        false => assert_eq!((status, code.as_str()), (403, *refusal), "{told}"),
+                        true => assert_ne!(status, 403, "{told}"),
+                    }
                 }
+            }
+            if !allowed {
+                assert_eq!(server.contents().await, before, "{method} {path}");
             }
         }
         assert_eq!(server.api.shutdown.is_requested(), *path == "/stop");
+    }
+}
+
+/// Follows a live list as `peer`; gives how the answer begins.
+async fn follow(routes: &Router, peer: &Peer, path: &str, header: &str) -> String {
+    let (mut ours, theirs) = duplex(64 * 1024);
+    let patience = Patience { request: LONGEST_WAIT, answer: LONGEST_WAIT };
+    let stranger = Strangers::new(1).enter();
+    let conversation = http::converse(Box::new(theirs), peer.clone(), routes.clone(), patience, stranger);
+    let beginning = async {
+        let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+        ours.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // The first entry ends so, and an error is at its end then.
+        while !answer.ends_with(b"\n\n\r\n") && ours.read_buf(&mut answer).await.unwrap() > 0 {}
+        String::from_utf8(answer).unwrap()
+    };
+    let talk = async {
+        let mut beginning = std::pin::pin!(beginning);
+        tokio::select! {
+            beginning = &mut beginning => return beginning,
+            () = conversation => {}
+        }
+        beginning.await
+    };
+    timeout(LONGEST_WAIT, talk).await.expect("something is answered")
+}
+
+#[tokio::test]
+async fn every_live_stream_is_for_those_who_may_look() {
+    let server = Server::start();
+    let everyone = server.everyone().await;
+    let routes = router(Arc::clone(&server.api));
+    server.post("/devices/pi/messages", json!({ "body": "hello" })).await;
+    let accept = "Accept: text/event-stream\r\n";
+    for list in ["/messages", "/events", "/messages?device=pi", "/events?device=pi"] {
+        let separator = if list.contains('?') { '&' } else { '?' };
+        for (path, header) in [(format!("{list}{separator}follow=true"), ""), (list.to_owned(), accept)] {
+            for Someone { name, peer, role, refusal } in &everyone {
+                let answer = follow(&routes, peer, &path, header).await;
+                let told = format!("{name}: {path}: {answer}");
+                match role {
+                    Some(_) => {
+                        assert!(answer.starts_with("HTTP/1.1 200 "), "{told}");
+                        assert!(answer.contains("text/event-stream") && answer.contains("data: {"), "{told}");
+                    }
+                    None => {
+                        assert!(answer.starts_with("HTTP/1.1 403 "), "{told}");
+                        assert!(answer.contains(refusal) && !answer.contains("data: "), "{told}");
+                    }
+                }
+            }
+        }
     }
 }
 
