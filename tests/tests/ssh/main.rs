@@ -4,6 +4,8 @@ mod ends;
 mod fleet;
 mod hostile;
 mod installed;
+mod limits;
+mod many;
 mod openssh;
 mod openssh_refused;
 mod operators;

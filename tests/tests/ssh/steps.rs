@@ -111,11 +111,11 @@ impl Scene {
             .stderr(Stdio::null())
             .spawn()?;
         match step {
-            Step::Requested => self.wait_for("requested"),
-            Step::Running => {
-                self.wait_for("running");
-                assert_eq!(self.fleet.proxies().len(), 1);
+            Step::Requested => {
+                self.wait_for("requested");
+                assert_eq!(self.fleet.proxies().len(), 1, "it waits for the connection");
             }
+            Step::Running => self.wait_for("running"),
             Step::Ordered | Step::Joined | Step::Stopping => {
                 self.wait_for("starting");
                 wait::until_true("the data connection is held", || {

@@ -157,35 +157,6 @@ fn through_socks(port: &str) -> io::Result<String> {
     Ok(said)
 }
 
-#[test]
-fn twenty_sessions_at_once() -> io::Result<()> {
-    let fleet = Fleet::start()?;
-    let config = fleet.config();
-    let begin = |number: usize| {
-        Command::new("ssh")
-            .arg("-F")
-            .arg(&config)
-            .args([HOST, "read x; echo", &format!("{number}-$x")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-    };
-    let mut sessions: Vec<_> = (0..20).map(begin).collect::<io::Result<_>>()?;
-    fleet.wait_running(20);
-    assert_eq!(fleet.task_processes().len(), 20);
-    for session in &mut sessions {
-        session.stdin.take().expect("it is piped").write_all(b"word\n")?;
-    }
-    for (number, session) in sessions.into_iter().enumerate() {
-        let output = session.wait_with_output()?;
-        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number}-word\n"));
-    }
-    let tasks = fleet.ended();
-    assert!(tasks.len() == 20 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
-    assert!(fleet.server.shows_online(DEVICE));
-    Ok(())
-}
-
 /// On the server's own machine no process of ours carries what ssh says; it still can.
 #[test]
 fn ssh_is_passed_the_connection_itself() -> io::Result<()> {
