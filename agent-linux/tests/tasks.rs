@@ -16,7 +16,7 @@ use protocol_core::{
 use rustix::process::Signal;
 use support::{
     Device, LONGEST_WAIT, Peer, TestServer,
-    tasks::{order, until_gone},
+    tasks::{Process, order, until_gone},
     until,
 };
 
@@ -271,6 +271,22 @@ fn a_stopped_process_does_not_outlive_its_agent_either() {
     });
     let processes = device.descendants();
     processes.iter().for_each(|process| process.stop());
+    device.kill();
+    until_gone(&processes);
+}
+
+#[test]
+fn a_program_does_not_outlive_those_who_watch_it() {
+    let (_server, mut device, mut peer) = connected(&reboots_by("exec sleep 1000"));
+    peer.notice(&order(1, "reboot"));
+    peer.reported(1, TaskState::Running);
+    let is_program = |process: &Process| process.command.starts_with("sleep");
+    until("all processes", || device.descendants().iter().any(is_program));
+    let processes = device.descendants();
+    // All that have the agent's name, as by `pkill -9`: none of them is left to end anything.
+    let watchers = processes.iter().filter(|process| !is_program(process));
+    watchers.clone().for_each(|process| process.stop());
+    watchers.for_each(|process| process.signal(Signal::KILL));
     device.kill();
     until_gone(&processes);
 }

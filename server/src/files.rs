@@ -29,15 +29,52 @@ pub fn others_may_read(path: &Path) -> bool {
 pub fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // One of its own for each who writes: none of them moves away what another one is writing.
+    let temporary =
+        directory.join(format!(".{name}.{:016x}.new", getrandom::u64().map_err(io::Error::other)?));
+    let placed = write_private(&temporary, directory, contents).and_then(|()| fs::rename(&temporary, path));
+    if placed.is_err() {
+        // If there is none, there is nothing to be left behind.
+        let _ = fs::remove_file(&temporary);
+    }
+    placed?;
+    File::open(directory)?.sync_all()
+}
+
+fn write_private(path: &Path, directory: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     let (wanted, found) = (fs::metadata(directory)?, file.metadata()?);
     if (wanted.uid(), wanted.gid()) != (found.uid(), found.gid()) {
         fchown(&file, Some(wanted.uid()), Some(wanted.gid()))?;
     }
     file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(directory)?.sync_all()
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn many_may_write_the_same_file_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        replace_private(path, &[number; 1000]).unwrap();
+                    }
+                });
+            }
+        });
+        let contents = fs::read(&path).unwrap();
+        assert!(contents.len() == 1000 && contents.iter().all(|byte| *byte == contents[0]));
+        assert!(replace_private(&directory.path().join("missing/file"), b"").is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+    }
 }

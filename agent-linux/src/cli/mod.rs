@@ -139,6 +139,7 @@ fn run_for_agent() -> Option<ExitCode> {
             Some(tasks::run_task())
         }
         tasks::RUN_PROGRAM => Some(tasks::guard(&words.collect::<Vec<_>>())),
+        tasks::EXEC_PROGRAM => Some(tasks::become_program(&words.collect::<Vec<_>>())),
         _ => None,
     }
 }

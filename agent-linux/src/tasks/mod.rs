@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{
     process::RUN_TASK,
-    program::{RUN_PROGRAM, guard},
+    program::{EXEC_PROGRAM, RUN_PROGRAM, become_program, guard},
     worker::run as run_task,
 };
 use crate::{config::TaskRules, identity::Identity};

@@ -4,14 +4,15 @@
 //! for the task's process to be gone, however that ends. Then it kills the whole group, whatever the program has started.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
     io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     process::{ExitCode, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Signal, getpgrp, kill_process_group};
+use rustix::process::{Signal, getpgrp, getppid, kill_process_group, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncReadExt as _,
@@ -28,6 +29,9 @@ use super::{
 
 /// The word by which this program is started as a guard; the program and its arguments follow.
 pub const RUN_PROGRAM: &str = "run-program";
+
+/// The word by which a guard becomes the program; the guard's process id, the program and its arguments follow.
+pub const EXEC_PROGRAM: &str = "exec-program";
 
 /// What a guard exits with where there is no such program, as shells do.
 const NO_PROGRAM: u8 = 127;
@@ -100,6 +104,23 @@ pub fn guard(command: &[OsString]) -> ExitCode {
     runtime.block_on(async { watch(command).await.unwrap_or_else(|error| no_program(&error)) })
 }
 
+/// `holdfast-agent exec-program`: becomes the program, which dies with the guard: nothing else would end it where both
+/// the task's process and the guard are killed at once.
+pub fn become_program(words: &[OsString]) -> ExitCode {
+    let become_it = || -> io::Result<Infallible> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let [guard, name, arguments @ ..] = words else { return Err(io::ErrorKind::InvalidInput.into()) };
+        // And who died before?
+        if getppid().map(|parent| parent.as_raw_nonzero().to_string()).as_deref() != guard.to_str() {
+            return Err(io::Error::other("the guard has gone"));
+        }
+        Err(std::process::Command::new(name).args(arguments).exec())
+    };
+    match become_it() {
+        Err(error) => no_program(&error),
+    }
+}
+
 fn no_program(error: &io::Error) -> ExitCode {
     eprintln!("holdfast-agent: the command can't be run: {error}");
     ExitCode::from(NO_PROGRAM)
@@ -109,8 +130,13 @@ async fn watch(command: &[OsString]) -> io::Result<ExitCode> {
     let _asked_to_end = signal(SignalKind::terminate())?;
     let mut lifeline = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let mut nothing = [0];
-    let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut program = Command::new(name).args(arguments).stdin(Stdio::null()).spawn()?;
+    let mut program = Command::new(OWN_PROGRAM)
+        .arg0("holdfast-agent")
+        .arg(EXEC_PROGRAM)
+        .arg(std::process::id().to_string())
+        .args(command)
+        .stdin(Stdio::null())
+        .spawn()?;
     let status = tokio::select! {
         status = program.wait() => status?,
         _ = lifeline.read(&mut nothing) => {
