@@ -6,8 +6,8 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::HEADER_LENGTH,
     message::{
-        self, Body as _, Close, Endpoints, Hello, OLDEST_VERSION, Offer, Order, Pin, Report, Stop, StreamId,
-        TASKS_VERSION, Text, VERSION, Welcome, Window,
+        self, Body as _, Close, Endpoints, Hello, OLDEST_VERSION, Offer, Order, Pin, Report, SshHostKeys,
+        Stop, StreamId, TASKS_VERSION, Text, VERSION, Welcome, Window,
     },
     session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Session},
     tag::Tag,
@@ -122,6 +122,7 @@ pub(crate) async fn hold<S: AsyncRead + AsyncWrite>(
             speaks_of_tasks: false,
             offer_due: false,
             facts_due: false,
+            host_keys_due: false,
             status_due: Instant::NEVER,
         },
     };
@@ -236,6 +237,7 @@ struct Duties<'a> {
     speaks_of_tasks: bool,
     offer_due: bool,
     facts_due: bool,
+    host_keys_due: bool,
     status_due: Instant,
 }
 
@@ -287,6 +289,8 @@ impl Duties<'_> {
             Some(self.agent.store.ask(move |queues| queues.outbox.welcomed(named, archived, max_frame)));
         self.speaks_of_tasks = welcome.version >= TASKS_VERSION;
         self.offer_due = self.speaks_of_tasks;
+        // They came with the same version.
+        self.host_keys_due = self.speaks_of_tasks;
         self.facts_due = true;
         self.status_due = clock::now();
     }
@@ -334,6 +338,13 @@ impl Duties<'_> {
         if std::mem::take(&mut self.facts_due) {
             let _ = pipe.write(256, |room| session.notice(now, &self.agent.device.facts(), room));
         }
+        if std::mem::take(&mut self.host_keys_due) {
+            let keys = self.agent.device.ssh_host_keys();
+            let said = SshHostKeys { keys: keys.iter().filter_map(|key| Text::new(key)).collect() };
+            if !said.keys.is_empty() {
+                let _ = pipe.write(HOST_KEYS_ROOM, |room| session.notice(now, &said, room));
+            }
+        }
         let aside = levels.outbox.aside_messages;
         if now >= self.status_due || aside != self.aside_told {
             self.aside_told = aside;
@@ -373,6 +384,9 @@ impl Duties<'_> {
 
 /// The room for the largest offer.
 const OFFER_ROOM: usize = HEADER_LENGTH + Offer::MAX_LENGTH;
+
+/// The room for the most host keys.
+const HOST_KEYS_ROOM: usize = HEADER_LENGTH + SshHostKeys::MAX_LENGTH;
 
 /// While this much waits to be sent, in bytes, no report is added to it.
 const MOST_REPORTS: usize = 32 * 1024;

@@ -137,6 +137,12 @@ pub async fn enrol(
             queues.outbox.change_server()?;
             queues.commit()?;
             begun.finish(&state, &identity)?;
+            if facts::ssh_host_keys(&config.ssh_directory).is_empty() {
+                tracing::warn!(
+                    directory = %config.ssh_directory.display(),
+                    "no SSH host key is there (ssh_host_*_key.pub), so `holdfast ssh` will not log in here yet; where OpenSSH's server is installed later, its keys are registered when the agent starts again"
+                );
+            }
             Ok(identity)
         }
         Err(error) => {

@@ -1,6 +1,9 @@
 //! What the device says of itself: host name, version, SSH user.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use protocol_core::message::{Facts, MAX_SSH_HOST_KEYS, Text};
 
@@ -14,6 +17,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Device {
     host_name: String,
     ssh_user: String,
+    ssh_directory: PathBuf,
 }
 
 impl Device {
@@ -28,12 +32,21 @@ impl Device {
             );
             ssh_user.clear();
         }
-        Self { host_name: config.host_name.clone().unwrap_or_else(host_name), ssh_user }
+        Self {
+            host_name: config.host_name.clone().unwrap_or_else(host_name),
+            ssh_user,
+            ssh_directory: config.ssh_directory.clone(),
+        }
     }
 
     /// The host name, as it is sent.
     pub fn host_name(&self) -> Text<'_, 64> {
         Text::shortened(&self.host_name)
+    }
+
+    /// The host keys that its SSH server has now.
+    pub fn ssh_host_keys(&self) -> Vec<String> {
+        ssh_host_keys(&self.ssh_directory)
     }
 
     /// All of it, as it is sent.

@@ -54,6 +54,7 @@ impl Notice for Facts<'_> {}
 impl Notice for Status<'_> {}
 impl Notice for Endpoints<'_> {}
 impl Notice for Information<'_> {}
+impl Notice for SshHostKeys<'_> {}
 impl Notice for Offer<'_> {}
 impl Notice for Order<'_> {}
 impl Notice for Stop<'_> {}
@@ -354,6 +355,15 @@ pub struct Enrol<'a> {
     pub ssh_host_keys: Vec<Text<'a, 1024>, MAX_SSH_HOST_KEYS>,
 }
 
+/// `HKEY`, client to server: the host keys of the device's SSH server. They are registered where none are yet, and change
+/// nothing where some are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshHostKeys<'a> {
+    /// Each a line as in `ssh_host_*_key.pub`.
+    #[serde(borrow)]
+    pub keys: Vec<Text<'a, 1024>, MAX_SSH_HOST_KEYS>,
+}
+
 /// `ENOK`, server to client on an enrolment connection: the key is registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolled<'a> {
@@ -503,6 +513,7 @@ bodies! {
     Status<'_> => STATUS, U32 + 1 + MAX_READINGS * (KIND + FIXED);
     Endpoints<'_> => ENDPOINTS, 32 + 32 + 1 + MAX_ADDRESSES * text(128);
     Enrol<'_> => ENROL, 1 + 1 + 16 + text(64) + 1 + MAX_SSH_HOST_KEYS * text(1024);
+    SshHostKeys<'_> => SSH_HOST_KEYS, 1 + MAX_SSH_HOST_KEYS * text(1024);
     Enrolled<'_> => ENROLLED, text(63) + Endpoints::MAX_LENGTH;
     Gateway<'_> => GATEWAY, text(63);
     Information<'_> => INFORMATION, LONGEST_BODY;

@@ -36,6 +36,8 @@ impl Tag {
     pub const ENROLLED: Self = Self::of(b"ENOK");
     /// [`Gateway`](crate::message::Gateway): for which wired device a gateway's connection is.
     pub const GATEWAY: Self = Self::of(b"GATE");
+    /// [`SshHostKeys`](crate::message::SshHostKeys): which host keys a device's SSH server has.
+    pub const SSH_HOST_KEYS: Self = Self::of(b"HKEY");
     /// [`Offer`](crate::message::Offer): which tasks a device takes, and which run on it.
     pub const OFFER: Self = Self::of(b"OFFR");
     /// [`Order`](crate::message::Order): a device is to run a task.

@@ -10,7 +10,7 @@ use protocol_core::{
     invitation::{self, Invitation, InvitationError},
     message::{
         self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
-        Message, Offer, Order, Report, Status, Stop, Welcome,
+        Message, Offer, Order, Report, SshHostKeys, Status, Stop, Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
     serial::{self, Link, Retries},
@@ -64,6 +64,7 @@ golden_bytes! {
     offer: Offer<'_>,
     order: Order<'_>,
     report: Report<'_>,
+    ssh_host_keys: SshHostKeys<'_>,
     status: Status<'_>,
     stop: Stop<'_>,
     welcome: Welcome<'_>,

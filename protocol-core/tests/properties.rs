@@ -13,7 +13,7 @@ use protocol_core::{
     invitation::{self, Invitation},
     message::{
         self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Message, Pin,
-        Reading, Secret, Status, StoreId, StreamId, Welcome, Window,
+        Reading, Secret, SshHostKeys, Status, StoreId, StreamId, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     tag::Tag,
@@ -164,6 +164,8 @@ proptest! {
         keys in vec(a_text(1024), 0..=4)) {
         let ssh_host_keys = keys.iter().map(|key| text(key)).collect();
         let value = Enrol { oldest_version: versions.0, newest_version: versions.1, token: Secret(token), host_name: text(&name), ssh_host_keys };
+        comes_back(&value, &encoded(&value))?;
+        let value = SshHostKeys { keys: value.ssh_host_keys };
         comes_back(&value, &encoded(&value))?;
     }
 
@@ -360,6 +362,8 @@ fn the_longest_are_as_long_as_is_said() {
     let endpoints = Endpoints { addresses, ..common::endpoints() };
     assert_eq!(body_length(encoded(&endpoints)), Endpoints::MAX_LENGTH);
     let ssh_host_keys = [text(&long); message::MAX_SSH_HOST_KEYS].into_iter().collect();
+    let keys = SshHostKeys { keys: [text(&long); message::MAX_SSH_HOST_KEYS].into_iter().collect() };
+    assert_eq!(body_length(encoded(&keys)), SshHostKeys::MAX_LENGTH);
     assert_eq!(
         body_length(encoded(&Enrol { host_name, ssh_host_keys, ..common::enrol() })),
         Enrol::MAX_LENGTH

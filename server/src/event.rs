@@ -84,6 +84,12 @@ event_kinds! {
     TaskRefused = "task-refused",
     /// A device's SSH server has shown an operator another host key than the registered one, and was refused.
     HostKeyChanged = "host-key-changed",
+    /// A device's SSH server has shown an operator a host key, and was refused: none is registered.
+    HostKeyUnknown = "host-key-unknown",
+    /// A device that was enrolled without host keys has told its first ones.
+    HostKeyRegistered = "host-key-registered",
+    /// An operator has said which host key a device's SSH server has; `fingerprint` in the detail is its.
+    HostKeyAccepted = "host-key-accepted",
     /// There were keys, but no database: it began anew, without any device.
     StoreMissing = "store-missing",
     /// The key in use was missing: the next one, which devices trust as well, was taken into use.

@@ -97,7 +97,7 @@ impl fmt::Debug for RandomId {
 /// A name that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is no device name: 1 to 63 lower-case letters, digits and hyphens are, starting with a letter or digit"
+    "{0:?} is no name here: 1 to 63 lower-case letters, digits and hyphens are, starting with a letter or digit"
 )]
 pub struct InvalidName(pub String);
 

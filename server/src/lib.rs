@@ -18,6 +18,7 @@ pub mod files;
 pub mod firmware;
 pub mod handler;
 pub mod host;
+pub mod host_key;
 pub mod http;
 pub mod id;
 pub mod listener;

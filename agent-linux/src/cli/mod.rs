@@ -169,10 +169,12 @@ fn perform(shared: &Shared, verb: Verb) -> Result<(), CliError> {
 }
 
 /// The command that starts the agent of this directory; the unit is for the usual one.
-fn how_to_start(state: &Path, by_unit: &str) -> String {
+fn how_to_start(state: &Path, config: Option<&Path>, by_unit: &str) -> String {
+    let config = config.map(|config| format!(" --config {}", config.display())).unwrap_or_default();
     match state == Path::new(DEFAULT_STATE) {
-        true => format!("systemctl {by_unit} holdfast-agent, or holdfast-agent run"),
-        false => format!("holdfast-agent run --state {}", state.display()),
+        true if config.is_empty() => format!("systemctl {by_unit} holdfast-agent, or holdfast-agent run"),
+        true => format!("holdfast-agent run{config}"),
+        false => format!("holdfast-agent run --state {}{config}", state.display()),
     }
 }
 
@@ -188,7 +190,9 @@ fn enroll(shared: &Shared, line: &str, config: &Config, again: bool) -> Result<(
     } else {
         let next = match runs {
             true => "the agent that runs connects as such".to_owned(),
-            false => format!("start it: {}", how_to_start(&shared.state, "enable --now")),
+            false => {
+                format!("start it: {}", how_to_start(&shared.state, shared.config.as_deref(), "enable --now"))
+            }
         };
         writeln!(output, "enrolled as {}; {next}", identity.name)?;
     }

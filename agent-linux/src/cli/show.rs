@@ -60,7 +60,7 @@ fn lines(status: &Value, state: &Path) -> Vec<(&'static str, String)> {
         lines.push(("name", "not enrolled; enrol this device: holdfast-agent enroll hf1.…".to_owned()));
     }
     if !is("running") {
-        lines.push(("agent", format!("not running; start it: {}", how_to_start(state, "start"))));
+        lines.push(("agent", format!("not running; start it: {}", how_to_start(state, None, "start"))));
     } else if is("connected") {
         let since = status["since"].as_u64().filter(|since| *since > 0).map(clock::rfc3339);
         let since = since.map(|since| format!(" since {since}")).unwrap_or_default();

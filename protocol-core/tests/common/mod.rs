@@ -7,14 +7,14 @@ use protocol_core::{
     invitation::Invitation,
     message::{
         BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
-        Kind, Message, Offer, Order, Pin, Reading, Report, Secret, Status, Stop, StoreId, StreamId, TaskId,
-        Text, Welcome, Window,
+        Kind, Message, Offer, Order, Pin, Reading, Report, Secret, SshHostKeys, Status, Stop, StoreId,
+        StreamId, TaskId, Text, Welcome, Window,
     },
     provisioning::{PrivateKey, Provisioning},
 };
 
 /// The golden bytes, by name: of version 1, and behind it what version 2 adds.
-pub(crate) const GOLDEN: [(&str, &str); 26] = [
+pub(crate) const GOLDEN: [(&str, &str); 27] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -40,6 +40,7 @@ pub(crate) const GOLDEN: [(&str, &str); 26] = [
     ("offer", include_str!("../golden/v2/offer.hex")),
     ("order", include_str!("../golden/v2/order.hex")),
     ("report", include_str!("../golden/v2/report.hex")),
+    ("ssh_host_keys", include_str!("../golden/v2/ssh_host_keys.hex")),
     ("stop", include_str!("../golden/v2/stop.hex")),
 ];
 
@@ -150,6 +151,10 @@ const TASK: TaskId = TaskId(0x3132_3334_3536_3738);
 
 const KEY: Secret =
     Secret([0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f]);
+
+pub(crate) fn ssh_host_keys() -> SshHostKeys<'static> {
+    SshHostKeys { keys: enrol().ssh_host_keys }
+}
 
 pub(crate) fn offer() -> Offer<'static> {
     let kinds = ["ssh", "reboot"].into_iter().map(kind).collect();

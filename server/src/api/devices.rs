@@ -22,7 +22,7 @@ use crate::{
     event::Who,
     host::MESSAGE_OVERHEAD,
     mailbox::{Farewell, WIRED_RETRY},
-    registry::Online,
+    registry::{Online, ReachError},
     store::{
         DeviceId, DeviceKind, DeviceName, DeviceRow, EnrolledWired, Kind, LastSession, NewMessage, Revoked,
         StoreError, UnixMillis,
@@ -137,7 +137,11 @@ pub(super) async fn ping(asker: Asker, Name(name): Name, _: Nothing) -> Result<J
     let asked = Instant::now();
     // A little more than the connection's own timeout, which decides.
     let time_limit = api.host.keep_alive.timeout + Duration::from_secs(1);
-    let round_trip = api.host.registry.ping(row.id, time_limit).await?;
+    let round_trip = api.host.registry.ping(row.id, time_limit).await;
+    let round_trip = round_trip.map_err(|error| match error {
+        ReachError::Offline => ApiError::offline(&row),
+        error => error.into(),
+    })?;
     tracing::debug!(device = %row.name, ?round_trip, elapsed = ?asked.elapsed(), "pinged");
     Ok(Json(PingAnswer { device: row.name, round_trip_ms: millis(round_trip) }))
 }

@@ -11,13 +11,13 @@ use axum::{
 
 use super::{
     rights::Denied,
-    view::{ErrorAnswer, ErrorBody},
+    view::{ErrorAnswer, ErrorBody, Time},
 };
 use crate::{
     enrolment::InviteError,
     registry::ReachError,
     span,
-    store::{DeviceKind, DeviceRow, StoreError},
+    store::{DeviceKind, DeviceRow, StoreError, UnixMillis},
     tasks::TaskError,
 };
 
@@ -65,11 +65,22 @@ impl ApiError {
     /// The device has no connection.
     pub(super) fn offline(row: &DeviceRow) -> Self {
         let message = match row.last_seen {
-            Some(seen) => format!("{} is offline; it was last seen at {}", row.name, seen.rfc_3339()),
+            Some(seen) => {
+                let ago = UnixMillis::now().0.saturating_sub(seen.0) / 1_000;
+                let ago = span::shortened(Duration::from_secs(u64::try_from(ago).unwrap_or(0)));
+                let at = Time(seen).timestamp().strftime("%Y-%m-%d %H:%M:%S UTC");
+                format!("{} is offline; it was last seen {at} ({} ago)", row.name, ago.replace("0ms", "0s"))
+            }
             None => format!("{} is offline; it was never seen", row.name),
         };
         Self::new(StatusCode::CONFLICT, "offline", message)
-            .hint("wait for it with --wait, or see `holdfast sessions` for why it went")
+            .hint(format!("`holdfast sessions {}` tells why it went", row.name))
+    }
+
+    /// What is to be stopped has ended.
+    pub(super) fn task_ended(id: i64) -> Self {
+        Self::new(StatusCode::CONFLICT, "ended", format!("task {id} has ended already"))
+            .hint(format!("`holdfast task show {id}` says how"))
     }
 
     /// There is no operator of this name.

@@ -8,6 +8,7 @@
 mod asker;
 mod devices;
 mod error;
+mod host_keys;
 mod keys;
 mod lists;
 mod operators;
@@ -183,7 +184,9 @@ fn routes() -> Vec<Route> {
         post("/devices/{name}/ping", devices::ping),
         post("/devices/{name}/revoke", devices::revoke),
         post("/devices/{name}/ssh", tasks::ssh),
-        post("/devices/{name}/host-key", tasks::host_key),
+        get("/devices/{name}/host-key", host_keys::show),
+        post("/devices/{name}/host-key", host_keys::tell),
+        post("/devices/{name}/host-key/accept", host_keys::accept),
         post("/devices/{name}/tasks", tasks::start),
         get("/tasks", tasks::list),
         get("/tasks/{id}", tasks::show),

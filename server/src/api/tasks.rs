@@ -17,17 +17,13 @@ use super::{
     error::ApiError,
     lists::{checked_after, checked_limit},
     rights::{Action, Object},
-    view::{HostKeyRequest, Page, TaskRequest, TaskView, UPGRADE},
+    view::{Page, TASK, TaskRequest, TaskView, UPGRADE},
 };
 use crate::{
-    event::{EventKind, NewEvent},
     http,
     store::{DeviceKind, DeviceRow, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
     tasks::{Relay, Task, TaskError, TaskKind},
 };
-
-/// How much of a host key that is not registered is kept.
-const LONGEST_KEY: usize = 1_024;
 
 /// Which tasks are wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -72,7 +68,11 @@ pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<TaskView>, Api
 /// `POST /tasks/{id}/stop`
 pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<TaskView>, ApiError> {
     let (api, row) = find(&asker, Action::StopTask, id).await?;
-    api.host.tasks.stop(row.id, format!("stopped by {}", asker.who()))?;
+    let stopped = api.host.tasks.stop(row.id, format!("stopped by {}", asker.who()));
+    stopped.map_err(|error| match error {
+        TaskError::NoSuchTask => ApiError::task_ended(id),
+        error => error.into(),
+    })?;
     let (_, row) = find(&asker, Action::Look, id).await?;
     Ok(Json(view(row)))
 }
@@ -107,6 +107,7 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     let mut task = begin(api, &asker, &name, TaskKind::Ssh).await?;
     // Whoever goes before this ends the task: it is dropped with the request.
     let bytes = task.bytes().await?;
+    let id = task.id();
     let (idle_limit, shutdown) = (api.host.ssh.idle_limit, api.shutdown.clone());
     let peer = asker.take_over();
     tokio::spawn(async move {
@@ -125,23 +126,9 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "upgrade")
         .header(header::UPGRADE, UPGRADE)
+        .header(TASK, id.0)
         .body(HttpBody::empty())
         .map_err(|error| ApiError::bad_request(error.to_string()))
-}
-
-/// `POST /devices/{name}/host-key`: the operator's ssh was shown another key than the registered one.
-pub(super) async fn host_key(
-    asker: Asker,
-    Name(name): Name,
-    Body(request): Body<HostKeyRequest>,
-) -> Result<Json<()>, ApiError> {
-    let api = asker.may(action(TaskKind::Ssh), Object::Device(&name))?;
-    let row = devices::find(api, &name).await?;
-    let shown: String = format!("{} {}", request.kind, request.key).chars().take(LONGEST_KEY).collect();
-    let event =
-        NewEvent::new(EventKind::HostKeyChanged).device(row.id).who(asker.who()).detail("shown", shown);
-    api.host.store.record(event).await?;
-    Ok(Json(()))
 }
 
 /// Has the device asked, on behalf of the one who asks here.
@@ -163,7 +150,7 @@ async fn reachable(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
     let row = devices::find(api, name).await?;
     match (row.kind, row.revoked_at) {
         (DeviceKind::Classic, _) => Err(StoreError::Classic.into()),
-        (_, Some(_)) => Err(StoreError::Revoked.into()),
+        (_, Some(_)) => Err(ApiError::revoked(&row)),
         (_, None) => Ok(row),
     }
 }

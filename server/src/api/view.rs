@@ -2,6 +2,7 @@
 //!
 //! Times are RFC 3339 in UTC. Whatever stems from a device is told as it came: who shows it escapes it.
 
+mod host_keys;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
+pub use self::host_keys::{AcceptedHostKey, HostKeyRequest, HostKeyView, HostKeysView, ShownHostKey};
 use crate::id::UnixMillis;
 
 /// A moment, in JSON as RFC 3339 in UTC with milliseconds.
@@ -306,6 +308,9 @@ pub struct EventView {
 /// What a connection is upgraded to that carries the bytes of an SSH session.
 pub const UPGRADE: &str = "holdfast-ssh";
 
+/// The header of the answer to that: the number of the task that the session is.
+pub const TASK: &str = "holdfast-task";
+
 /// A task: what somebody had a device do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskView {
@@ -340,16 +345,6 @@ pub struct TaskView {
     pub bytes_in: u64,
     /// Bytes that went to the device for it.
     pub bytes_out: u64,
-}
-
-/// Tells of a host key that a device's SSH server has shown, and that is not registered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostKeyRequest {
-    /// Its type: `ssh-ed25519`.
-    pub kind: String,
-    /// The key, as base64.
-    pub key: String,
 }
 
 /// Asks for a task.

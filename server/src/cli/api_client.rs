@@ -36,7 +36,7 @@ use super::{
 use crate::{
     api::{
         SOCKET,
-        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, UPGRADE},
+        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, TASK, UPGRADE},
     },
     firmware, http,
     tls::{Connector, Protocol},
@@ -118,17 +118,20 @@ impl ApiClient {
         self.read(response).await
     }
 
-    /// Asks for the connection itself: what follows is no HTTP any longer.
-    pub(super) async fn upgrade(&self, path: &str) -> Result<impl AsyncRead + AsyncWrite + use<>, CliError> {
-        let (upgraded, _connection) = self.upgrade_over(self.connect().await?, path).await?;
-        Ok(TokioIo::new(upgraded))
+    /// Asks for the connection itself: what follows is no HTTP any longer. Gives the number of the task that it is, too.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+    ) -> Result<(impl AsyncRead + AsyncWrite + use<>, Option<i64>), CliError> {
+        let (upgraded, task, _connection) = self.upgrade_over(self.connect().await?, path).await?;
+        Ok((TokioIo::new(upgraded), task))
     }
 
     async fn upgrade_over(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         path: &str,
-    ) -> Result<(Upgraded, Connection), CliError> {
+    ) -> Result<(Upgraded, Option<i64>, Connection), CliError> {
         let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
         let asked = self.in_time(UPGRADE_TIMEOUT, self.ask_over(stream, Method::POST, path, None, &upgrade));
         let (response, connection) = asked.await?;
@@ -138,8 +141,9 @@ impl ApiClient {
                 Ok(_) => Err(self.unreachable(&"it did not hand over the connection")),
             };
         }
+        let task = response.headers().get(TASK).and_then(|task| task.to_str().ok()?.parse().ok());
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.unreachable(&error))?;
-        Ok((upgraded, connection))
+        Ok((upgraded, task, connection))
     }
 
     /// The same as a descriptor, for another program: nothing behind the server's answer has been read from it. That takes
@@ -149,7 +153,7 @@ impl ApiClient {
             return Err(CliError::failed("only a connection to the server on this machine can be passed on"));
         };
         let stream = Careful(self.connect_socket(data, socket).await?);
-        let (upgraded, _connection) = self.upgrade_over(stream, path).await?;
+        let (upgraded, _, _connection) = self.upgrade_over(stream, path).await?;
         let parts = upgraded.downcast::<TokioIo<Careful<UnixStream>>>().ok();
         let parts = parts.filter(|parts| parts.read_buf.is_empty());
         let parts = parts.ok_or_else(|| self.unreachable(&"it did not hand over the connection"))?;

@@ -129,29 +129,41 @@ impl Contexts {
         }
         let damaged = |error: toml::de::Error| {
             let what = error.message().to_owned();
-            CliError::failed(format!("{} is damaged ({what}): log in again with --again", path.display()))
+            CliError::failed(format!(
+                "{} is damaged ({what}): log in again with --context {name} --again",
+                path.display()
+            ))
         };
         let context: Context = toml::from_str(&text).map_err(damaged)?;
         Ok(Some(Context { name: name.to_owned(), ..context }))
     }
 
-    /// All of them, the newest first.
+    /// All of them, the newest first; one that is damaged is an error.
     pub(super) fn all(&self) -> Result<Vec<Context>, CliError> {
+        let (contexts, damaged) = self.readable()?;
+        damaged.into_iter().next().map_or(Ok(contexts), Err)
+    }
+
+    /// All that can be read, the newest first; and what is wrong with the others.
+    pub(super) fn readable(&self) -> Result<(Vec<Context>, Vec<CliError>), CliError> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
             Err(error) => return Err(CliError::failed(format!("{}: {error}", self.0.display()))),
         };
-        let mut contexts = Vec::new();
+        let (mut contexts, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries {
             let name = entry?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(FILE));
             if let Some(name) = name.filter(|name| check_name(name).is_ok()) {
-                contexts.extend(self.find(name)?);
+                match self.find(name) {
+                    Ok(context) => contexts.extend(context),
+                    Err(error) => damaged.push(error),
+                }
             }
         }
         contexts.sort_by(|one, other| (other.made, &one.name).cmp(&(one.made, &other.name)));
-        Ok(contexts)
+        Ok((contexts, damaged))
     }
 
     /// Writes a context down.

@@ -120,6 +120,10 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         (false, _) if device.last_seen.is_none() => "never seen",
         (false, _) => "offline",
     };
+    let host_keys = match device.ssh_host_keys.as_slice() {
+        [] => (device.kind == "agent").then(|| "none is registered".to_owned()),
+        keys => Some(keys.join(", ")),
+    };
     let kind = match &device.gateway {
         Some(gateway) => format!("wired to {gateway}"),
         None => device.kind,
@@ -136,7 +140,7 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         ("host name", device.host_name),
         ("agent version", device.version),
         ("ssh user", device.ssh_user),
-        ("ssh host keys", (!device.ssh_host_keys.is_empty()).then(|| device.ssh_host_keys.join(", "))),
+        ("ssh host keys", host_keys),
         ("key", device.key),
         ("known since", exactly(Some(device.created))),
         ("sessions", Some(device.sessions.to_string())),

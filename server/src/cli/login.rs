@@ -64,10 +64,13 @@ struct ContextView<'a> {
 
 /// `holdfast contexts`.
 pub(super) fn list(shared: &Shared, output: &mut Output) -> Result<(), CliError> {
-    let all = Contexts::of_user()?.all()?;
-    let used = match context::choose(shared)? {
-        Choice::Elsewhere(context) => Some(context.name),
-        Choice::Local(_) => None,
+    let (all, damaged) = Contexts::of_user()?.readable()?;
+    let used = match context::choose(shared) {
+        Ok(Choice::Elsewhere(context)) => Some(context.name),
+        Ok(Choice::Local(_)) => None,
+        // Which one it would be depends on those that can't be read.
+        Err(_) if !damaged.is_empty() => None,
+        Err(error) => return Err(error),
     };
     let mut table = Table::new(&["NAME", "SERVER", "OPERATOR", "MADE", "USED"]);
     for Context { name, operator, made, addresses, .. } in &all {
@@ -89,7 +92,7 @@ pub(super) fn list(shared: &Shared, output: &mut Output) -> Result<(), CliError>
         (false, true) => eprintln!("There are no contexts. `holdfast login LINE` makes one."),
         (false, false) => output.table(&table)?,
     }
-    Ok(())
+    damaged.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// `holdfast login LINE`.
@@ -128,7 +131,10 @@ pub(super) async fn login(shared: &Shared, login: &Login, output: &mut Output) -
             Answer::Enrolled(frame) => {
                 let enrolled: Enrolled<'_> =
                     message::decode(&frame).map_err(|error| cut(io::Error::other(error)))?;
-                Ok(Context::new(&name, &enrolled, addresses.clone(), begun.key.clone()))
+                // The one that has served comes first: by it the server is known here.
+                let mut best_first = addresses.clone();
+                best_first.sort_by_key(|tried| tried != address);
+                Ok(Context::new(&name, &enrolled, best_first, begun.key.clone()))
             }
             Answer::Refused(reason, detail) => {
                 if reason.ends_enrolment() {

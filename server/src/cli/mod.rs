@@ -2,6 +2,7 @@
 
 mod api_client;
 pub mod client;
+mod confirm;
 mod context;
 mod devices;
 mod dial;
@@ -126,8 +127,12 @@ Examples:
 The user is the one that the device has reported, the host key the one it was enrolled with: nothing
 is asked, and another key is refused. Behind -- stands what ssh is to be told beside that.
 
+The exit code is ssh's own, once it runs: that of the command, or 255 where there was no session, also if
+your role or the device's agent.toml does not allow one.
+
 Examples:
   holdfast ssh greenhouse
+  holdfast ssh pi@greenhouse uptime
   holdfast ssh greenhouse -- -L 8080:localhost:80
   holdfast ssh --wait greenhouse -- uptime")]
     Ssh(ssh::Ssh),
@@ -140,6 +145,15 @@ Examples:
   holdfast known-hosts > known_hosts
   ssh -o KnownHostsCommand='/usr/bin/holdfast known-hosts %H' pi@greenhouse.fleet")]
     KnownHosts(ssh::KnownHosts),
+    /// Accept another host key of a device's SSH server: it was set up anew, or its key was not known yet
+    #[command(after_help = "\
+Without TYPE and KEY it is the key that an operator's ssh was shown last: its fingerprint is told, and
+asked about. Compare it with the device's own: whoever sits in between would show another.
+
+Examples:
+  holdfast accept-host-key greenhouse
+  holdfast accept-host-key greenhouse ssh-ed25519 AAAAC3…")]
+    AcceptHostKey(ssh::AcceptHostKey),
     /// Print the configuration by which ssh, scp, rsync, git and Ansible reach DEVICE.fleet; or install it
     #[command(after_help = "\
 Examples:
@@ -160,8 +174,8 @@ Examples:
     #[command(after_help = "\
 The line is a secret until it is used up or expired. Nothing else is printed on standard output.
 
-A person who works from elsewhere, --operator, gives their line to `holdfast login`. A viewer looks; an
-operator also works with devices (messages, ping, ssh, reboot); an admin may do everything.
+A person who works from elsewhere, --operator, gives their line to `holdfast login`. A viewer
+looks; an operator also works with devices (messages, ping, ssh, reboot); an admin may do everything.
 
 A microcontroller without a network is wired to a serial port of a device with the Linux agent, its
 gateway: --gateway registers it, and prints what goes into agent.toml there.
@@ -180,7 +194,7 @@ Examples:
     /// Take a device's or an operator's rights away, and end what is open
     #[command(after_help = "Examples:\n  holdfast revoke greenhouse\n  holdfast revoke --operator anna")]
     Revoke(devices::Revoked),
-    /// Show who works from elsewhere: with which role, when they were last seen, and from where
+    /// Show who works from elsewhere: with which role, when they were last seen (to the minute), and from where
     #[command(after_help = "Example:\n  holdfast operators")]
     Operators,
     /// Log in to a server elsewhere, with a line that `holdfast enroll --operator` has printed there
@@ -329,6 +343,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         Verb::Ssh(arguments) => ssh::ssh(api, &arguments),
         Verb::Proxy(arguments) => ask(ssh::proxy(api, &arguments)),
         Verb::KnownHosts(arguments) => ask(ssh::known_hosts(api, &arguments, output)),
+        Verb::AcceptHostKey(arguments) => ask(ssh::accept(api, &arguments, output)),
         Verb::SshConfig(arguments) => ask(ssh::ssh_config(api, &arguments, output)),
         Verb::Reboot(arguments) => ask(reboot::reboot(api, &arguments, output)),
         Verb::Tasks(selection) => ask(tasks::list(api, &selection, output)),

@@ -21,7 +21,7 @@ pub(super) struct Reboot {
     /// The device's name
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// Wait until the device is back, or has not gone down in ten minutes
+    /// Wait until the device's agent is back, or has not gone down in ten minutes
     #[arg(long)]
     wait: bool,
 }
@@ -36,18 +36,20 @@ pub(super) async fn reboot(api: &ApiClient, arguments: &Reboot, output: &mut Out
             true => Ok(output.json_line(&task)?),
             false => {
                 let next = format!("`holdfast task show {}` tells when it is back.", task.id);
-                Ok(output.line(&format!("{device} starts anew. {next}"))?)
+                Ok(output.line(&format!("{device} was told to start anew. {next}"))?)
             }
         };
     }
     if !output.json {
-        eprintln!("{device} starts anew. Ctrl-C ends the waiting, not the restart.");
+        eprintln!("{device} was told to start anew. Ctrl-C ends the waiting, not the restart.");
     }
     let task = ended(api, task.id).await?;
     let lasted = ago(task.requested, task.ended.unwrap_or(task.requested));
     match (output.json, task.state.as_str()) {
         (true, _) => output.json_line(&task)?,
-        (false, "done") => output.line(&format!("{device} is back after {lasted}."))?,
+        (false, "done") => {
+            output.line(&format!("{device} is back after {lasted}: its agent has come back."))?
+        }
         (false, _) => {}
     }
     match task.state.as_str() {

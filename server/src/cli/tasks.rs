@@ -100,6 +100,9 @@ pub(super) async fn list(
     let has_more = read.await?;
     match (output.json, is_empty) {
         (true, _) => {}
+        (false, true) if selection.open => {
+            eprintln!("No task is open; without --open those that have ended are shown.")
+        }
         (false, true) => eprintln!("There are no tasks. `holdfast ssh DEVICE` begins one."),
         (false, false) => output.table(&table)?,
     }
@@ -141,6 +144,8 @@ fn show(task: TaskView, output: &mut Output) -> Result<(), CliError> {
     }
     let now = Time::now();
     let exactly = |time: Option<Time>| time.map(|time| exact_and_ago(time, now));
+    let carried = |bytes| (task.kind != "reboot").then(|| size(bytes));
+    let (from_device, to_device) = (carried(task.bytes_in), carried(task.bytes_out));
     output.facts(&[
         ("task", Some(task.id.to_string())),
         ("device", Some(task.device)),
@@ -152,8 +157,8 @@ fn show(task: TaskView, output: &mut Output) -> Result<(), CliError> {
         ("requested", exactly(Some(task.requested))),
         ("running since", exactly(task.started)),
         ("ended", exactly(task.ended)),
-        ("from the device", Some(size(task.bytes_in))),
-        ("to the device", Some(size(task.bytes_out))),
+        ("from the device", from_device),
+        ("to the device", to_device),
     ])?;
     if let Some(written) = task.output {
         output.line("It wrote at last:")?;

@@ -1,6 +1,7 @@
 //! What is done with each tag that a device sends: one file for each. Messages of all kinds go one way, to the archive.
 
 pub mod facts;
+pub mod host_keys;
 pub mod message;
 pub mod status;
 pub mod task;
@@ -114,6 +115,7 @@ pub fn notice(
     match frame.tag {
         Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body),
         Tag::STATUS if allowance.take(now) => status::handle(device, frame.body),
+        Tag::SSH_HOST_KEYS if allowance.take(now) => host_keys::handle(device, frame.body),
         Tag::OFFER if allowance.take(now) => {
             task::offered(device, frame.body).map(|reports| allowance.announced(reports))
         }
@@ -122,7 +124,7 @@ pub fn notice(
             true => Ok(()),
             false => Err(HandlerError::TooMany),
         },
-        Tag::FACTS | Tag::STATUS | Tag::OFFER => Err(HandlerError::TooMany),
+        Tag::FACTS | Tag::STATUS | Tag::SSH_HOST_KEYS | Tag::OFFER => Err(HandlerError::TooMany),
         tag => {
             tracing::debug!(device = device.name, %tag, "skipped a frame of a tag that is not known");
             Ok(())

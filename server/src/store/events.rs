@@ -90,7 +90,7 @@ pub(crate) fn page(connection: &Connection, filter: &EventFilter) -> Result<Vec<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     Ok(EventRow {
         id: row.get(0)?,
         at: row.get(1)?,

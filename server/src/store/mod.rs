@@ -15,6 +15,7 @@ mod connect;
 mod devices;
 mod error;
 mod events;
+mod host_keys;
 mod logged;
 mod messages;
 mod operators;

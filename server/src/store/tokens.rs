@@ -79,9 +79,7 @@ pub enum EnrolmentRefusal {
     #[error("this key was revoked: a new one is needed")]
     KeyRevoked,
     /// The line is for a person, and a device has asked.
-    #[error(
-        "the line is an operator's, not a device's: `holdfast login` takes it, on the operator's machine"
-    )]
+    #[error("the line is an operator's (for `holdfast login`), not a device's")]
     ForOperator,
     /// The line is for a device, and a person has asked.
     #[error("the line is a device's, not an operator's: `holdfast enroll --operator NAME` makes those")]

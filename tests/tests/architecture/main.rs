@@ -72,7 +72,7 @@ const SERVER: Package = Package {
         Module("main", "cli"),
         Module(
             "cli",
-            "serve api::SOCKET api::provisioning api::ssh_account api::view http tls config firmware term_password ssh_account",
+            "serve api::SOCKET api::provisioning api::ssh_account api::view http tls config firmware term_password ssh_account host_key",
         ),
         Module("serve", "*"),
         Module(
@@ -81,12 +81,12 @@ const SERVER: Package = Package {
         ),
         Module(
             "api",
-            "enrolment host http refusal strangers tasks registry mailbox store event tls config firmware ssh_account",
+            "enrolment host http refusal strangers tasks registry mailbox store event tls config firmware ssh_account host_key",
         ),
         Module("connection", "handler host refusal strangers registry mailbox store event"),
         Module("data", "host refusal strangers tasks store event"),
         Module("enrolment", "host refusal store event"),
-        Module("handler", "host store event"),
+        Module("handler", "host store event host_key"),
         Module("http", "strangers"),
         Module("host", "strangers tasks registry mailbox classic_clients store tls config"),
         Module("refusal", "store event"),
@@ -96,12 +96,13 @@ const SERVER: Package = Package {
         Module("classic_clients", "store"),
         Module("mailbox", "store"),
         Module("logs", "store event config"),
-        Module("store", "event id"),
+        Module("store", "event id host_key"),
         Module("event", "id"),
         Module("term_password", ""),
         Module("tls", ""),
         Module("firmware", "id"),
         Module("ssh_account", "config"),
+        Module("host_key", ""),
         Module("config", ""),
         Module("id", ""),
         Module("clock", ""),
@@ -423,7 +424,7 @@ fn a_broken_rule_is_told_in_a_sentence() {
         told("handler::message", "crate::listener::framed").as_deref(),
         Some(
             "server/src/x.rs:7: `handler::message` uses `crate::listener::framed`, but `handler` may only use \
-             host, store, event"
+             host, store, event, host_key"
         )
     );
     assert_eq!(

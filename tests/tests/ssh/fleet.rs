@@ -47,6 +47,11 @@ impl Fleet {
         let agent = Agent::new(DEVICE)?;
         sshd.belong_to(&agent, more)?;
         agent.tell(&["enroll", &server.invite(&["--name", DEVICE])]);
+        Self::enrolled(server, agent, sshd)
+    }
+
+    /// With this device, which is enrolled.
+    pub(crate) fn enrolled(server: Server, agent: Agent, sshd: Sshd) -> io::Result<Self> {
         let mut fleet = Self { server, agent, sshd, directory: tempfile::tempdir()? };
         fleet.agent.run()?;
         fleet.server.wait_online(DEVICE, true);

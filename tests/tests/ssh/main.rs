@@ -2,6 +2,7 @@
 
 mod ends;
 mod fleet;
+mod host_keys;
 mod hostile;
 mod installed;
 mod limits;

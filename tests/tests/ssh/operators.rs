@@ -49,11 +49,24 @@ fn a_session_from_elsewhere_ends_with_the_rights_to_it() -> io::Result<()> {
     assert_eq!((&task["who"], &task["address"]), (&"anna".into(), &"127.0.0.1".into()));
 
     let log = laptop.contexts().with_file_name("log");
+    let session = arguments(&laptop, &config, &["kiosk.fleet", "sleep 1000"]);
+    let mut stopped = Process::start(Path::new("env"), session, &log)?;
+    fleet.wait_running(1);
+    let id = fleet.tasks().last().expect("it runs")["id"].to_string();
+    fleet.server.tell(&["task", "stop", &id]);
+    assert_eq!(stopped.wait(LONGEST_WAIT).code(), Some(255));
+    assert!(stopped.printed().contains("the session has ended: stopped by "), "{}", stopped.printed());
+    fleet.ended();
+    let again = fleet.server.command(&["task", "stop", &id]);
+    let error = String::from_utf8_lossy(&again.stderr);
+    assert!(error.contains(&format!("task {id} has ended already; `holdfast task show {id}`")), "{error}");
+
     let session = arguments(&laptop, &config, &["kiosk.fleet", "echo ready; sleep 1000"]);
     let mut session = Process::start(Path::new("env"), session, &log)?;
     fleet.wait_running(1);
     fleet.server.tell(&["revoke", "--operator", "anna"]);
     assert_eq!(session.wait(LONGEST_WAIT).code(), Some(255), "{}", session.printed());
+    assert!(session.printed().contains("the rights of anna were taken away"), "{}", session.printed());
     let tasks = fleet.ended();
     assert_eq!(tasks.last().map(|task| &task["reason"]), Some(&"the rights of anna were taken away".into()));
     let again = ssh(&laptop, &config, &["kiosk.fleet", "true"])?;

@@ -28,6 +28,7 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/operators", ""),
     (Role::Viewer, "GET", "/devices", ""),
     (Role::Viewer, "GET", "/devices/{name}", ""),
+    (Role::Viewer, "GET", "/devices/{name}/host-key", ""),
     (Role::Viewer, "GET", "/tasks", ""),
     (Role::Viewer, "GET", "/tasks/{id}", ""),
     (Role::Viewer, "GET", "/sessions", ""),
@@ -45,6 +46,12 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Admin, "POST", "/keys/rotate", "{}"),
     (Role::Admin, "POST", "/operators/{name}/revoke", "{}"),
     (Role::Admin, "POST", "/devices", r#"{"name":"sensor","gateway":"pi"}"#),
+    (
+        Role::Admin,
+        "POST",
+        "/devices/{name}/host-key/accept",
+        r#"{"kind":"ssh-ed25519","key":"AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q="}"#,
+    ),
     (Role::Admin, "POST", "/devices/{name}/revoke", "{}"),
     (Role::Admin, "POST", "/stop", "{}"),
 ];
@@ -290,6 +297,7 @@ async fn what_operators_do_is_written_down_with_their_name_and_address() {
     for (path, body) in [
         ("/devices/pi/messages", r#"{"body":"hello"}"#),
         ("/devices/pi/host-key", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
+        ("/devices/pi/host-key/accept", r#"{"kind":"ssh-ed25519","key":"AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q="}"#),
         ("/tokens", r#"{"operator":"eve","role":"viewer"}"#),
         ("/devices", r#"{"name":"sensor","gateway":"pi"}"#),
         ("/devices/pi/revoke", "{}"),
@@ -301,7 +309,8 @@ async fn what_operators_do_is_written_down_with_their_name_and_address() {
     let (_, events) = server.get("/events").await;
     for kind in [
         "message-sent",
-        "host-key-changed",
+        "host-key-unknown",
+        "host-key-accepted",
         "token-created",
         "device-enrolled",
         "device-revoked",

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     DOMAIN, host_name,
-    installed::{Installed, REFRESH_TIMEOUT},
+    installed::{self, Installed, REFRESH_TIMEOUT},
     user,
 };
 use crate::{
@@ -100,6 +100,12 @@ pub(in crate::cli) async fn ssh_config(
     installed.write(&format!("{HEAD}{}{}", refreshing(&options), domain(&options)))?;
     installed.write_devices(&devices)?;
     let path = installed.include()?;
+    if let Some(home) = installed::other_home() {
+        eprintln!(
+            "holdfast: HOME is not the home that ssh knows: it reads {}/.ssh, where nothing was changed",
+            home.display()
+        );
+    }
     Ok(output.line(&format!(
         "{} includes the devices now: `ssh DEVICE{DOMAIN}` reaches them, also those to come.",
         path.display()

@@ -2,10 +2,16 @@
 
 use clap::Args;
 
-use super::{DOMAIN, device_name, host_name};
+use super::{DOMAIN, accept::tell_keys, device_name, host_name};
 use crate::{
-    api::view::{DeviceView, HostKeyRequest, Page},
-    cli::{api_client::ApiClient, devices, error::CliError, output::Output},
+    api::view::{DeviceView, HostKeyRequest, HostKeyView, Page},
+    cli::{
+        api_client::ApiClient,
+        devices,
+        error::CliError,
+        output::{Cell, Output},
+    },
+    host_key::HostKey,
 };
 
 /// What ssh says in place of a type where it has been shown no key yet.
@@ -43,11 +49,30 @@ pub(in crate::cli) async fn known_hosts(
         && !keys(&device).any(|registered| registered == (kind.as_str(), key.as_str()))
         && kind != NO_KEY
     {
+        explain(&device, kind, key);
         let request = HostKeyRequest { kind: kind.clone(), key: key.clone() };
         let () = api.post(&devices::path(name, "/host-key"), &request).await?;
     }
     // Under the name that ssh looks for, letter by letter: it is a device's, with what ssh put around it.
     Ok(write(output, host, &device)?)
+}
+
+/// Says why ssh will refuse this key, beside ssh's own words: those are of files that have no part in it.
+fn explain(device: &DeviceView, kind: &str, key: &str) {
+    let Ok(shown) = HostKey::new(kind, key) else { return };
+    let view = |key: HostKey| HostKeyView {
+        kind: key.kind().to_owned(),
+        key: key.base64(),
+        fingerprint: key.fingerprint(),
+    };
+    let registered: Vec<_> =
+        keys(device).filter_map(|(kind, key)| HostKey::new(kind, key).ok()).map(view).collect();
+    eprintln!("holdfast: this host key is not registered, and is refused.");
+    tell_keys(&device.name, &registered, &view(shown));
+    eprintln!(
+        "If you know why (its SSH server was set up anew, or only after it was enrolled), an admin accepts it: holdfast accept-host-key {}",
+        Cell::plain(&device.name)
+    );
 }
 
 fn write(output: &mut Output, host: &str, device: &DeviceView) -> std::io::Result<()> {

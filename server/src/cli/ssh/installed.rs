@@ -100,6 +100,24 @@ impl Installed {
     }
 }
 
+/// The home that ssh takes, which is that of the password file, where `HOME` is another one.
+pub(super) fn other_home() -> Option<PathBuf> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let home = PathBuf::from(home_of(&users, rustix::process::getuid().as_raw())?);
+    let said = env::var_os("HOME").map(PathBuf::from)?;
+    let is_same = fs::canonicalize(&said).ok() == fs::canonicalize(&home).ok();
+    (!is_same).then_some(home)
+}
+
+/// The home of a user in the text of `/etc/passwd`.
+fn home_of(users: &str, uid: u32) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let is_theirs = fields.get(2)?.parse() == Ok(uid);
+        fields.get(5).copied().filter(|home| is_theirs && !home.is_empty())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -107,7 +125,7 @@ mod tests {
         time::SystemTime,
     };
 
-    use super::{DEVICES, Installed, LONGEST_AGE};
+    use super::{DEVICES, Installed, LONGEST_AGE, home_of};
 
     fn installed() -> (tempfile::TempDir, Installed) {
         let directory = tempfile::tempdir().unwrap();
@@ -132,6 +150,14 @@ mod tests {
                 assert_eq!(fs::read_to_string(path).unwrap(), after);
             }
         }
+    }
+
+    #[test]
+    fn the_home_that_ssh_takes() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\nbroken\nanna:x:1000:1000::/home/anna:/bin/sh\nx:x:7:7:::\n";
+        let found = [0, 1000, 7, 8].map(|uid| home_of(users, uid));
+        assert_eq!(found, [Some("/root"), Some("/home/anna"), None, None]);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! What a device says of itself ends up on command lines and in configuration files of ssh here: each such word is
 //! checked, and left out if it is not what it should be.
 
+mod accept;
 mod config;
 mod hosts;
 mod installed;
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub(super) use self::{
+    accept::{AcceptHostKey, accept},
     config::{SshConfig, refresh, ssh_config},
     hosts::{KnownHosts, known_hosts},
     proxy::{Proxy, proxy},
@@ -30,18 +32,28 @@ const DOMAIN: &str = ".fleet";
 /// The arguments of `ssh`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Ssh {
-    /// The device's name
+    /// The device's name; USER@DEVICE as with ssh itself
     #[arg(value_name = "DEVICE")]
     device: String,
     /// Wait until the device is online
     #[arg(long)]
     wait: bool,
-    /// The user to log in as [default: the one that the device has reported]
+    /// The user to log in as [default: the one that the device has reported; where it has none, ssh decides]
     #[arg(long, short = 'l', value_name = "USER")]
     user: Option<String>,
-    /// What ssh is to be told beside this: options, and the command to be run
-    #[arg(last = true, value_name = "SSH ARGUMENTS")]
+    /// What ssh is to be told beside this: options, behind --, and the command to be run
+    #[arg(trailing_var_arg = true, value_name = "SSH ARGUMENTS")]
     rest: Vec<String>,
+}
+
+impl Ssh {
+    /// The user, if one is said there, and the device: `pi@kiosk`.
+    fn parts(&self) -> (Option<&str>, &str) {
+        match self.device.rsplit_once('@') {
+            Some((user, device)) => (Some(user), device),
+            None => (None, &self.device),
+        }
+    }
 }
 
 /// `holdfast ssh DEVICE`: becomes ssh; returns only if it can't.
@@ -54,9 +66,12 @@ pub(super) fn ssh(api: &ApiClient, ssh: &Ssh) -> Result<(), CliError> {
     for (name, value) in options.all() {
         command.arg("-o").arg(format!("{name}={value}"));
     }
-    let user = ssh.user.as_deref().or_else(|| user(&device));
-    if let Some(user) = user {
-        command.arg("-l").arg(user);
+    let user = ssh.user.as_deref().or(ssh.parts().0).or_else(|| user(&device));
+    match user {
+        Some(user) => {
+            command.arg("-l").arg(user);
+        }
+        None => eprintln!("holdfast: {name} reports no user: ssh says who logs in (--user USER)"),
     }
     // ssh takes options behind the host as well, up to the command.
     command.arg(format!("{name}{DOMAIN}")).args(&ssh.rest);
@@ -66,7 +81,7 @@ pub(super) fn ssh(api: &ApiClient, ssh: &Ssh) -> Result<(), CliError> {
 
 /// The device. One that is offline is told of here, in fewer words than ssh would need; unless it is waited for.
 async fn find(api: &ApiClient, ssh: &Ssh) -> Result<DeviceView, CliError> {
-    let name = device_name(&ssh.device);
+    let name = device_name(ssh.parts().1);
     let device: DeviceView = api.get(&devices::path(name, "")).await?;
     if device.online || device.revoked.is_some() {
         return Ok(device);
@@ -124,7 +139,26 @@ fn is_user_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{device_name, is_user_name};
+    use clap::Parser as _;
+
+    use super::{Ssh, device_name, is_user_name};
+
+    #[test]
+    fn words_are_taken_as_ssh_takes_them() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            ssh: Ssh,
+        }
+        let read = |words: &[&str]| Line::parse_from([&["ssh"], words].concat()).ssh;
+        for words in [&["pi@kiosk", "ls", "-l"][..], &["pi@kiosk", "--", "ls", "-l"]] {
+            let ssh = read(words);
+            assert_eq!((ssh.parts(), ssh.rest.join(" ").as_str()), ((Some("pi"), "kiosk"), "ls -l"));
+        }
+        let ssh = read(&["kiosk", "--wait", "-l", "ada", "--", "-L", "1:a:2"]);
+        assert_eq!((ssh.wait, ssh.parts(), ssh.user.as_deref()), (true, (None, "kiosk"), Some("ada")));
+        assert_eq!(ssh.rest, ["-L", "1:a:2"]);
+    }
 
     #[test]
     fn names() {

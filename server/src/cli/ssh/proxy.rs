@@ -1,9 +1,12 @@
 //! `proxy`: the bytes of a device's SSH server, on standard input and output; or the connection itself, for ssh.
 
 use std::{
+    cell::Cell,
+    future::pending,
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
 use clap::Args;
@@ -12,13 +15,25 @@ use rustix::{
     io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{sleep, timeout},
+};
 
 use super::{device_name, wait_for};
-use crate::cli::{api_client::ApiClient, devices, error::CliError};
+use crate::{
+    api::view::TaskView,
+    cli::{api_client::ApiClient, devices, error::CliError},
+};
 
 /// The most bytes carried at once.
 const CHUNK: usize = 64 * 1024;
+
+/// How long it may take to learn why a session has ended.
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether its end is written down.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The arguments of `proxy`.
 #[derive(Args, Clone, Debug)]
@@ -45,19 +60,51 @@ pub(in crate::cli) async fn proxy(api: &ApiClient, proxy: &Proxy) -> Result<(), 
         let connection = api.hand_over(&path).await?;
         return Ok(pass(connection.as_fd(), io::stdout().as_fd())?);
     }
-    let connection = api.upgrade(&path).await?;
+    let (connection, task) = api.upgrade(&path).await?;
     let (from_device, to_device) = tokio::io::split(connection);
     let outward = carry(tokio::io::stdin(), to_device);
     let inward = carry(from_device, tokio::io::stdout());
-    tokio::select! {
+    let ssh_has_gone = Cell::new(false);
+    let ended = tokio::select! {
         // When the device has said all, ssh has nothing more to ask.
-        ended = inward => ended?,
+        ended = inward => ended,
         ended = async {
             outward.await?;
-            std::future::pending::<io::Result<()>>().await
-        } => ended?,
+            ssh_has_gone.set(true);
+            pending::<io::Result<()>>().await
+        } => ended,
+    };
+    match task.filter(|_| !ssh_has_gone.get()) {
+        Some(task) => explain_end(api, task, ended).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Says why a session has ended that ssh did not end itself: ssh sees no more than that its connection is gone.
+async fn explain_end(api: &ApiClient, task: i64, ended: io::Result<()>) -> Result<(), CliError> {
+    if ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return Ok(ended?);
+    }
+    match timeout(EXPLANATION_TIMEOUT, end_of(api, task)).await {
+        Ok(Ok(TaskView { reason: Some(reason), .. })) if reason != "finished" => {
+            Err(CliError::failed(format!("the session has ended: {reason}")))
+        }
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error @ CliError::Answer { .. })) => Err(error),
+        Ok(Err(_)) | Err(_) if ended.is_ok() => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(CliError::failed("the connection to the server was cut")),
+    }
+}
+
+/// The task, once it has ended: that is written down a moment after its connections have ended.
+async fn end_of(api: &ApiClient, task: i64) -> Result<TaskView, CliError> {
+    loop {
+        let task: TaskView = api.get(&format!("/api/v1/tasks/{task}")).await?;
+        if task.ended.is_some() {
+            return Ok(task);
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
 }
 
 /// Passes a descriptor to whoever is at the other end of a socket.

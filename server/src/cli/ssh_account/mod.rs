@@ -7,7 +7,7 @@ mod plan;
 mod sshd;
 
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, Write},
     path::Path,
     process::{Command, Output as Ended, Stdio},
 };
@@ -16,7 +16,7 @@ use clap::Args;
 
 pub(super) use self::authorized::{AuthorizedKeys, authorized_keys};
 use self::{found::Found, plan::Plan};
-use super::{error::CliError, output::Output};
+use super::{confirm::confirm, error::CliError, output::Output};
 
 /// The arguments of `setup-ssh-account`.
 #[derive(Args, Clone, Debug)]
@@ -43,7 +43,8 @@ pub(super) fn setup(data: &Path, setup: &Setup, output: &mut Output) -> Result<(
         plan.show(output)?;
         output.flush()?;
     }
-    let is_wanted = !setup.dry_run && !plan.steps.is_empty() && (setup.yes || confirm()?);
+    let is_wanted =
+        !setup.dry_run && !plan.steps.is_empty() && (setup.yes || confirm("Do this?", "--yes or --dry-run")?);
     if is_wanted {
         plan.carry_out()?;
     }
@@ -63,18 +64,6 @@ pub(super) fn setup(data: &Path, setup: &Setup, output: &mut Output) -> Result<(
 /// What is left to be done, elsewhere.
 const NEXT: &str =
     "On a device that is to use it: transport = \"openssh\" under [tasks.ssh] in its agent.toml.";
-
-/// Asks whether to go on.
-fn confirm() -> Result<bool, CliError> {
-    if !io::stdin().is_terminal() {
-        return Err(CliError::Usage("nobody is there to be asked: add --yes or --dry-run".to_owned()));
-    }
-    eprint!("Do this? [y/N] ");
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
-}
 
 /// Runs one of the system's programs, in the language of its documentation, with this on its standard input.
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<Ended, CliError> {

@@ -10,6 +10,7 @@ mod archive;
 mod devices;
 mod down;
 mod faults;
+mod host_keys;
 mod operators;
 mod sessions;
 mod tasks;
