@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use rustix::{
     cmsg_space,
-    io::Errno,
+    fs::{FileType, fstat},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 use tokio::{
@@ -44,7 +44,8 @@ pub(in crate::cli) struct Proxy {
     /// Wait until the device is online
     #[arg(long)]
     wait: bool,
-    /// Pass the connection itself to ssh, which has `ProxyUseFdpass yes`: for the server on this machine
+    /// Pass the connection itself to ssh, which has `ProxyUseFdpass yes`: for the server on this machine. Where standard
+    /// output is no socket, bytes are carried
     #[arg(long)]
     pass: bool,
 }
@@ -56,7 +57,8 @@ pub(in crate::cli) async fn proxy(api: &ApiClient, proxy: &Proxy) -> Result<(), 
         wait_for(api, name).await?;
     }
     let path = devices::path(name, "/ssh");
-    if proxy.pass {
+    // A program that knows nothing of ProxyUseFdpass gives a pipe, and has the bytes carried.
+    if proxy.pass && is_socket(io::stdout().as_fd()) {
         let connection = api.hand_over(&path).await?;
         return Ok(pass(connection.as_fd(), io::stdout().as_fd())?);
     }
@@ -114,15 +116,12 @@ fn pass(descriptor: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut room);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     // It goes with a byte, which says nothing.
-    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL).map_err(
-        |error| match error {
-            Errno::NOTSOCK => {
-                io::Error::other("--pass is for ssh with ProxyUseFdpass: standard output is no socket")
-            }
-            error => error.into(),
-        },
-    )?;
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+fn is_socket(descriptor: BorrowedFd<'_>) -> bool {
+    fstat(descriptor).is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::Socket)
 }
 
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
@@ -170,6 +169,6 @@ mod tests {
         other.read_to_end(&mut heard).unwrap();
         assert_eq!(heard, b"!");
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(pass(other.as_fd(), file.as_fd()).unwrap_err().to_string().contains("ProxyUseFdpass"));
+        assert!(is_socket(other.as_fd()) && !is_socket(file.as_fd()));
     }
 }
