@@ -102,6 +102,11 @@ impl SystemSshd {
         Ok(())
     }
 
+    /// Ends it, and all who are logged in.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
     /// Where it listens, on loopback.
     pub fn port(&self) -> u16 {
         self.port
@@ -112,10 +117,14 @@ impl SystemSshd {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// The processes of those who are logged in.
+    /// The processes of those who are logged in: two for each.
     pub fn sessions(&self) -> Vec<u32> {
-        let parent = self.process.as_ref().map(Process::id);
-        process::all().into_iter().filter(|id| process::parent(*id) == parent && parent.is_some()).collect()
+        let Some(listener) = self.process.as_ref().map(Process::id) else { return Vec::new() };
+        let is_its = |id: &u32| {
+            let parent = process::parent(*id);
+            parent == Some(listener) || parent.and_then(process::parent) == Some(listener)
+        };
+        process::all().into_iter().filter(is_its).collect()
     }
 
     fn log_file(&self) -> PathBuf {

@@ -64,6 +64,8 @@ pub(super) struct Watcher<'a> {
     news: mpsc::Receiver<News>,
     wish: watch::Receiver<Option<Wish>>,
     state: TaskState,
+    /// Since when.
+    since: Instant,
     /// When the state lasts too long.
     deadline: Option<Instant>,
     /// Since when the device is away.
@@ -78,7 +80,8 @@ impl<'a> Watcher<'a> {
         let mut wish = live.wish.subscribe();
         // One may have been said already.
         wish.mark_changed();
-        Self { tasks, live, news, wish, state, deadline: None, away_since: None, output: None }
+        let since = Instant::now();
+        Self { tasks, live, news, wish, state, since, deadline: None, away_since: None, output: None }
     }
 
     /// Runs until the task has ended, and that is on disk.
@@ -100,7 +103,7 @@ impl<'a> Watcher<'a> {
                     Some(news) => self.judge(news).await,
                     None => return,
                 },
-                () = due(self.deadline) => Some(self.overdue()),
+                () = due(self.deadline) => self.overdue(),
                 _ = looks.tick() => self.look(),
             };
             if let Some(next) = next {
@@ -197,8 +200,13 @@ impl<'a> Watcher<'a> {
     }
 
     /// The state has lasted too long.
-    fn overdue(&self) -> Standing {
-        match self.state {
+    fn overdue(&mut self) -> Option<Standing> {
+        // Its bytes may have come since: then there is another time to be kept.
+        self.set_deadline();
+        if self.deadline.is_some_and(|deadline| deadline > Instant::now()) {
+            return None;
+        }
+        Some(match self.state {
             TaskState::Running if self.lacks_bytes() => {
                 let limit = span::shortened(self.time_for_bytes());
                 let reason = format!("the device says that it runs, and its bytes have not come in {limit}");
@@ -224,7 +232,7 @@ impl<'a> Watcher<'a> {
                 let limit = span::shortened(if is_begun { deadlines.run } else { deadlines.start });
                 Standing::new(TaskState::Failed, format!("the device did not start it in {limit}"))
             }
-        }
+        })
     }
 
     /// Gives a task up whose device stays away, unless that is what it is for.
@@ -260,6 +268,7 @@ impl<'a> Watcher<'a> {
             sleep(WRITE_PAUSE).await;
         }
         self.state = next.state;
+        self.since = Instant::now();
         self.set_deadline();
         self.live.standing.send_modify(|standing| {
             let reason = next.reason.or_else(|| standing.reason.take());
@@ -268,17 +277,17 @@ impl<'a> Watcher<'a> {
     }
 
     fn set_deadline(&mut self) {
-        let now = Instant::now();
+        let since = self.since;
         self.deadline = match self.state {
-            TaskState::Requested => Some(now + self.tasks.deadlines.start),
-            TaskState::Starting => Some(now + self.tasks.deadlines.run),
+            TaskState::Requested => Some(since + self.tasks.deadlines.start),
+            TaskState::Starting => Some(since + self.tasks.deadlines.run),
             // A device that says so and brings no bytes lies; or they went with the last server.
-            TaskState::Running if self.lacks_bytes() => Some(now + self.time_for_bytes()),
+            TaskState::Running if self.lacks_bytes() => Some(since + self.time_for_bytes()),
             TaskState::Running => {
                 let limit = self.live.identity.kind.map(|kind| self.tasks.limit(kind));
-                Some(now + limit.unwrap_or_else(|| self.tasks.longest_limit()))
+                Some(since + limit.unwrap_or_else(|| self.tasks.longest_limit()))
             }
-            TaskState::Stopping => Some(now + self.tasks.deadlines.stop),
+            TaskState::Stopping => Some(since + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };
     }
@@ -307,7 +316,7 @@ impl<'a> Watcher<'a> {
     fn time_for_bytes(&self) -> Duration {
         match self.live.identity.kind {
             // It runs as soon as its device begins to log in.
-            Some(TaskKind::OpenSsh) => self.tasks.deadlines.run,
+            Some(TaskKind::OpenSsh) if !self.live.is_resumed => self.tasks.deadlines.run,
             _ => self.tasks.deadlines.start,
         }
     }

@@ -1,17 +1,18 @@
 //! The other way to a device: a stock `ssh -R` from there to the server's own SSH server.
 
 use std::{
-    fs, io,
+    io::{self, Read},
     net::{Ipv4Addr, TcpStream},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use holdfast_tests::{namespace, process, server::Server, sshd::Sshd, system_sshd::SystemSshd, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    ends::{assert_gone, assert_works, open},
+    ends::{assert_gone, assert_works},
     fleet::{DEVICE, Fleet},
+    many, tools,
 };
 
 const HOST: &str = "kiosk.fleet";
@@ -24,10 +25,16 @@ pub(crate) struct Stock {
 
 impl Stock {
     pub(crate) fn start() -> io::Result<Self> {
+        Self::configured("")
+    }
+
+    /// With these lines more in the server's configuration, behind those of its SSH server.
+    pub(crate) fn configured(more: &str) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
         let account = SystemSshd::set_up(&data)?;
-        let server = Server::in_directory(directory, data, &account.server_configuration(), None)?;
+        let configuration = account.server_configuration() + more;
+        let server = Server::in_directory(directory, data, &configuration, None)?;
         let fleet = Fleet::of(server, Sshd::start()?, "transport = 'openssh'\n")?;
         Ok(Self { account, fleet })
     }
@@ -42,6 +49,25 @@ impl Stock {
             is_ssh.then_some((id, port))
         };
         self.fleet.processes().into_iter().filter_map(forward).collect()
+    }
+
+    /// A session that goes on until something ends it, and the port behind which it is.
+    fn open(&self) -> io::Result<(Child, u16)> {
+        self.fleet.ended();
+        let mut session = Command::new("ssh")
+            .arg("-F")
+            .arg(self.fleet.config())
+            .args([HOST, "echo ready; sleep 1000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        // A login that is cut short would be tried again.
+        session.stdout.as_mut().expect("it is piped").read_exact(&mut [0; 6])?;
+        let [(_, port)] = self.forwards()[..] else {
+            panic!("expected one ssh, found {:?}", self.forwards())
+        };
+        Ok((session, port))
     }
 
     /// Nothing of any session is left on the server's machine, on the device, or in the store.
@@ -83,35 +109,17 @@ fn sessions_by_a_stock_ssh() -> io::Result<()> {
     assert_eq!((&task["state"], &task["kind"]), (&"done".into(), &"openssh".into()), "{task}");
     assert!(task["bytes_in"].as_u64() > Some(1_000) && task["bytes_out"].as_u64() > Some(1_000), "{task}");
 
-    let (here, there, back) = (fleet.file("here"), fleet.file("there"), fleet.file("back"));
-    let bytes: Vec<u8> =
-        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    fs::write(&here, &bytes)?;
-    let remote = format!("{HOST}:{}", there.display());
-    fleet.tell("scp", &["-q", &here.display().to_string(), &remote]);
-    fleet.tell("scp", &["-q", &remote, &back.display().to_string()]);
-    assert!(fs::read(&back)? == bytes);
+    tools::carry_files(fleet)?;
+    tools::share_repository(fleet)?;
+    tools::share_connection(fleet)?;
+    let hosts = vec![HOST.to_owned(); 20];
+    many::all_at_once(fleet, &hosts, hosts.len())?;
+    tools::ask_by_ansible(fleet)?;
 
-    fleet.ended();
-    let config = fleet.config();
-    let begin = |number: usize| {
-        let mut session = Command::new("ssh");
-        session.arg("-F").arg(&config).args([HOST, "read x; echo", &format!("{number}-$x")]);
-        session.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
-    };
-    let sessions: Vec<_> = (0..8).map(begin).collect::<io::Result<_>>()?;
-    fleet.wait_running(8);
-    wait::until("each has an ssh of its own", || stock.forwards(), |forwards| forwards.len() == 8);
-    let ports = stock.forwards();
-    for (number, mut session) in sessions.into_iter().enumerate() {
-        io::Write::write_all(session.stdin.as_mut().expect("it is piped"), b"word\n")?;
-        let output = session.wait_with_output()?;
-        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{number}-word\n"));
-    }
-    for (_, port) in ports {
-        stock.assert_nothing_left(port);
-    }
-    assert!(fleet.tasks().iter().all(|task| task["state"] == "done"), "{:#?}", fleet.tasks());
+    let (mut session, port) = stock.open()?;
+    session.kill()?;
+    assert_gone(fleet, &mut session);
+    stock.assert_nothing_left(port);
     assert!(!fleet.agent.log().contains("PRIVATE") && !fleet.server.log().contains("PRIVATE"));
     assert_eq!(fleet.server.ask(&["sessions", DEVICE]).len(), 1, "the device was online throughout");
     Ok(())
@@ -138,25 +146,27 @@ fn whatever_dies_nothing_is_left_of_a_session() -> io::Result<()> {
     ];
     for (what, end) in kills {
         eprintln!("{what} is killed");
-        let mut session = open(&stock.fleet)?;
-        wait::until("the device's ssh runs", || stock.forwards(), |forwards| forwards.len() == 1);
-        wait::until("somebody is logged in", || stock.account.sessions(), |sessions| !sessions.is_empty());
-        let port = stock.forwards()[0].1;
+        let (mut session, port) = stock.open()?;
         end(&mut stock)?;
         assert_gone(&stock.fleet, &mut session);
         stock.assert_nothing_left(port);
         assert_works(&stock.fleet);
     }
-    let mut session = open(&stock.fleet)?;
-    session.kill()?;
-    assert_gone(&stock.fleet, &mut session);
-
     stock.fleet.sshd.kill();
     let without = stock.fleet.run("ssh", &[HOST, "true"]);
     let error = String::from_utf8_lossy(&without.stderr);
     assert!(without.status.code() == Some(255) && error.contains("does not answer"), "{error}");
     assert_eq!(stock.fleet.ended().last().expect("there was one")["state"], "failed");
     stock.fleet.sshd.run()?;
+    assert_works(&stock.fleet);
+
+    stock.account.kill();
+    let without = stock.fleet.run("ssh", &[HOST, "true"]);
+    let error = String::from_utf8_lossy(&without.stderr);
+    assert!(without.status.code() == Some(255) && error.contains("ended with exit code 255"), "{error}");
+    let failed = stock.fleet.ended().pop().expect("there was one");
+    assert!(failed["output"].as_str().is_some_and(|said| said.contains("Connection refused")), "{failed}");
+    stock.account.run()?;
     assert_works(&stock.fleet);
     Ok(())
 }
@@ -167,17 +177,15 @@ fn a_session_ends_when_it_is_told_to() -> io::Result<()> {
         return Ok(());
     }
     let stock = Stock::start()?;
-    let (fleet, ports) = (&stock.fleet, || stock.forwards().into_iter().map(|(_, port)| port));
-    let mut session = open(fleet)?;
-    let port = ports().next().expect("it has one");
+    let fleet = &stock.fleet;
+    let (mut session, port) = stock.open()?;
     let running = fleet.tasks().into_iter().find(|task| task["state"] == "running").expect("it runs");
     fleet.server.tell(&["task", "stop", &running["id"].to_string()]);
     assert_gone(fleet, &mut session);
     stock.assert_nothing_left(port);
     assert_works(fleet);
 
-    let mut session = open(fleet)?;
-    let port = ports().next().expect("it has one");
+    let (mut session, port) = stock.open()?;
     fleet.server.tell(&["revoke", DEVICE]);
     assert_gone(fleet, &mut session);
     stock.assert_nothing_left(port);

@@ -6,7 +6,6 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
-    thread,
 };
 
 use holdfast_tests::{
@@ -14,6 +13,7 @@ use holdfast_tests::{
     laptop::Laptop,
     namespace,
     process::{self, Process},
+    sshd::Sshd,
     wait::{self, LONGEST_WAIT},
 };
 use protocol_core::{
@@ -45,7 +45,7 @@ impl Waiting {
         let parameters = OpenSshParameters::decode(order.parameters).expect("parameters");
         assert_eq!((parameters.port, parameters.account.as_str()), (stock.account.port(), "ssh_server"));
         let (join, port) = (Join { task: order.task, key: order.key }, parameters.listen);
-        liar.report(join.task, TaskState::Running, "", b"")?;
+        liar.report(join.task, TaskState::Starting, "", b"")?;
         Ok(Self { liar, operator, join, port })
     }
 }
@@ -177,16 +177,16 @@ fn a_key_gets_the_port_of_its_session_and_nothing_else() -> io::Result<()> {
     // None of that has spoilt the session: it is had once.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let target = listener.local_addr()?;
-    let serving = thread::spawn(move || -> io::Result<TcpStream> {
-        let mut stream = listener.accept()?.0;
-        stream.write_all(b"SSH-2.0-liar\r\n")?;
-        Ok(stream)
-    });
+    listener.set_nonblocking(true)?;
+    let mut liar = waiting.liar;
+    liar.report(waiting.join.task, TaskState::Running, "", b"")?;
     let listen = format!("127.0.0.1:{own}:{target}");
     let log = stock.fleet.file("ssh.log");
     let mut ssh =
         Process::start(Path::new("ssh"), login(&stock, "ssh_server", &key, &["-N", "-R", &listen]), &log)?;
-    let stream = serving.join().expect("it does not panic")?;
+    let accepted = wait::find(LONGEST_WAIT, || listener.accept().ok());
+    let (mut stream, _) = accepted.unwrap_or_else(|| panic!("nobody comes: {}", ssh.printed()));
+    stream.write_all(b"SSH-2.0-liar\r\n")?;
     let mut operator = waiting.operator;
     let mut heard = [0; 14];
     operator.stdout.as_mut().expect("it is piped").read_exact(&mut heard)?;
@@ -247,5 +247,22 @@ fn a_device_that_waits_for_nothing_gets_nothing() -> io::Result<()> {
         .stderr(Stdio::null())
         .spawn()?;
     assert!(operator.wait()?.success(), "sshd would not look at its answer");
+    Ok(())
+}
+
+#[test]
+fn an_ssh_server_with_another_host_key_is_told_nothing() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::an_ssh_server_with_another_host_key_is_told_nothing")? {
+        return Ok(());
+    }
+    let other = Sshd::start()?;
+    let key = other.directory().join("ssh_host_ed25519_key.pub");
+    let stock = Stock::configured(&format!("host-keys = ['{}']\n", key.display()))?;
+    let output = stock.fleet.run("ssh", &["kiosk.fleet", "true"]);
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+    let failed = stock.fleet.ended().pop().expect("there was one");
+    let said = failed["output"].as_str().unwrap_or_default();
+    assert!(failed["state"] == "failed" && said.contains("Host key verification failed"), "{failed}");
+    assert!(!stock.account.log().contains("Accepted publickey"), "{}", stock.account.log());
     Ok(())
 }

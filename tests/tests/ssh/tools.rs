@@ -40,7 +40,11 @@ fn a_command_on_a_device() -> io::Result<()> {
 
 #[test]
 fn files_by_scp_sftp_and_rsync() -> io::Result<()> {
-    let fleet = Fleet::start()?;
+    carry_files(&Fleet::start()?)
+}
+
+/// Files go there and back by all three.
+pub(crate) fn carry_files(fleet: &Fleet) -> io::Result<()> {
     let (here, there, back) = (fleet.file("here"), fleet.file("there"), fleet.file("back"));
     let bytes: Vec<u8> =
         (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -73,7 +77,11 @@ fn files_by_scp_sftp_and_rsync() -> io::Result<()> {
 /// As with any other host: the device keeps a repository, which is cloned, and pushed to.
 #[test]
 fn a_repository_of_git_on_a_device() -> io::Result<()> {
-    let fleet = Fleet::start()?;
+    share_repository(&Fleet::start()?)
+}
+
+/// A repository there is cloned, and pushed to.
+pub(crate) fn share_repository(fleet: &Fleet) -> io::Result<()> {
     let git = |directory: &Path, arguments: &[&str]| -> io::Result<()> {
         let output = Command::new("git")
             .args([
@@ -94,7 +102,8 @@ fn a_repository_of_git_on_a_device() -> io::Result<()> {
         assert!(output.status.success(), "git {arguments:?}: {output:?}");
         Ok(())
     };
-    let (here, there, again) = (fleet.file("here"), fleet.file("there.git"), fleet.file("again"));
+    let before = fleet.tasks().len();
+    let (here, there, again) = (fleet.file("own"), fleet.file("there.git"), fleet.file("again"));
     fs::create_dir_all(&here)?;
     git(&here, &["init", "--quiet", "--bare", &there.display().to_string()])?;
     let remote = format!("{HOST}:{}", there.display());
@@ -106,13 +115,18 @@ fn a_repository_of_git_on_a_device() -> io::Result<()> {
     git(&here, &["clone", "--quiet", &remote, &again.display().to_string()])?;
     assert_eq!(fs::read_to_string(again.join("notes"))?, "what was seen\n");
     let tasks = fleet.ended();
-    assert!(tasks.len() == 3 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
+    assert!(tasks.len() == before + 3 && tasks.iter().all(|task| task["state"] == "done"), "{tasks:#?}");
     Ok(())
 }
 
 #[test]
 fn one_connection_for_many_sessions_and_a_tunnel() -> io::Result<()> {
-    let fleet = Fleet::start()?;
+    share_connection(&Fleet::start()?)
+}
+
+/// Sessions share a connection, and a tunnel goes through it.
+pub(crate) fn share_connection(fleet: &Fleet) -> io::Result<()> {
+    let before = fleet.tasks().len();
     let control = fleet.file("control").display().to_string();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let socks = listener.local_addr()?.port().to_string();
@@ -126,7 +140,7 @@ fn one_connection_for_many_sessions_and_a_tunnel() -> io::Result<()> {
         let printed = fleet.tell("ssh", &["-o", &path, HOST, "echo", &number.to_string()]);
         assert_eq!(printed, format!("{number}\n"));
     }
-    assert_eq!(fleet.tasks().len(), 1, "all of them share the master's connection");
+    assert_eq!(fleet.tasks().len(), before + 1, "all of them share the master's connection");
     assert_eq!(through_socks(&socks)?, "what stands behind the device");
     fleet.tell("ssh", &["-o", &path, "-O", "exit", HOST]);
     fleet.ended();
@@ -217,7 +231,11 @@ fn many_short_sessions_and_a_restart_with_some_open() -> io::Result<()> {
 
 #[test]
 fn ansible_finds_a_device_as_any_other_host() -> io::Result<()> {
-    let fleet = Fleet::start()?;
+    ask_by_ansible(&Fleet::start()?)
+}
+
+/// Ansible's own question is answered.
+pub(crate) fn ask_by_ansible(fleet: &Fleet) -> io::Result<()> {
     let options = format!("ansible_ssh_common_args='-F {}'", fleet.config().display());
     let inventory = fleet.file("inventory");
     fs::write(&inventory, format!("{HOST} {options} ansible_python_interpreter=/usr/bin/python3\n"))?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::error::CliError,
-    config::{Config, Overrides},
+    config::{Config, Overrides, SshAccount},
     ssh_account::ACCOUNT,
 };
 
@@ -38,8 +38,8 @@ pub(super) struct Found {
     pub(super) is_included: bool,
     /// How sshd sees its configuration for the account.
     pub(super) effective: String,
-    /// The port at which devices are told to find sshd.
-    pub(super) port: u16,
+    /// Where, and by which keys, devices are told to find sshd.
+    pub(super) told: SshAccount,
     /// What stands in the way of sshd asking the server.
     pub(super) obstacles: Vec<String>,
 }
@@ -78,7 +78,7 @@ impl Found {
             snippet_now: fs::read_to_string(sshd::SNIPPET).ok(),
             is_included: sshd::is_included(&fs::read_to_string(sshd::CONFIG)?),
             effective: sshd::effective(sshd)?,
-            port: config.ssh_account.port,
+            told: config.ssh_account,
             obstacles,
         })
     }

@@ -86,14 +86,7 @@ impl<'a> Plan<'a> {
             steps.push(Step::Write { sshd, snippet, before: snippet_now.as_deref() });
             steps.push(Step::Reload);
         }
-        let ports = sshd::ports(effective);
-        let notes = ports.first().filter(|_| !ports.contains(&found.port)).map(|port| {
-            format!(
-                "sshd listens on port {port}, and devices are told {}: write `[ssh-account]` and `port = {port}` into the server's configuration, and restart it.",
-                found.port
-            )
-        });
-        Ok(Self { steps, notes: notes.into_iter().collect() })
+        Ok(Self { steps, notes: notes(found) })
     }
 
     /// Shows it.
@@ -121,6 +114,25 @@ impl<'a> Plan<'a> {
     pub(super) fn carry_out(&self) -> Result<(), CliError> {
         self.steps.iter().try_for_each(Step::carry_out)
     }
+}
+
+/// What the server's configuration has to say, so that devices find sshd.
+fn notes(found: &Found) -> Vec<String> {
+    let (ports, keys) = (sshd::ports(&found.effective), sshd::host_keys(&found.effective));
+    let told = &found.told;
+    let mut settings = Vec::new();
+    if let Some(port) = ports.first().filter(|_| !ports.contains(&told.port)) {
+        settings.push(format!("port = {port}"));
+    }
+    if let Some(key) = keys.first().filter(|_| !keys.iter().any(|key| told.host_keys.contains(key))) {
+        settings.push(format!("host-keys = [\"{}\"]", key.display()));
+    }
+    let note = |setting| {
+        format!(
+            "Devices would look for another sshd: write `{setting}` under [ssh-account] into the server's configuration, and restart it."
+        )
+    };
+    settings.into_iter().map(note).collect()
 }
 
 fn overridden(missing: &[&str]) -> String {

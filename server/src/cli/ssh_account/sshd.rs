@@ -1,6 +1,6 @@
 //! The part of sshd's configuration that is about the account.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::run;
 use crate::{
@@ -17,8 +17,8 @@ pub(super) const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
 /// Where our part is: before others, as the first word on a setting stands.
 pub(super) const SNIPPET: &str = "/etc/ssh/sshd_config.d/00-holdfast.conf";
 
-/// A setting that sshd has from version 9.2 on.
-const UNUSED: (&str, &str) = ("UnusedConnectionTimeout", "30");
+/// A setting that sshd has from version 9.2 on: a login whose session is over does not stay, whoever forgets it.
+const UNUSED: (&str, &str) = ("UnusedConnectionTimeout", "10");
 
 /// What our part says for the account: what is not here is forbidden by each key's own line as well.
 pub(super) struct Snippet {
@@ -127,6 +127,12 @@ pub(super) fn ports(effective: &str) -> Vec<u16> {
     effective.lines().filter_map(|line| line.strip_prefix("port ")?.parse().ok()).collect()
 }
 
+/// The files of the public host keys of which sshd shows one, by its own view.
+pub(super) fn host_keys(effective: &str) -> Vec<PathBuf> {
+    let keys = effective.lines().filter_map(|line| line.strip_prefix("hostkey "));
+    keys.map(|file| PathBuf::from(format!("{file}.pub"))).collect()
+}
+
 /// Whether the system's configuration takes in the directory of our part.
 pub(super) fn is_included(config: &str) -> bool {
     config.lines().any(|line| {
@@ -164,6 +170,8 @@ mod tests {
         assert!(!snippet.leave_out("line 2: Bad configuration option: MaxSessions"));
         assert!(snippet.leave_out("line 27: Bad configuration option: UnusedConnectionTimeout"));
         assert!(!snippet.text().contains("Unused"));
+        let keys = host_keys("hostkeyagent none\nhostkey /etc/a\n");
+        assert_eq!(keys, [Path::new("/etc/a.pub")]);
         assert_eq!(ports("port 22\nport 2222\nportal 3\n"), [22, 2222]);
     }
 

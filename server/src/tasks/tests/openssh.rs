@@ -66,3 +66,15 @@ async fn a_port_is_a_devices_until_its_session_ends() {
     };
     timeout(LONGEST_WAIT, gone).await.expect("the port is nobody's");
 }
+
+#[tokio::test]
+async fn a_session_whose_bytes_came_late_goes_on() {
+    let short = Duration::from_millis(200);
+    let fleet = Fleet::new(Deadlines { run: short, ..LONG });
+    let (_device, mut task, _, port) = begun(&fleet).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    far.write_all(b"SSH-2.0").await.unwrap();
+    let _bytes = timeout(LONGEST_WAIT, task.bytes()).await.unwrap().unwrap();
+    assert!(timeout(short * 3, task.stopped()).await.is_err(), "the time for its bytes is not its own");
+}
