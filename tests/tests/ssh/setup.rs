@@ -155,7 +155,11 @@ fn what_sshd_would_not_do_is_told_and_not_left_behind() -> io::Result<()> {
     let other = "/etc/ssh/sshd_config.d/00-earlier.conf";
     fs::write(other, "Match User ssh_server\n    MaxSessions 10\n")?;
     refused(&["MaxSessions", "another file before it"]);
+    fs::write(other, "AllowGroups staff\n")?;
+    refused(&["AllowGroups", "let it in there first"]);
     fs::remove_file(other)?;
+    // What shuts everybody out, or in, does not mean the account: it has its own word on that.
+    fs::write(CONFIG, format!("{before}\nDisableForwarding yes\nChrootDirectory /srv/%u\n"))?;
     command("chmod", &["g+w", "/srv"])?;
     refused(&["(/srv)", "copy holdfast to /usr/local/bin"]);
     command("chmod", &["g-w", "/srv"])?;

@@ -64,6 +64,9 @@ impl<'a> Plan<'a> {
             ));
         }
         obstacles.extend(account.iter().flat_map(super::account::Account::obstacles));
+        obstacles.extend(sshd::shut_out(effective).map(|list| {
+            format!("sshd lets {ACCOUNT} not log in, by {list} in its configuration: let it in there first")
+        }));
         let is_written = snippet_now.as_deref() == Some(&snippet.text());
         let missing = snippet.missing(effective);
         if is_written && found.is_included && !missing.is_empty() {

@@ -38,6 +38,8 @@ impl Snippet {
             ("AuthorizedKeysFile", "none"),
             ("AuthorizedPrincipalsFile", "none"),
             ("TrustedUserCAKeys", "none"),
+            ("ChrootDirectory", "none"),
+            ("DisableForwarding", "no"),
             ("AllowTcpForwarding", "remote"),
             ("PermitListen", "127.0.0.1:*"),
             ("PermitOpen", "none"),
@@ -122,6 +124,25 @@ pub(super) fn effective(sshd: &str) -> Result<String, CliError> {
     }
 }
 
+/// The list of those who may log in, by sshd's own view, that leaves the account out or names it as one who may not.
+pub(super) fn shut_out(effective: &str) -> Option<&'static str> {
+    let patterns = |list: &str| -> Vec<&str> {
+        effective.lines().filter_map(|line| line.strip_prefix(list)?.strip_prefix(' ')).collect()
+    };
+    let named = |pattern: &&str| pattern.split('@').next() == Some(ACCOUNT);
+    // What a pattern means is for sshd to say: it is taken for one that may mean the account.
+    let may_mean_it = |pattern: &&str| named(pattern) || pattern.contains(['*', '?']);
+    let allowed = [("allowusers", "AllowUsers"), ("allowgroups", "AllowGroups")];
+    let denied = [("denyusers", "DenyUsers"), ("denygroups", "DenyGroups")];
+    let leaves_out = |list: &str| {
+        let patterns = patterns(list);
+        !patterns.is_empty() && !patterns.iter().any(may_mean_it)
+    };
+    let left_out = allowed.into_iter().find(|(list, _)| leaves_out(list));
+    let refused = denied.into_iter().find(|(list, _)| patterns(list).iter().any(named));
+    left_out.or(refused).map(|(_, name)| name)
+}
+
 /// The ports that sshd listens on, by its own view.
 pub(super) fn ports(effective: &str) -> Vec<u16> {
     effective.lines().filter_map(|line| line.strip_prefix("port ")?.parse().ok()).collect()
@@ -173,6 +194,21 @@ mod tests {
         let keys = host_keys("hostkeyagent none\nhostkey /etc/a\n");
         assert_eq!(keys, [Path::new("/etc/a.pub")]);
         assert_eq!(ports("port 22\nport 2222\nportal 3\n"), [22, 2222]);
+    }
+
+    #[test]
+    fn lists_of_those_who_may_log_in() {
+        for (effective, list) in [
+            ("port 22\n", None),
+            ("allowusers anna\nallowusers ssh_server\n", None),
+            ("allowusers ssh_server@192.0.2.*\nallowgroups ssh_*\n", None),
+            ("allowusers anna\nallowusers bob\n", Some("AllowUsers")),
+            ("allowgroups staff\n", Some("AllowGroups")),
+            ("denyusers anna\n", None),
+            ("denyusers anna\ndenyusers ssh_server\n", Some("DenyUsers")),
+        ] {
+            assert_eq!(shut_out(effective), list, "{effective}");
+        }
     }
 
     #[test]
