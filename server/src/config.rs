@@ -42,9 +42,15 @@ pub struct Overrides {
     /// The classic protocol, which is not encrypted; `off` for none [default: 127.0.0.1:55222]
     #[arg(long, env = "HOLDFAST_CLASSIC", hide_env_values = true, value_name = "ADDR")]
     pub classic: Option<Endpoint>,
-    /// Where /metrics and /healthz are served; `off` for neither [default: 127.0.0.1:55280]
+    /// Where the console (on loopback only), /metrics and /healthz are served without TLS; `off` for none of them [default: 127.0.0.1:55280]
     #[arg(long, env = "HOLDFAST_HTTP", hide_env_values = true, value_name = "ADDR")]
     pub http: Option<Endpoint>,
+    /// The certificate that browsers are shown, in PEM; read again when it changes [default: one that the server makes]
+    #[arg(long, env = "HOLDFAST_TLS_CERT", hide_env_values = true, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "HOLDFAST_TLS_KEY", hide_env_values = true, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Where devices find this server, as `holdfast enroll` tells them; may be repeated [default: guessed]
     #[arg(
         long,
@@ -86,6 +92,8 @@ pub struct Config {
     pub classic_gap: Duration,
     /// Where metrics and health are served.
     pub http: Http,
+    /// The certificate that browsers are shown; none: one that the server makes.
+    pub certificate: Option<CertificateFiles>,
     /// What is logged, and how.
     pub log: Log,
     /// When a silent device is lost.
@@ -98,6 +106,15 @@ pub struct Config {
     pub ssh: SshLimits,
     /// Where devices find this machine's SSH server.
     pub ssh_account: SshAccount,
+}
+
+/// The operator's certificate: where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, with those between it and the authority behind it, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
 }
 
 /// Where metrics and health are served.
@@ -299,6 +316,8 @@ struct File {
     classic: Option<Endpoint>,
     classic_gap: Option<Span>,
     http: Option<Endpoint>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     log: Log,
     keep_alive: KeepAliveTable,
     limits: Limits,
@@ -372,7 +391,7 @@ impl Config {
                 read => read?,
             },
         };
-        let config = file.into_config(data, overrides.clone());
+        let config = file.into_config(data, overrides.clone())?;
         config.check()?;
         Ok(config)
     }
@@ -414,14 +433,26 @@ impl File {
             .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
     }
 
-    fn into_config(self, data: &Path, overrides: Overrides) -> Config {
+    fn into_config(self, data: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
         let http = overrides.http.or(self.http);
         let classic = overrides.classic.or(self.classic).unwrap_or(Endpoint::At(loopback(CLASSIC_PORT)));
         let advertise = if overrides.advertise.is_empty() { self.advertise } else { overrides.advertise };
         let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEVICE_PORT);
         let gap = Duration::from_micros(protocol_core::classic::DEFAULT_GAP.as_micros());
-        Config {
+        let certificate = match (overrides.tls_cert.or(self.tls_cert), overrides.tls_key.or(self.tls_key)) {
+            (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
+            (None, None) => None,
+            (certificate, key) => {
+                return Err(ConfigError::Range {
+                    name: if key.is_none() { "tls-key" } else { "tls-cert" },
+                    expected: "both tls-cert and tls-key, or neither".to_owned(),
+                    found: format!("only {}", certificate.or(key).unwrap_or_default().display()),
+                });
+            }
+        };
+        Ok(Config {
             data: data.to_owned(),
+            certificate,
             listen: overrides.listen.or(self.listen).unwrap_or(unspecified),
             advertise,
             classic: classic.address(),
@@ -439,7 +470,7 @@ impl File {
             log_files: self.log_files,
             ssh: self.ssh,
             ssh_account: self.ssh_account,
-        }
+        })
     }
 }
 

@@ -64,6 +64,26 @@ event_kinds! {
     OperatorEnrolled = "operator-enrolled",
     /// An operator's rights were taken away; `operator` in the detail is their name.
     OperatorRevoked = "operator-revoked",
+    /// An admin has made an operator who has no key yet; `operator` and `role` in the detail.
+    OperatorAdded = "operator-added",
+    /// An admin has given an operator another role.
+    RoleChanged = "role-changed",
+    /// An admin has made a one-time login for an operator.
+    LoginOffered = "login-offered",
+    /// A browser has logged in to the console.
+    LoggedIn = "logged-in",
+    /// A browser was not logged in; `operator` in the detail is the name that it gave, `reason` is why.
+    LoginRefused = "login-refused",
+    /// A login of a browser was ended.
+    LoggedOut = "logged-out",
+    /// An operator has set the password.
+    PasswordChanged = "password-changed",
+    /// An operator has turned the second factor of the login on or off.
+    SecondFactorChanged = "second-factor-changed",
+    /// Browsers are shown another certificate: its files have changed.
+    CertificateChanged = "certificate-changed",
+    /// The certificate's files have changed and can't be used: the one before is still shown.
+    CertificateRefused = "certificate-refused",
     /// An operator made an enrolment token.
     TokenCreated = "token-created",
     /// An operator asked for a task of a device; `task` in the detail is its number.

@@ -3,6 +3,8 @@
 //! What is not needed here is not there to be misused: nobody is idle between two requests, and nobody sits on a place
 //! with half of a first one.
 
+mod kept;
+
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, serve::Listener};
@@ -18,6 +20,8 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::sleep,
 };
+
+pub use kept::{Bounds, held, keep};
 
 use crate::{
     byte_stream::ByteStream,

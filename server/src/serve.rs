@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, Addresses, Api, ApiListener, RemoteApi, Revocations, SocketError},
+    api::{self, Addresses, Api, ApiListener, Logins, RemoteApi, Revocations, SocketError, WebApi},
     config::Config,
     event::{EventKind, NewEvent},
     files,
@@ -23,8 +23,8 @@ use crate::{
     logs::{LogError, Logs},
     mailbox::Farewell,
     shutdown::Shutdown,
-    store::{StoreError, UnixMillis},
-    tls::{Acceptor, KeyError, Keys},
+    store::{Store, StoreError, UnixMillis},
+    tls::{Acceptor, Certificate, CertificateError, KeyError, Keys},
 };
 
 /// How long connections have to take their farewell when the server stops.
@@ -35,6 +35,9 @@ const DRAIN_RETRY: u32 = 2;
 
 /// How often it is written down who was heard, and looked whether messages have expired.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the server can't run.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,9 @@ pub enum ServeError {
     /// The keys can't be had.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The certificate for browsers can't be had.
+    #[error("{0}; see --tls-cert and --tls-key")]
+    Certificate(#[from] CertificateError),
     /// An address can't be listened on.
     #[error(
         "can't listen on {address} ({option}): {source}; is another server running, or the address not this machine's?"
@@ -110,7 +116,8 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     let addresses = listeners.addresses(config);
     let host = Arc::new(Host::new(config, store, &keys, prepare::advertised(config, addresses.listen)));
     host.tasks.resume().await?;
-    let acceptor = Acceptor::new(&keys)?;
+    let certificate = prepare::certificate(config, &host.address_book.addresses)?;
+    let acceptor = Acceptor::new(&keys, Arc::clone(&certificate))?;
     let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;
     let classic = listeners.classic.is_some().then(|| {
         let (store, clients) = (host.store.clone(), Arc::clone(&host.classic_clients));
@@ -128,8 +135,15 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         streams: Arc::new(Semaphore::new(api::STREAMS)),
         requests: Arc::new(Semaphore::new(api::REQUESTS)),
         revocations: Revocations::default(),
+        logins: Logins::default(),
+        fleet: api::Fleet::default(),
     });
-    let (parts, api) = listeners.serve(api, acceptor, classic.clone());
+    let (mut parts, api) = listeners.serve(api, acceptor, classic.clone());
+    let store = host.store.clone();
+    parts.spawn(async move {
+        watch_certificate(certificate, store).await;
+        "the watch over the certificate"
+    });
 
     host.store
         .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))
@@ -143,6 +157,12 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         pin = %host.address_book.current,
         "ready: enrol a device with `holdfast enroll --data {}`", config.data.display()
     );
+    if !host.store.has_console_admin().await? {
+        tracing::info!(
+            "no admin can log in to the console yet: `holdfast user add NAME --role admin --data {}` prints a one-time login",
+            config.data.display()
+        );
+    }
     Ok(RunningServer { host, classic, logs, api, parts })
 }
 
@@ -191,8 +211,9 @@ impl Listeners {
     ) -> (JoinSet<&'static str>, JoinHandle<()>) {
         let mut parts = JoinSet::new();
         let remote = RemoteApi::new(Arc::clone(&api));
+        let web = WebApi::over_tls(Arc::clone(&api));
         parts.spawn(async move {
-            listener::framed::run(remote, acceptor, self.framed).await;
+            listener::framed::run(remote, web, acceptor, self.framed).await;
             "the device listener"
         });
         if let Some((host, listener)) = classic.zip(self.classic) {
@@ -202,10 +223,10 @@ impl Listeners {
             });
         }
         if let Some(listener) = self.http {
-            let (host, started) = (Arc::clone(&api.host), api.started);
+            let api = Arc::clone(&api);
             parts.spawn(async move {
-                listener::http::run(host, listener, started).await;
-                "the metrics"
+                listener::http::run(api, listener).await;
+                "the HTTP listener"
             });
         }
         let host = Arc::clone(&api.host);
@@ -288,6 +309,31 @@ async fn do_chores(host: &Host) {
         }
         if let Err(error) = host.store.expire().await {
             tracing::warn!(%error, "messages could not be expired");
+        }
+    }
+}
+
+/// Shows browsers a new certificate as soon as its files have changed. One that can't be used is told, and the one before
+/// stays.
+async fn watch_certificate(certificate: Arc<Certificate>, store: Store) {
+    let mut ticks = interval(CERTIFICATE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let certificate = Arc::clone(&certificate);
+        let event = match tokio::task::spawn_blocking(move || certificate.refresh()).await {
+            Ok(Ok(false)) | Err(_) => continue,
+            Ok(Ok(true)) => {
+                tracing::info!("browsers are shown a new certificate");
+                NewEvent::new(EventKind::CertificateChanged)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the new certificate can't be used: browsers are shown the one before");
+                NewEvent::new(EventKind::CertificateRefused).detail("reason", error.to_string())
+            }
+        };
+        if let Err(error) = store.record(event).await {
+            tracing::error!(%error, "the change of the certificate could not be recorded");
         }
     }
 }

@@ -5,26 +5,23 @@
 //! purpose.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::{self, Read},
     mem,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use argon2::{
-    Argon2, PasswordHasher, PasswordVerifier,
-    password_hash::{self, phc::PasswordHash},
-};
 use protocol_core::classic::MAX_PASSWORD;
-use tokio::sync::{mpsc, oneshot};
 
-use crate::files;
+use crate::{
+    files,
+    passwords::{self, Hasher, PasswordError},
+    rate_limit::{RateLimit, holder},
+};
 
 #[cfg(test)]
 mod tests;
@@ -37,9 +34,6 @@ const ATTEMPTS: u32 = 5;
 
 /// How long an address waits for each attempt after these.
 const REFILL: Duration = Duration::from_secs(10);
-
-/// How many addresses are remembered. While all of them wait for attempts, new ones get none.
-const MAX_ADDRESSES: usize = 10_000;
 
 /// Far more than any argon2 hash takes, in bytes.
 const MAX_FILE: u64 = 1024;
@@ -83,8 +77,8 @@ pub enum TermPasswordError {
         path: PathBuf,
     },
     /// The hash function failed.
-    #[error("can't hash the password: {0}")]
-    Hash(password_hash::Error),
+    #[error(transparent)]
+    Hash(PasswordError),
 }
 
 /// Hashes the password and puts it in the place of the one before, at once or not at all.
@@ -100,7 +94,7 @@ pub fn set(data: &Path, password: &[u8]) -> Result<(), TermPasswordError> {
         length if length > MAX_PASSWORD => return Err(TermPasswordError::TooLong),
         _ => {}
     }
-    let hash = Argon2::default().hash_password(password).map_err(TermPasswordError::Hash)?;
+    let hash = passwords::hash(password).map_err(TermPasswordError::Hash)?;
     let path = data.join(FILE);
     let made = if data.exists() { Ok(()) } else { files::create_private_directory(data) };
     made.and_then(|()| files::replace_private(&path, format!("{hash}\n").as_bytes()))
@@ -112,12 +106,9 @@ pub fn set(data: &Path, password: &[u8]) -> Result<(), TermPasswordError> {
 pub struct TermPassword {
     path: PathBuf,
     stamp: Mutex<Option<Stamp>>,
-    limit: Mutex<RateLimit>,
-    hasher: mpsc::Sender<Attempt>,
+    limit: RateLimit<IpAddr>,
+    hasher: Hasher,
 }
-
-/// A password that came, and who waits for the verdict.
-type Attempt = (Vec<u8>, oneshot::Sender<Result<Verdict, TermPasswordError>>);
 
 /// What tells one file from another in its place: when it was written, in nanoseconds, and its inode.
 type Stamp = (i64, i64, u64);
@@ -128,9 +119,9 @@ impl TermPassword {
         let path = data.join(FILE);
         Self {
             stamp: Mutex::new(stamp(&path)),
-            hasher: start_hasher(path.clone()),
+            hasher: Hasher::start("term-password", 1),
             path,
-            limit: Mutex::default(),
+            limit: RateLimit::new(ATTEMPTS, REFILL),
         }
     }
 
@@ -146,36 +137,19 @@ impl TermPassword {
     /// # Errors
     /// [`TermPasswordError`], if the file can't be used: then no password is right.
     pub async fn attempt(&self, address: IpAddr, password: &[u8]) -> Result<Verdict, TermPasswordError> {
-        let allowed =
-            self.limit.lock().unwrap_or_else(PoisonError::into_inner).allow(address, Instant::now());
-        if !allowed {
+        if self.limit.take(holder(address), Instant::now()).is_err() {
             return Ok(Verdict::Limited);
         }
-        let (verdict, compared) = oneshot::channel();
-        let ended = || TermPasswordError::File {
-            action: "compare with",
-            path: self.path.clone(),
-            source: io::Error::other("the thread for it has ended"),
-        };
-        self.hasher.send((password.to_vec(), verdict)).await.map_err(|_| ended())?;
-        compared.await.map_err(|_| ended())?
+        let (path, password) = (self.path.clone(), password.to_vec());
+        let compared = self.hasher.run(move || compare(&path, &password)).await;
+        compared.unwrap_or_else(|| {
+            Err(TermPasswordError::File {
+                action: "compare with",
+                path: self.path.clone(),
+                source: io::Error::other("the thread for it has ended"),
+            })
+        })
     }
-}
-
-/// Compares passwords one at a time, on a thread of its own: a hash takes 19 MiB, and every thread that has made one
-/// keeps them. The thread ends with the sender.
-fn start_hasher(path: PathBuf) -> mpsc::Sender<Attempt> {
-    let (sender, mut attempts) = mpsc::channel::<Attempt>(1);
-    let hash = move || {
-        while let Some((password, verdict)) = attempts.blocking_recv() {
-            // The client may not have waited for it.
-            let _ = verdict.send(compare(&path, &password));
-        }
-    };
-    if let Err(error) = thread::Builder::new().name("term-password".to_owned()).spawn(hash) {
-        tracing::error!(%error, "no thread can be had to compare TERM passwords: none will be right");
-    }
-    sender
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -192,44 +166,9 @@ fn compare(path: &Path, password: &[u8]) -> Result<Verdict, TermPasswordError> {
             return Err(TermPasswordError::File { action: "read", path: path.to_owned(), source });
         }
     }
-    let no_hash = || TermPasswordError::NoHash { path: path.to_owned() };
-    let hash =
-        PasswordHash::new(hash.trim_end()).ok().filter(|hash| hash.hash.is_some()).ok_or_else(no_hash)?;
-    match Argon2::default().verify_password(password, &hash) {
-        Ok(()) => Ok(Verdict::Accepted),
-        Err(password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
-        Err(_) => Err(no_hash()),
-    }
-}
-
-/// When each address that has made attempts will have all of its attempts again.
-#[derive(Debug, Default)]
-struct RateLimit {
-    full: HashMap<IpAddr, Instant>,
-}
-
-impl RateLimit {
-    fn allow(&mut self, address: IpAddr, now: Instant) -> bool {
-        let address = holder(address);
-        if self.full.len() >= MAX_ADDRESSES && !self.full.contains_key(&address) {
-            self.full.retain(|_, full| *full > now);
-            if self.full.len() >= MAX_ADDRESSES {
-                return false;
-            }
-        }
-        let full = self.full.get(&address).map_or(now, |full| now.max(*full)) + REFILL;
-        let allowed = full <= now + REFILL * ATTEMPTS;
-        if allowed {
-            self.full.insert(address, full);
-        }
-        allowed
-    }
-}
-
-/// Who an address belongs to: with IPv6 one holder has all addresses of a /64 network.
-fn holder(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
+    match passwords::is_right(password, hash.trim_end()) {
+        Ok(true) => Ok(Verdict::Accepted),
+        Ok(false) => Ok(Verdict::Wrong),
+        Err(_) => Err(TermPasswordError::NoHash { path: path.to_owned() }),
     }
 }

@@ -4,6 +4,7 @@
 //! authority signs anything and no date is looked at: many devices have no clock at boot, and the
 //! registered key decides, not the calendar. What TLS proves is that the peer holds the key.
 
+mod certificate;
 mod client;
 mod stream;
 
@@ -29,6 +30,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 
+pub use certificate::{Certificate, CertificateError, hosts};
 pub use client::{ClientError, ClientKey, Connector};
 pub use stream::Stream;
 
@@ -50,6 +52,9 @@ pub enum Protocol {
     /// `holdfast-api/1`: the API of a registered operator.
     Api,
 }
+
+/// What a browser names, if it names anything: HTTP's first bytes say which it is.
+const WEB: [&str; 2] = ["h2", "http/1.1"];
 
 impl Protocol {
     const ALL: [Self; 6] = [Self::Framed, Self::Enrolment, Self::Gateway, Self::Data, Self::Login, Self::Api];
@@ -226,11 +231,16 @@ fn pin(key: &KeyPair) -> Pin {
 
 /// Who is at the other end of a connection, as TLS proved it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The pin of the key that the peer holds.
-    pub key: Pin,
-    /// What the connection speaks.
-    pub protocol: Protocol,
+pub enum Peer {
+    /// Someone who holds a key.
+    Holder {
+        /// Its pin.
+        key: Pin,
+        /// What the connection speaks.
+        protocol: Protocol,
+    },
+    /// A browser, or another client that speaks HTTP (`h2`, `http/1.1`, or no name at all): it is asked for no key.
+    Browser,
 }
 
 /// Makes TLS connections out of TCP connections.
@@ -239,6 +249,8 @@ pub struct Acceptor {
     config: Arc<ServerConfig>,
     /// With records as large as TLS has them.
     bulk: Arc<ServerConfig>,
+    /// With the certificate for browsers, who are asked for none.
+    web: Arc<ServerConfig>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -248,11 +260,11 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor that shows the key in use.
+    /// An acceptor that shows the key in use, and browsers this certificate.
     ///
     /// # Errors
     /// [`KeyError::Generate`] if no certificate can be made for the key.
-    pub fn new(keys: &Keys) -> Result<Self, KeyError> {
+    pub fn new(keys: &Keys, web: Arc<Certificate>) -> Result<Self, KeyError> {
         let unusable = |error: &dyn std::fmt::Display| KeyError::Generate(error.to_string());
         let certificate = CertificateParams::new(vec!["holdfast".to_owned()])
             .and_then(|parameters| parameters.self_signed(&keys.current))
@@ -260,6 +272,13 @@ impl Acceptor {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(keys.current.serialize_der()));
         let provider = Arc::new(p256_provider());
         let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
+        let mut for_web = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| unusable(&error))?
+            .with_no_client_auth()
+            .with_cert_resolver(web);
+        for_web.alpn_protocols = WEB.map(|name| name.as_bytes().to_vec()).into();
+        for_web.send_tls13_tickets = 0;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| unusable(&error))?
@@ -272,7 +291,7 @@ impl Acceptor {
         let bulk = Arc::new(config.clone());
         // Header included. A microcontroller has room for one record; others lose by it 22 bytes in each of them.
         config.max_fragment_size = Some(alpn::MAX_RECORD + 5);
-        Ok(Self { config: Arc::new(config), bulk })
+        Ok(Self { config: Arc::new(config), bulk, web: Arc::new(for_web) })
     }
 
     /// Shakes hands. The caller sets the deadline.
@@ -282,24 +301,35 @@ impl Acceptor {
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Stream, Peer)> {
         // No microcontroller speaks these, and much goes over them.
         let bulk = [Protocol::Data, Protocol::Api].map(|protocol| protocol.name().as_bytes());
-        let choose = |named: &[&[u8]]| match !named.is_empty() && named.iter().all(|name| bulk.contains(name))
-        {
-            true => Arc::clone(&self.bulk),
-            false => Arc::clone(&self.config),
+        let names_only = |named: &[&[u8]], known: &[&[u8]]| named.iter().all(|name| known.contains(name));
+        let mut is_web = false;
+        let choose = |named: Option<&[&[u8]]>| match named {
+            Some(named)
+                if named.is_empty()
+                    || named.iter().any(|name| WEB.iter().any(|web| web.as_bytes() == *name)) =>
+            {
+                is_web = true;
+                Arc::clone(&self.web)
+            }
+            Some(named) if names_only(named, &bulk) => Arc::clone(&self.bulk),
+            _ => Arc::clone(&self.config),
         };
         let stream = Stream::accept(choose, stream).await?;
+        if is_web {
+            return Ok((stream, Peer::Browser));
+        }
         let connection = stream.agreed();
         let protocol = Protocol::ALL
             .into_iter()
             .find(|protocol| connection.alpn_protocol() == Some(protocol.name().as_bytes()))
-            .ok_or_else(|| io::Error::other("the peer named no protocol (ALPN); is it a holdfast agent?"))?;
+            .ok_or_else(|| io::Error::other("no protocol was agreed on (ALPN)"))?;
         let key = connection
             .peer_certificates()
             .and_then(<[_]>::first)
             .and_then(|certificate| ParsedCertificate::try_from(certificate).ok())
             .map(|certificate| Pin(Sha256::digest(certificate.subject_public_key_info()).into()))
             .ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-        Ok((stream, Peer { key, protocol }))
+        Ok((stream, Peer::Holder { key, protocol }))
     }
 }
 

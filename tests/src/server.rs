@@ -37,6 +37,7 @@ pub struct Server {
     data: PathBuf,
     listen: SocketAddr,
     classic: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     advertise: Option<SocketAddr>,
     process: Option<Process>,
 }
@@ -99,9 +100,29 @@ impl Server {
         Ok(server)
     }
 
+    /// A server that runs, with these lines more in its configuration, and speaks HTTP on a loopback address too.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn with_http(more: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let data = directory.path().join("data");
+        let mut server = Self::prepared(directory, data, more)?;
+        server.http = Some(ANY_PORT);
+        server.run()?;
+        Ok(server)
+    }
+
     fn prepared(directory: TempDir, data: PathBuf, more: &str) -> io::Result<Self> {
-        let server =
-            Self { directory, data, listen: ANY_PORT, classic: None, advertise: None, process: None };
+        let server = Self {
+            directory,
+            data,
+            listen: ANY_PORT,
+            classic: None,
+            http: None,
+            advertise: None,
+            process: None,
+        };
         server.configure(more)?;
         Ok(server)
     }
@@ -131,7 +152,8 @@ impl Server {
         let printed_before = fs::metadata(&log).map_or(0, |file| file.len() as usize);
         let (listen, config) = (self.listen.to_string(), self.directory.path().join("server.toml"));
         let classic = self.classic.map_or_else(|| "off".to_owned(), |classic| classic.to_string());
-        let mut arguments = self.arguments(&["serve", "--http", "off", "--log-format", "json"]);
+        let http = self.http.map_or_else(|| "off".to_owned(), |http| http.to_string());
+        let mut arguments = self.arguments(&["serve", "--http", &http, "--log-format", "json"]);
         arguments.extend(["--listen".into(), listen, "--classic".into(), classic]);
         arguments.extend(["--config".into(), config.display().to_string()]);
         if let Some(advertise) = self.advertise {
@@ -142,16 +164,17 @@ impl Server {
             let printed = process.printed();
             let mut lines = printed.get(printed_before..).unwrap_or_default().lines();
             let ready = lines.find_map(|line| {
-                listening(line, "listen").map(|listen| (listen, listening(line, "classic")))
+                let others = (listening(line, "classic"), listening(line, "http"));
+                listening(line, "listen").map(|listen| (listen, others.0, others.1))
             });
-            ready.or_else(|| process.ended().map(|_| (self.listen, self.classic)))
+            ready.or_else(|| process.ended().map(|_| (self.listen, self.classic, self.http)))
         });
         assert!(
             ready.is_some() && process.ended().is_none(),
             "the server did not come up; it printed {}",
             process.printed()
         );
-        (self.listen, self.classic) = ready.unwrap_or((self.listen, self.classic));
+        (self.listen, self.classic, self.http) = ready.unwrap_or((self.listen, self.classic, self.http));
         self.process = Some(process);
         Ok(())
     }
@@ -167,6 +190,14 @@ impl Server {
     /// It does not.
     pub fn classic(&self) -> SocketAddr {
         self.classic.expect("it was started with a classic listener")
+    }
+
+    /// Where it speaks HTTP.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn http(&self) -> SocketAddr {
+        self.http.expect("it was started with HTTP")
     }
 
     /// Its data directory.

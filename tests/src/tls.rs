@@ -25,6 +25,16 @@ pub fn new_key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key can be made")
 }
 
+/// A certificate for this host, and its key, in PEM.
+///
+/// # Panics
+/// The system has no randomness, or this is no host.
+pub fn certificate(host: &str) -> (String, String) {
+    let (key, parameters) = (new_key(), CertificateParams::new(vec![host.to_owned()]));
+    let certificate = parameters.and_then(|parameters| parameters.self_signed(&key));
+    (certificate.expect("a certificate can be made").pem(), key.serialize_pem())
+}
+
 /// What a peer with this key is known by.
 pub fn pin(key: &KeyPair) -> Pin {
     Pin(Sha256::digest(key.subject_public_key_info()).into())

@@ -46,6 +46,16 @@ impl Asker {
         }
     }
 
+    /// Whether they might do this, to anything; nothing is written down.
+    pub(super) fn would(&self, action: Action) -> bool {
+        may(&self.actor, action, rights::Object::Server).is_ok()
+    }
+
+    /// Who they are.
+    pub(super) const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     /// Writes down that someone asked for what they may not have; most of a storm is left out.
     fn note_denied(&self, action: Action, object: rights::Object<'_>) {
         let who = self.who();
@@ -80,11 +90,7 @@ impl Asker {
 
     /// Their rights, for what goes on behind the answer.
     pub(super) fn rights(&self) -> Rights {
-        let key = match &self.actor {
-            Actor::User { .. } => None,
-            Actor::Operator(operator) => Some(operator.key),
-        };
-        self.api.revocations.of(key)
+        self.api.revocations.of(self.actor.operator())
     }
 
     /// Their connection, to be kept as long as it speaks something else than HTTP.

@@ -6,16 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Json, http::StatusCode};
+use axum::{
+    Json,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol_core::code::CloseReason;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Api,
-    asker::{Asker, Body, Name, Nothing, done_whole},
+    asker::{Asker, Body, Name, Nothing, Options, done_whole},
     error::{ApiError, enrol_again},
+    fleet,
     rights::{Action, Object},
+    stream,
     view::{DeviceView, Page, PingAnswer, RevokeAnswer, SendRequest, SentAnswer, WiredAnswer, WiredRequest},
 };
 use crate::{
@@ -32,13 +39,27 @@ use crate::{
 /// The longest time that a message may wait: what is meant to be kept longer has no end.
 const LONGEST_WAIT: u64 = 10 * 365 * 86_400;
 
+/// Whether the devices are wanted as a stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Wanted {
+    follow: bool,
+}
+
 /// `GET /devices`
-pub(super) async fn list(asker: Asker) -> Result<Json<Page<DeviceView>>, ApiError> {
+pub(super) async fn list(
+    asker: Asker,
+    headers: HeaderMap,
+    Options(Wanted { follow }): Options<Wanted>,
+) -> Result<Response, ApiError> {
     let api = asker.may(Action::Look, Object::Devices)?;
+    if follow || stream::is_wanted(&headers) {
+        return fleet::follow(api, asker.rights()).await;
+    }
     let rows = api.host.store.devices().await?;
     let connections = Connections::look(api, None).await?;
-    let items = rows.into_iter().map(|row| connections.view(row)).collect();
-    Ok(Json(Page { items, next: None }))
+    let items: Vec<_> = rows.into_iter().map(|row| connections.view(row)).collect();
+    Ok(Json(Page { items, next: None }).into_response())
 }
 
 /// `GET /devices/{name}`
@@ -185,33 +206,39 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
 }
 
 /// Who is connected, and from where everyone was last.
-struct Connections {
+pub(super) struct Connections {
     online: HashMap<DeviceId, Arc<Online>>,
     /// Since when; of several connections, the first.
     classic: HashMap<DeviceId, UnixMillis>,
     last: HashMap<DeviceId, LastSession>,
+    /// How many tasks have not ended.
+    tasks: HashMap<DeviceId, u64>,
 }
 
 impl Connections {
-    async fn look(api: &Api, device: Option<DeviceId>) -> Result<Self, ApiError> {
-        let last = api.host.store.last_sessions(device).await?;
+    /// Of all devices, or of this one.
+    pub(super) async fn look(api: &Api, device: Option<DeviceId>) -> Result<Self, ApiError> {
+        Self::with(api, api.host.store.last_sessions(device).await?).await
+    }
+
+    /// Of all who are connected, and of those of whom it is known where they were last.
+    pub(super) async fn with(api: &Api, last: Vec<LastSession>) -> Result<Self, ApiError> {
         let mut classic = HashMap::new();
         for client in api.host.classic_clients.all() {
             let since = classic.entry(client.device).or_insert(client.since);
             *since = client.since.min(*since);
         }
-        let online = match device {
-            Some(device) => api.host.registry.online(device).into_iter().collect(),
-            None => api.host.registry.all(),
-        };
+        let online = api.host.registry.all();
         Ok(Self {
             online: online.into_iter().map(|online| (online.device, online)).collect(),
             classic,
             last: last.into_iter().map(|session| (session.device, session)).collect(),
+            tasks: api.host.store.open_tasks_by_device().await?,
         })
     }
 
-    fn view(&self, row: DeviceRow) -> DeviceView {
+    /// The device of this row, as it is shown.
+    pub(super) fn view(&self, row: DeviceRow) -> DeviceView {
         let online = self.online.get(&row.id);
         let since = online.map(|online| online.since).or_else(|| self.classic.get(&row.id).copied());
         let last_seen = online.map(|online| online.figures.last_heard()).max(row.last_seen);
@@ -247,6 +274,7 @@ impl Connections {
             bytes_out: row.bytes_out,
             status: row.status.map(Value::Object),
             status_at: row.status_at.map(Into::into),
+            tasks: self.tasks.get(&row.id).copied().unwrap_or(0),
         }
     }
 }

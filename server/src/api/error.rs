@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use axum::{
     Json,
     extract::rejection::{BytesRejection, JsonRejection, QueryRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -31,11 +31,13 @@ pub(super) struct ApiError {
     code: &'static str,
     message: String,
     next_step: Option<Cow<'static, str>>,
+    /// After how many seconds it is worth trying again.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), next_step: None }
+        Self { status, code, message: message.into(), next_step: None, retry_after: None }
     }
 
     /// What to do about it.
@@ -125,6 +127,50 @@ impl ApiError {
             .hint("end some that are not read")
     }
 
+    /// It can't be done in this way.
+    pub(super) async fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this can't be done here")
+    }
+
+    /// Nobody is logged in in this browser, or no longer.
+    pub(super) fn not_logged_in() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not-logged-in", "nobody is logged in here, or no longer")
+            .hint("log in; `holdfast user login NAME` on the server makes a one-time login")
+    }
+
+    /// Whoever wants to log in is not who they say, or can't show it. Which it is, is not told.
+    pub(super) fn wrong_login() -> Self {
+        let message =
+            "the name, the password or the code is wrong, or the one-time login has been used or has expired";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong-login", message)
+            .hint("`holdfast user login NAME` on the server makes a new one-time login")
+    }
+
+    /// The password is right, and there is a second factor.
+    pub(super) fn code_needed() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "code-needed", "the code of the second factor is needed, too")
+    }
+
+    /// Somebody has tried to log in too often.
+    pub(super) fn too_many_logins(wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add(1);
+        let message = format!("too many tries; the next one is taken in {seconds} s");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-logins", message);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
+    /// Passwords can't be compared now.
+    pub(super) fn no_hash() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "no-hash", "the password could not be compared")
+            .hint("the server's log may tell more")
+    }
+
+    /// The system gave no random bytes.
+    pub(super) fn no_random(error: &getrandom::Error) -> Self {
+        let message = format!("the system gave no random bytes: {error}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-random", message)
+    }
+
     /// The server is on its way down.
     pub(super) fn stopping() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping")
@@ -149,7 +195,11 @@ impl IntoResponse for ApiError {
             message: self.message,
             next_step: self.next_step.map(Cow::into_owned),
         };
-        (self.status, Json(ErrorAnswer { error })).into_response()
+        let mut response = (self.status, Json(ErrorAnswer { error })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -67,8 +67,7 @@ impl Selection {
             let no_id = || ApiError::bad_request("Last-Event-ID: expected the id of an entry, 0 or more");
             self.after = Some(id.ok_or_else(no_id)?);
         }
-        let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
-        Ok(self.follow || accepts.is_some_and(|accepted| accepted.contains("text/event-stream")))
+        Ok(self.follow || stream::is_wanted(headers))
     }
 }
 

@@ -5,12 +5,16 @@
 //! `Accept: text/event-stream`, messages and events are streamed as server-sent events whose ids are those of the
 //! rows: whoever was cut goes on by `Last-Event-ID`, without a gap and without a double.
 
+mod account;
 mod asker;
+mod browser;
 mod devices;
 mod error;
+mod fleet;
 mod host_keys;
 mod keys;
 mod lists;
+mod login;
 mod operators;
 mod peer;
 pub mod provisioning;
@@ -19,9 +23,11 @@ mod server;
 mod socket;
 pub mod ssh_account;
 mod stream;
+mod task_stream;
 mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod users;
 pub mod view;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -45,7 +51,10 @@ use crate::{
     store::UnixMillis,
     strangers::Stranger,
 };
+pub use browser::WebApi;
 use error::ApiError;
+pub use fleet::Fleet;
+pub use login::Logins;
 pub use peer::Revocations;
 use peer::{Peer, Remote, identify};
 pub use socket::{ApiListener, SOCKET, SocketError};
@@ -90,6 +99,19 @@ pub struct Api {
     pub requests: Arc<Semaphore>,
     /// Which operators' rights were taken away.
     pub revocations: Revocations,
+    /// Who has tried to log in how often.
+    pub logins: Logins,
+    /// What those who look at all devices share.
+    pub fleet: Fleet,
+}
+
+impl Api {
+    /// Where the console is found, best first: over TLS, and on this machine without it.
+    fn console_addresses(&self) -> Vec<String> {
+        let over_tls = self.host.address_book.addresses.iter().map(|address| format!("https://{address}/"));
+        let here = self.addresses.http.filter(|address| address.ip().is_loopback());
+        over_tls.chain(here.map(|address| format!("http://{address}/"))).collect()
+    }
 }
 
 /// Where the server listens.
@@ -175,7 +197,18 @@ fn routes() -> Vec<Route> {
         post("/provisioning", provisioning::register),
         post("/keys/rotate", keys::rotate),
         post("/ssh-account/keys", ssh_account::keys),
+        get("/me", account::me),
+        post("/me/password", account::set_password),
+        post("/me/totp", account::offer_totp),
+        post("/me/totp/confirm", account::confirm_totp),
+        post("/me/totp/remove", account::remove_totp),
+        get("/logins", account::logins),
+        post("/logins/{id}/revoke", account::revoke),
+        post("/logout", account::logout),
         get("/operators", operators::list),
+        post("/operators", users::add),
+        post("/operators/{name}/login", users::offer_login),
+        post("/operators/{name}/role", users::set_role),
         post("/operators/{name}/revoke", operators::revoke),
         get("/devices", devices::list),
         post("/devices", devices::enrol_wired),
@@ -198,18 +231,23 @@ fn routes() -> Vec<Route> {
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let router = Router::new();
-    let routes = routes()
-        .into_iter()
-        .fold(router, |router, Route { path, handler, .. }| router.route(path, handler))
-        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing here"))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this can't be done here")
-        })
-        .layer(DefaultBodyLimit::max(MAX_REQUEST))
-        .with_state(Arc::clone(&api));
     Router::new()
-        .nest("/api/v1", routes)
+        .nest("/api/v1", plain_routes(&api))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no-such-path", "the API is under /api/v1"))
         .layer(from_fn_with_state(api, identify))
+}
+
+/// All that can be asked, by those who are known.
+fn known_routes(api: Arc<Api>) -> Router {
+    plain_routes(&api).layer(from_fn_with_state(api, identify))
+}
+
+fn plain_routes(api: &Arc<Api>) -> Router {
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, Route { path, handler, .. }| router.route(path, handler))
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing here"))
+        .method_not_allowed_fallback(ApiError::wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(Arc::clone(api))
 }

@@ -9,7 +9,7 @@ use super::{
     Api,
     asker::{Asker, Name, Nothing, done_whole},
     error::ApiError,
-    rights::{Action, Object},
+    rights::{Action, Credential, Object},
     view::{OperatorRevokeAnswer, OperatorView, Page},
 };
 use crate::{
@@ -36,9 +36,11 @@ pub(super) async fn revoke(
 
 async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<OperatorRevokeAnswer, ApiError> {
     let revoked = api.host.store.revoke_operator(&name, who).await?;
-    let RevokedOperator { operator, keys } = revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
+    let RevokedOperator { operator, keys, logins } =
+        revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
     // From here on nothing new begins; and what is open ends.
-    api.revocations.add(keys.into_iter().map(Pin));
+    api.revocations.add(keys.into_iter().map(|key| Credential::Key(Pin(key))));
+    api.revocations.add(logins.into_iter().map(Credential::Login));
     let reason = format!("the rights of {} were taken away", operator.name);
     api.host.tasks.stop_of_operator(operator.id, &reason);
     let role = operator.role.to_string();
@@ -55,5 +57,7 @@ fn view(row: OperatorRow) -> OperatorView {
         revoked: row.revoked_at.map(Into::into),
         last_seen: row.last_seen.map(Into::into),
         address: row.address,
+        password: row.has_password,
+        totp: row.has_totp,
     }
 }

@@ -18,16 +18,17 @@ use http_body_util::{BodyExt, Limited};
 use protocol_core::{code::CloseReason, message::Pin};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     Api, MAX_REQUEST, REQUESTS,
+    browser::{self, Browser},
     error::ApiError,
-    rights::{Actor, Operator},
+    rights::{Actor, Credential, Operator},
     view::{ADDRESSES, KEYS},
 };
-use crate::{event::EventKind, refusal::Refusal, store::OperatorKey};
+use crate::{event::EventKind, http, refusal::Refusal, store::OperatorKey};
 
 /// How long one who is refused may go on with their request.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub enum Peer {
     },
     /// The holder of a key, as TLS has proved it.
     Remote(Arc<Remote>),
+    /// A browser: each request shows by itself whose it is.
+    Browser(Arc<Browser>),
 }
 
 /// A peer that is elsewhere.
@@ -83,22 +86,30 @@ pub(super) async fn identify(
 ) -> Result<Response, ApiError> {
     let unknown = || ApiError::new(StatusCode::FORBIDDEN, "denied", "it is not known who asks");
     let peer = request.extensions().get::<Peer>().ok_or_else(unknown)?.clone();
-    let actor = match &peer {
-        Peer::Local { uid } => Actor::User { uid: *uid },
-        Peer::Remote(remote) => match know(&api, remote).await {
-            Ok(operator) => Actor::Operator(operator),
-            Err(error) => {
-                pass_over(request).await;
-                return Err(error);
+    let known = match &peer {
+        Peer::Local { uid } => Ok((Actor::User { uid: *uid }, None)),
+        Peer::Remote(remote) => know(&api, remote).await.map(|operator| (Actor::Operator(operator), None)),
+        Peer::Browser(browser) => match browser.login(&request) {
+            Ok(login) => {
+                let known = browser::know(&api, browser, login).await;
+                known.map(|(operator, place)| (Actor::Operator(operator), Some(place)))
             }
+            Err(error) => Err(error),
         },
+    };
+    let (actor, place) = match known {
+        Ok(known) => known,
+        Err(error) => {
+            pass_over(request).await;
+            return Err(error);
+        }
     };
     request.extensions_mut().insert(actor);
     let mut response = next.run(request).await;
     if let Peer::Remote(_) = peer {
         tell_endpoints(&api, response.headers_mut());
     }
-    Ok(response)
+    Ok(response.map(|body| http::held(body, place)))
 }
 
 /// Lets the rest of a request pass: whoever is refused while they still send may never see the answer.
@@ -120,7 +131,8 @@ async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
                 id: operator.id,
                 name: operator.name,
                 role: operator.role,
-                key: remote.key,
+                credential: Credential::Key(remote.key),
+                until: None,
                 address,
             });
         }
@@ -153,9 +165,9 @@ fn tell_endpoints(api: &Api, headers: &mut HeaderMap) {
     }
 }
 
-/// Whose rights were taken away while the server runs, by their keys: a key never comes back.
+/// Whose rights were taken away while the server runs, by what they were known: that never comes back.
 #[derive(Debug)]
-pub struct Revocations(watch::Sender<HashSet<Pin>>);
+pub struct Revocations(watch::Sender<HashSet<Credential>>);
 
 impl Default for Revocations {
     fn default() -> Self {
@@ -164,36 +176,55 @@ impl Default for Revocations {
 }
 
 impl Revocations {
-    /// All that these keys have open ends.
-    pub(super) fn add(&self, keys: impl IntoIterator<Item = Pin>) {
-        self.0.send_modify(|revoked| revoked.extend(keys));
+    /// All that those who were known by these have open ends.
+    pub(super) fn add(&self, credentials: impl IntoIterator<Item = Credential>) {
+        self.0.send_modify(|revoked| revoked.extend(credentials));
     }
 
-    /// The rights of whoever has this key; of a user of this machine there is none.
-    pub(super) fn of(&self, key: Option<Pin>) -> Rights {
-        Rights { key, revoked: self.0.subscribe() }
+    /// The rights of this operator; of a user of this machine nothing is taken away.
+    pub(super) fn of(&self, operator: Option<&Operator>) -> Rights {
+        Rights {
+            credential: operator.map(|operator| operator.credential),
+            until: operator.and_then(|operator| operator.until),
+            revoked: self.0.subscribe(),
+        }
     }
 }
 
 /// The rights of one who asked, for as long as what they asked for goes on.
 #[derive(Debug)]
 pub(super) struct Rights {
-    key: Option<Pin>,
-    revoked: watch::Receiver<HashSet<Pin>>,
+    credential: Option<Credential>,
+    until: Option<Instant>,
+    revoked: watch::Receiver<HashSet<Credential>>,
 }
 
 impl Rights {
-    /// Whether they were taken away.
+    /// Whether they were taken away, or have ended.
     pub(super) fn are_gone(&self) -> bool {
-        self.key.is_some_and(|key| self.revoked.borrow().contains(&key))
+        self.until.is_some_and(|until| until <= Instant::now())
+            || self.credential.is_some_and(|credential| self.revoked.borrow().contains(&credential))
     }
 
-    /// Waits until they are taken away.
+    /// Waits until they are taken away, or end.
     pub(super) async fn gone(&mut self) {
-        let Some(key) = self.key else { return std::future::pending().await };
-        if self.revoked.wait_for(|revoked| revoked.contains(&key)).await.is_err() {
-            // The API has gone, and with it whoever could take them away.
-            std::future::pending::<()>().await;
+        let Some(credential) = self.credential else { return std::future::pending().await };
+        let until = self.until;
+        let end = async move {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let taken = async {
+            if self.revoked.wait_for(|revoked| revoked.contains(&credential)).await.is_err() {
+                // The API has gone, and with it whoever could take them away.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = end => {}
+            () = taken => {}
         }
     }
 }

@@ -3,8 +3,12 @@
 use std::{fs, net::IpAddr};
 
 use protocol_core::{code::Role, message::Pin};
+use tokio::time::Instant;
 
-use crate::{event::Who, store::OperatorId};
+use crate::{
+    event::Who,
+    store::{OperatorId, SecretHash},
+};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +31,42 @@ pub struct Operator {
     pub name: String,
     /// What they may do.
     pub role: Role,
-    /// The key that they have shown.
-    pub key: Pin,
+    /// By what they are known.
+    pub credential: Credential,
+    /// When what they have open ends, at the latest.
+    pub until: Option<Instant>,
     /// Where they are.
     pub address: IpAddr,
 }
 
+impl Operator {
+    /// Their browser's login, if they are known by one.
+    pub fn login(&self) -> Option<SecretHash> {
+        match self.credential {
+            Credential::Key(_) => None,
+            Credential::Login(hash) => Some(hash),
+        }
+    }
+}
+
+/// By what an operator is known. It never comes back once its rights were taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// A key, by its pin.
+    Key(Pin),
+    /// A browser's login, by the hash of its secret.
+    Login(SecretHash),
+}
+
 impl Actor {
+    /// The operator elsewhere, if it is one.
+    pub const fn operator(&self) -> Option<&Operator> {
+        match self {
+            Self::User { .. } => None,
+            Self::Operator(operator) => Some(operator),
+        }
+    }
+
     /// Their name, and where they are: for events. A user without a name is told by the number.
     pub fn who(&self) -> Who {
         match self {
@@ -93,6 +126,10 @@ pub enum Action {
     AuthorizeKey,
     /// Stop the server.
     Stop,
+    /// Change one's own password, second factor and logins.
+    OwnAccount,
+    /// Make operators, change their roles, and see and end their logins.
+    ManageOperators,
 }
 
 impl Action {
@@ -110,15 +147,22 @@ impl Action {
             Self::RotateKey => "rotate-key",
             Self::AuthorizeKey => "authorize-key",
             Self::Stop => "stop",
+            Self::OwnAccount => "own-account",
+            Self::ManageOperators => "manage-operators",
         }
     }
 
     /// The least role that may do it.
     const fn least_role(self) -> Role {
         match self {
-            Self::Look => Role::Viewer,
+            Self::Look | Self::OwnAccount => Role::Viewer,
             Self::Send | Self::Ping | Self::Ssh | Self::Reboot | Self::StopTask => Role::Operator,
-            Self::Enrol | Self::Revoke | Self::RotateKey | Self::AuthorizeKey | Self::Stop => Role::Admin,
+            Self::Enrol
+            | Self::Revoke
+            | Self::RotateKey
+            | Self::AuthorizeKey
+            | Self::Stop
+            | Self::ManageOperators => Role::Admin,
         }
     }
 }
@@ -166,7 +210,7 @@ pub fn may(actor: &Actor, action: Action, _: Object<'_>) -> Result<(), Denied> {
 }
 
 /// How much a role allows; each role allows what those below it do. One that is not known allows nothing.
-const fn rank(role: Role) -> u8 {
+pub const fn rank(role: Role) -> u8 {
     match role {
         Role::Viewer => 1,
         Role::Operator => 2,
@@ -198,6 +242,8 @@ mod tests {
             Action::RotateKey,
             Action::AuthorizeKey,
             Action::Stop,
+            Action::OwnAccount,
+            Action::ManageOperators,
         ] {
             for object in [Object::Server, Object::Devices, Object::Device("a")] {
                 assert!(may(&Actor::User { uid: other }, action, object).is_err());
@@ -208,8 +254,9 @@ mod tests {
     #[test]
     fn a_role_that_is_not_known_may_nothing() {
         let address = "192.0.2.1".parse().unwrap();
-        let (id, key, name) = (OperatorId(1), Pin([1; 32]), "anna".to_owned());
-        let anna = Actor::Operator(Operator { id, name, role: Role::Other(4), key, address });
+        let (id, name, credential) = (OperatorId(1), "anna".to_owned(), Credential::Key(Pin([1; 32])));
+        let role = Role::Other(4);
+        let anna = Actor::Operator(Operator { id, name, role, credential, until: None, address });
         assert!(may(&anna, Action::Look, Object::Devices).is_err());
     }
 

@@ -38,6 +38,7 @@ pub(super) async fn status(asker: Asker) -> Result<Json<StatusView>, ApiError> {
         listen: api.addresses.listen.to_string(),
         classic: api.addresses.classic.map(|address| address.to_string()),
         http: api.addresses.http.map(|address| address.to_string()),
+        console: api.console_addresses(),
         devices: counts.devices,
         online: api.host.registry.count() as u64,
         classic_online: api.host.classic_clients.count() as u64,
@@ -109,7 +110,7 @@ async fn checked_role(api: &Api, request: &TokenRequest) -> Result<Option<Role>,
         || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {found:?}"));
     let role = parse_role(found).ok_or_else(expected)?;
     match api.host.store.operator(operator).await? {
-        Some(holder) if holder.revoked_at.is_none() => {
+        Some(holder) if holder.revoked_at.is_none() && holder.key.is_some() => {
             let message = format!("there is an operator {operator} already, with the role {}", holder.role);
             Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
                 .hint("choose another name for another person or machine, or revoke this one first"))

@@ -6,15 +6,18 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, Sse},
+use axum::{
+    http::{HeaderMap, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
 use futures_util::stream;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Api, STREAMS, error::ApiError, peer::Rights};
+use super::{Api, STREAMS, error::ApiError, fleet::SIGN_OF_LIFE, peer::Rights};
 use crate::store::Newest;
 
 /// A list that grows at its end.
@@ -30,6 +33,12 @@ pub(super) trait List: Clone + Send + Sync + 'static {
 
     /// The id of the newest entry of all.
     fn newest(newest: &Newest) -> i64;
+}
+
+/// Whether a stream is asked for by what the client takes.
+pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    accepts.is_some_and(|accepted| accepted.contains("text/event-stream"))
 }
 
 /// Streams what is behind `after`, and then whatever comes, until the rights to it are gone.
@@ -60,7 +69,7 @@ pub(super) async fn follow<L: List>(
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
-    Ok(Sse::new(events).into_response())
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
 }
 
 struct Follower<L: List> {

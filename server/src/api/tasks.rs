@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Body as HttpBody,
-    http::{StatusCode, header},
-    response::Response,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 
@@ -17,6 +17,7 @@ use super::{
     error::ApiError,
     lists::{checked_after, checked_limit},
     rights::{Action, Object},
+    stream, task_stream,
     view::{Page, TASK, TaskRequest, TaskView, UPGRADE},
 };
 use crate::{
@@ -39,13 +40,16 @@ pub(super) struct Selection {
     after: Option<i64>,
     /// So many at most.
     limit: Option<usize>,
+    /// Stay, and stream the open ones and whatever changes.
+    follow: bool,
 }
 
 /// `GET /tasks`
 pub(super) async fn list(
     asker: Asker,
+    headers: HeaderMap,
     Options(selection): Options<Selection>,
-) -> Result<Json<Page<TaskView>>, ApiError> {
+) -> Result<Response, ApiError> {
     let object = selection.device.as_deref().map_or(Object::Devices, Object::Device);
     let api = asker.may(Action::Look, object)?;
     let (limit, after) = (checked_limit(selection.limit)?, TaskId(checked_after(selection.after)?));
@@ -53,10 +57,14 @@ pub(super) async fn list(
         Some(name) => Some(devices::find(api, name).await?.id),
         None => None,
     };
+    if selection.follow || stream::is_wanted(&headers) {
+        return task_stream::follow(api, asker.rights(), device).await;
+    }
     let filter = TaskFilter { device, open: selection.open, newest_first: selection.newest, after, limit };
     let rows = api.host.store.tasks(filter).await?;
     let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
-    Ok(Json(Page { items: rows.into_iter().map(view).collect(), next }))
+    let items: Vec<TaskView> = rows.into_iter().map(view).collect();
+    Ok(Json(Page { items, next }).into_response())
 }
 
 /// `GET /tasks/{id}`
@@ -175,7 +183,7 @@ const fn action(kind: TaskKind) -> Action {
     }
 }
 
-fn view(row: TaskRow) -> TaskView {
+pub(super) fn view(row: TaskRow) -> TaskView {
     TaskView {
         id: row.id.0,
         device: row.name,

@@ -1,5 +1,6 @@
 mod documents;
 mod rights;
+mod web;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Addresses, Api, ApiListener, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS, SocketError, serve,
+    Addresses, Api, ApiListener, Fleet, Logins, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS,
+    SocketError, serve,
 };
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
@@ -35,6 +37,29 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How long the server waits for a client that takes nothing.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// The API of a server with this data directory, of which nothing else runs.
+pub(crate) fn api_of(data: &Path) -> Arc<Api> {
+    let overrides = Overrides { advertise: vec!["fleet.example.org:1".to_owned()], ..Overrides::default() };
+    let config = Config::load(data, &overrides).unwrap();
+    let keys = Keys::load_or_create(&data.join("keys")).unwrap();
+    let store = Store::open(data).unwrap();
+    Arc::new(Api {
+        host: Arc::new(Host::new(&config, store, &keys, config.advertise.clone())),
+        addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
+        guessed: false,
+        started: UnixMillis::now(),
+        keys: Keys::directory(data),
+        rotation: Mutex::default(),
+        shutdown: Shutdown::default(),
+        time_limit: CLIENT_TIMEOUT,
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        requests: Arc::new(Semaphore::new(REQUESTS)),
+        revocations: Revocations::default(),
+        logins: Logins::default(),
+        fleet: Fleet::default(),
+    })
+}
+
 struct Server {
     directory: TempDir,
     api: Arc<Api>,
@@ -44,26 +69,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let data = directory.path();
-        let overrides =
-            Overrides { advertise: vec!["fleet.example.org:1".to_owned()], ..Overrides::default() };
-        let config = Config::load(data, &overrides).unwrap();
-        let keys = Keys::load_or_create(&data.join("keys")).unwrap();
-        let store = Store::open(data).unwrap();
-        let listener = ApiListener::bind(data).unwrap();
-        let api = Arc::new(Api {
-            host: Arc::new(Host::new(&config, store, &keys, config.advertise.clone())),
-            addresses: Addresses { listen: config.listen, classic: config.classic, http: None },
-            guessed: false,
-            started: UnixMillis::now(),
-            keys: Keys::directory(data),
-            rotation: Mutex::default(),
-            shutdown: Shutdown::default(),
-            time_limit: CLIENT_TIMEOUT,
-            streams: Arc::new(Semaphore::new(STREAMS)),
-            requests: Arc::new(Semaphore::new(REQUESTS)),
-            revocations: Revocations::default(),
-        });
+        let api = api_of(directory.path());
+        let listener = ApiListener::bind(directory.path()).unwrap();
         let serving = tokio::spawn(serve(listener, Arc::clone(&api)));
         Self { directory, api, serving }
     }

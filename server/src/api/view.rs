@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC. Whatever stems from a device is told as it came: who shows it escapes it.
 
 mod host_keys;
+mod operators;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
 pub use self::host_keys::{AcceptedHostKey, HostKeyRequest, HostKeyView, HostKeysView, ShownHostKey};
+pub use operators::*;
+
 use crate::id::UnixMillis;
 
 /// A moment, in JSON as RFC 3339 in UTC with milliseconds.
@@ -110,6 +113,9 @@ pub struct StatusView {
     /// Where metrics are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Where the console is found, best first.
+    #[serde(default)]
+    pub console: Vec<String>,
     /// Devices that are registered and not revoked.
     pub devices: u64,
     /// Those of them that are online.
@@ -185,6 +191,9 @@ pub struct DeviceView {
     /// When they were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_at: Option<Time>,
+    /// Tasks of it that have not ended.
+    #[serde(default)]
+    pub tasks: u64,
 }
 
 /// One connection of one device.
@@ -398,40 +407,6 @@ pub const KEYS: &str = "holdfast-keys";
 
 /// The header of answers to operators elsewhere that tells where the server is found, best first.
 pub const ADDRESSES: &str = "holdfast-addresses";
-
-/// An operator elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorView {
-    /// The name.
-    pub name: String,
-    /// What they may do: `viewer`, `operator` or `admin`.
-    pub role: String,
-    /// The pin of their key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Since when they have this role.
-    pub since: Time,
-    /// When their rights were taken away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revoked: Option<Time>,
-    /// When they last asked for something, within a minute.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_seen: Option<Time>,
-    /// From where.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-}
-
-/// An operator's rights were taken away, and what they had open was ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorRevokeAnswer {
-    /// The operator's name.
-    pub operator: String,
-    /// The role that they had.
-    pub role: String,
-    /// The command that makes a line for them again.
-    pub again: String,
-}
 
 /// Asks for an enrolment token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

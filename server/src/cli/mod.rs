@@ -25,6 +25,7 @@ mod tasks;
 mod term_password;
 #[cfg(test)]
 mod tests;
+mod users;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -197,6 +198,17 @@ Examples:
     /// Show who works from elsewhere: with which role, when they were last seen (to the minute), and from where
     #[command(after_help = "Example:\n  holdfast operators")]
     Operators,
+    /// Say who logs in to the console, in a browser
+    #[command(
+        subcommand,
+        after_help = "\
+A one-time login is good for a day, and for one use. Whoever is revoked is so in browsers and with keys.
+
+Examples:
+  holdfast user add anna --role admin
+  holdfast user role anna viewer"
+    )]
+    User(users::Verb),
     /// Log in to a server elsewhere, with a line that `holdfast enroll --operator` has printed there
     #[command(after_help = "\
 The key is made here and stays here. It is kept with the server's address and the pin of its key, as
@@ -356,6 +368,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
             ask(operators::revoke(api, &operator, output))
         }
         Verb::Operators => ask(operators::list(api, output)),
+        Verb::User(verb) => ask(users::run(api, &verb, output)),
         Verb::RotateKey(arguments) => ask(rotate_key::run(api, &arguments, output)),
         Verb::Status => ask(server::status(api, output)),
         Verb::Stop(stop) => ask(server::stop(api, &stop, output)),

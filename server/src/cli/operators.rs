@@ -37,7 +37,7 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
     if output.json {
         return Ok(items.iter().try_for_each(|operator| output.json_line(operator))?);
     }
-    let mut table = Table::new(&["NAME", "ROLE", "SINCE", "LAST SEEN", "FROM"]);
+    let mut table = Table::new(&["NAME", "ROLE", "BY", "SINCE", "LAST SEEN", "FROM"]);
     for operator in &items {
         let role = match operator.revoked {
             Some(_) => Cell::styled(Style::Bad, "revoked"),
@@ -46,6 +46,7 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
         table.row([
             Cell::plain(&operator.name),
             role,
+            Cell::plain(means(operator)),
             Cell::plain(clock(operator.since)),
             Cell::plain(or_dash(operator.last_seen.map(clock))),
             Cell::plain(or_dash(operator.address.as_ref())),
@@ -58,6 +59,17 @@ pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), Cli
         return Ok(());
     }
     Ok(output.table(&table)?)
+}
+
+/// By what they come in.
+fn means(operator: &OperatorView) -> &'static str {
+    match (operator.key.is_some(), operator.password, operator.totp) {
+        (true, true, _) => "key, password",
+        (true, false, _) => "key",
+        (false, true, true) => "password, code",
+        (false, true, false) => "password",
+        (false, false, _) => "one-time login",
+    }
 }
 
 /// `holdfast revoke --operator NAME`.

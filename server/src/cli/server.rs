@@ -64,6 +64,7 @@ pub(super) async fn status(api: &ApiClient, output: &mut Output) -> Result<(), C
         ("devices connect to", Some(status.listen)),
         ("classic", Some(status.classic.unwrap_or_else(off))),
         ("metrics", Some(status.http.map_or_else(off, |address| format!("http://{address}/metrics")))),
+        ("console", Some(status.console.join(" ")).filter(|addresses| !addresses.is_empty())),
         ("key", Some(status.pin)),
         ("store", Some(status.store)),
     ])?;

@@ -41,12 +41,25 @@ fn the_example_shows_the_defaults() {
     let expected = Config {
         advertise: vec!["fleet.example.org:55223".to_owned()],
         http: super::Http { explicit: true, ..default_config().http },
+        certificate: Some(super::CertificateFiles {
+            certificate: "/etc/letsencrypt/live/fleet.example.org/fullchain.pem".into(),
+            key: "/etc/letsencrypt/live/fleet.example.org/privkey.pem".into(),
+        }),
         ..default_config()
     };
     assert_eq!(load(&uncommented, Overrides::default()).unwrap(), expected);
     for name in ["max-frame", "window-messages", "opening-timeout", "queued-messages", "keep", "profile"] {
         assert!(uncommented.contains(name), "{name} is missing from the example");
     }
+}
+
+#[test]
+fn a_certificate_comes_with_its_key() {
+    let error = load("tls-cert = '/a.pem'", Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("tls-key") && error.contains("/a.pem"), "{error}");
+    let overrides = Overrides { tls_key: Some("/b.pem".into()), ..Overrides::default() };
+    let files = load("tls-cert = '/a.pem'", overrides).unwrap().certificate.unwrap();
+    assert_eq!((files.certificate, files.key), ("/a.pem".into(), "/b.pem".into()));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The TLS port: devices, operators elsewhere, and those that want to become one.
+//! The TLS port: devices, operators elsewhere, those that want to become one, and browsers.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    api::RemoteApi,
+    api::{RemoteApi, WebApi},
     connection::{self, Caller},
     data,
     enrolment::{self, Newcomer},
@@ -20,7 +20,7 @@ use crate::{
     metrics::METRICS,
     refusal::Refusal,
     strangers::Stranger,
-    tls::{Acceptor, Protocol},
+    tls::{Acceptor, Peer, Protocol, Stream},
 };
 
 /// How many connections may wait to be accepted: a whole fleet comes back at once after a restart.
@@ -64,7 +64,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
-pub async fn run(api: RemoteApi, acceptor: Acceptor, listener: TcpListener) {
+pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: TcpListener) {
     let host = Arc::clone(api.host());
     loop {
         let (stream, address) = match listener.accept().await {
@@ -85,37 +85,41 @@ pub async fn run(api: RemoteApi, acceptor: Acceptor, listener: TcpListener) {
             tokio::spawn(async move { refusal.record(&host.store).await });
             continue;
         };
-        let (host, api, acceptor) = (Arc::clone(&host), api.clone(), acceptor.clone());
+        let (host, api, web, acceptor) = (Arc::clone(&host), api.clone(), web.clone(), acceptor.clone());
         let mut stranger = host.strangers.enter();
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
             let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
-            let Some(shaken) = shaken.await else {
+            let Some((stream, peer)) = shaken.await else {
                 return;
             };
-            METRICS.connected(shaken.protocol.name());
-            match shaken.protocol {
+            let (key, protocol) = match peer {
+                Peer::Holder { key, protocol } => (key, protocol),
+                Peer::Browser => {
+                    METRICS.connected("web");
+                    return web.serve(stream, address, stranger, permit).await;
+                }
+            };
+            METRICS.connected(protocol.name());
+            match protocol {
                 Protocol::Framed => {
-                    let caller = Caller::Device(shaken.key);
-                    connection::serve(&host, shaken.stream, caller, address, stranger).await
+                    connection::serve(&host, stream, Caller::Device(key), address, stranger).await
                 }
                 Protocol::Gateway => {
-                    let caller = Caller::Gateway(shaken.key);
-                    connection::serve(&host, shaken.stream, caller, address, stranger).await
+                    connection::serve(&host, stream, Caller::Gateway(key), address, stranger).await
                 }
                 Protocol::Data => {
-                    return data::serve(&host, shaken.stream, shaken.key, address, stranger, permit).await;
+                    return data::serve(&host, stream, key, address, stranger, permit).await;
                 }
                 Protocol::Api => {
-                    return api.serve(shaken.stream, shaken.key, address, stranger, permit).await;
+                    return api.serve(stream, key, address, stranger, permit).await;
                 }
                 Protocol::Enrolment | Protocol::Login => {
-                    let newcomer = match shaken.protocol {
+                    let newcomer = match protocol {
                         Protocol::Login => Newcomer::Operator,
                         _ => Newcomer::Device,
                     };
-                    let enrolment =
-                        Box::pin(enrolment::serve(&host, shaken.stream, newcomer, shaken.key, address));
+                    let enrolment = Box::pin(enrolment::serve(&host, stream, newcomer, key, address));
                     // Whoever has to make way, and was enrolled, may ask again.
                     tokio::select! {
                         () = enrolment => {}
@@ -137,19 +141,13 @@ async fn displaced(host: &Host, address: SocketAddr) {
     }
 }
 
-struct Shaken {
-    stream: crate::tls::Stream,
-    key: protocol_core::message::Pin,
-    protocol: Protocol,
-}
-
 async fn shake_hands(
     host: &Host,
     acceptor: &Acceptor,
     stream: TcpStream,
     address: SocketAddr,
     stranger: &mut Stranger,
-) -> Option<Shaken> {
+) -> Option<(Stream, Peer)> {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%address, %error, "the connection could not be prepared");
     }
@@ -158,7 +156,7 @@ async fn shake_hands(
         () = stranger.displaced() => Err("before newer ones needed its place"),
     };
     let detail = match shaken {
-        Ok(Ok((stream, peer))) => return Some(Shaken { stream, key: peer.key, protocol: peer.protocol }),
+        Ok(Ok(shaken)) => return Some(shaken),
         // The server stops: that is nobody's fault.
         Err(_) if host.farewell.get().is_some() => return None,
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {

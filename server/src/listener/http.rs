@@ -1,4 +1,5 @@
-//! `/metrics` and `/healthz`: for machines that watch, without encryption or password; on loopback unless told otherwise.
+//! HTTP without encryption: `/metrics` and `/healthz`, without password, for machines that watch; and on a loopback
+//! address the console and the API for browsers of this machine, too.
 
 use std::{future, io, sync::Arc, time::Duration};
 
@@ -9,19 +10,28 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::{
+    api::{Api, WebApi},
     config::Http,
     host::Host,
     http::{self, Limits},
     id::UnixMillis,
     metrics::{MEDIA_TYPE, METRICS, Snapshot},
     store::StoreError,
+    strangers::Strangers,
 };
 
 /// Those who watch are few, and ask now and then.
 const LIMITS: Limits = Limits { requests: 64, strangers: 64, time_limit: Duration::from_secs(60) };
+
+/// How long to pause when the system can't accept more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the store has to answer, or the server is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,13 +52,38 @@ pub async fn bind(http: Http) -> io::Result<Option<TcpListener>> {
     }
 }
 
-/// Serves until the future is dropped.
-pub async fn run(host: Arc<Host>, listener: TcpListener, started: UnixMillis) {
-    let routes = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(health))
-        .with_state(Watched { host, started });
-    http::serve(listener, routes, LIMITS, future::pending()).await;
+/// Serves until the future is dropped. What asks for passwords is served on a loopback address only: elsewhere they
+/// would be seen on their way.
+pub async fn run(api: Arc<Api>, listener: TcpListener) {
+    let watched = Watched { host: Arc::clone(&api.host), started: api.started };
+    let routes =
+        Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(watched);
+    match listener.local_addr().is_ok_and(|address| address.ip().is_loopback()) {
+        true => browse(WebApi::over_loopback(api, routes), listener).await,
+        false => http::serve(listener, routes, LIMITS, future::pending()).await,
+    }
+}
+
+/// Serves browsers as well, whose connections are kept.
+async fn browse(web: WebApi, listener: TcpListener) {
+    let strangers = Strangers::new(LIMITS.strangers);
+    let places = Arc::new(Semaphore::new(LIMITS.requests + LIMITS.strangers));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let (web, stranger) = (web.clone(), strangers.enter());
+                // Small answers go out at once; if that can't be had, a little later.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(async move { web.serve(stream, address, stranger, place).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no HTTP connection could be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -98,51 +133,74 @@ mod tests {
 
     use super::{LIMITS, bind, run};
     use crate::{
-        config::{Config, Http, Overrides},
-        host::Host,
-        store::{Store, UnixMillis},
-        tls::Keys,
+        api::{Api, tests::api_of},
+        config::Http,
     };
 
     async fn get(address: SocketAddr, path: &str) -> String {
+        get_from(address, "localhost", path).await
+    }
+
+    async fn get_from(address: SocketAddr, host: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     }
 
-    /// A server with nothing but its metrics.
-    async fn start() -> (tempfile::TempDir, Arc<Host>, SocketAddr) {
+    /// A server with nothing but this listener.
+    async fn start(address: &str) -> (tempfile::TempDir, Arc<Api>, SocketAddr) {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config::load(directory.path(), &Overrides::default()).unwrap();
-        let keys = Keys::load_or_create(&directory.path().join("keys")).unwrap();
-        let store = Store::open(directory.path()).unwrap();
-        let host = Arc::new(Host::new(&config, store, &keys, Vec::new()));
-        let http = Http { address: Some("127.0.0.1:0".parse().unwrap()), explicit: true };
+        let api = api_of(directory.path());
+        let http = Http { address: Some(address.parse().unwrap()), explicit: true };
         let listener = bind(http).await.unwrap().unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(run(Arc::clone(&host), listener, UnixMillis::now()));
-        (directory, host, address)
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(run(Arc::clone(&api), listener));
+        (directory, api, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     #[tokio::test]
     async fn metrics_and_health_are_served() {
-        let (_directory, host, address) = start().await;
+        let (_directory, api, address) = start("127.0.0.1:0").await;
         let metrics = get(address, "/metrics").await;
         assert!(metrics.contains("holdfast_devices_online 0"), "{metrics}");
         assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
         assert!(get(address, "/healthz").await.ends_with("ok\n"));
-        assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));
-        host.store.close().await;
+        api.host.store.close().await;
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 503"));
+    }
+
+    /// A page of somebody else whose name leads here would read what the browser is told.
+    #[tokio::test]
+    async fn on_loopback_the_console_is_served_by_names_of_this_machine_only() {
+        let (_directory, _api, address) = start("127.0.0.1:0").await;
+        for host in ["localhost", "localhost:1", "127.0.0.1:55280", "[::1]:55280", "LOCALHOST"] {
+            let page = get_from(address, host, "/").await;
+            assert!(page.starts_with("HTTP/1.1 200") && page.contains("Holdfast"), "{host}: {page}");
+        }
+        for (host, path) in
+            [("evil.example", "/"), ("localhost.evil.example", "/metrics"), ("192.0.2.1", "/")]
+        {
+            let answer = get_from(address, host, path).await;
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("wrong-host"), "{host}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn elsewhere_there_are_metrics_only() {
+        let (_directory, _api, address) = start("0.0.0.0:0").await;
+        assert!(get_from(address, "monitored.example", "/healthz").await.ends_with("ok\n"));
+        for path in ["/", "/api/v1/login", "/api/v1/devices"] {
+            assert!(get(address, path).await.starts_with("HTTP/1.1 404"), "{path}");
+        }
     }
 
     /// Whoever asks is answered, though many sit there and say nothing, or half of something.
     #[tokio::test]
     async fn idle_clients_keep_nobody_out() {
-        let (_directory, _host, address) = start().await;
+        let (_directory, _api, address) = start("127.0.0.1:0").await;
         let mut idle = Vec::new();
         for number in 0..3 * (LIMITS.requests + LIMITS.strangers) {
             let mut stream = TcpStream::connect(address).await.unwrap();

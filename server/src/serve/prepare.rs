@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
+    sync::Arc,
 };
 
 use protocol_core::message::{MAX_ADDRESSES, Text};
@@ -12,7 +13,7 @@ use crate::{
     config::Config,
     event::{EventKind, NewEvent},
     store::{Store, StoreError, ToldKeys},
-    tls::{KeyError, Keys},
+    tls::{self, Certificate, CertificateError, KeyError, Keys},
 };
 
 use super::ServeError;
@@ -66,6 +67,17 @@ async fn is_next_trusted(store: &Store, directory: &Path) -> Result<bool, ServeE
     };
     let told = store.told_keys().await?;
     Ok(told.is_some_and(|told| [told.current, told.next].contains(&next)))
+}
+
+/// What browsers are shown: the operator's certificate, else one that is made for all names that the server knows of itself.
+pub(super) fn certificate(
+    config: &Config,
+    addresses: &[String],
+) -> Result<Arc<Certificate>, CertificateError> {
+    match &config.certificate {
+        Some(files) => Certificate::load(files.clone()),
+        None => Certificate::own(&Keys::directory(&config.data), &tls::hosts(addresses, config.listen.ip())),
+    }
 }
 
 /// Where devices find the server: as configured, else this machine's own address.

@@ -383,7 +383,7 @@ pub(super) fn wired_to(connection: &Connection, gateway: DeviceId) -> Result<Vec
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn select() -> String {
+pub(super) fn select() -> String {
     format!(
         "SELECT id, name, {KIND},
         (SELECT lower(hex(hash)) FROM keys
@@ -397,7 +397,7 @@ fn select() -> String {
     )
 }
 
-fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
     let json = |column| -> rusqlite::Result<Option<Value>> {
         let text: Option<String> = row.get(column)?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))

@@ -7,6 +7,7 @@
 //! Readers go on after the last id they saw and are woken by [`Store::newest`]: ids are given in the order of
 //! commits, so nothing is missed and nothing comes twice, however slow a reader is.
 
+mod accounts;
 mod archive;
 mod change;
 mod checkpoint;
@@ -17,6 +18,7 @@ mod error;
 mod events;
 mod host_keys;
 mod logged;
+mod logins;
 mod messages;
 mod operators;
 mod provisioned;
@@ -34,6 +36,7 @@ mod tasks;
 pub(crate) mod tests;
 mod tokens;
 mod told_keys;
+mod touched;
 mod wired;
 mod writer;
 
@@ -52,10 +55,12 @@ pub use crate::id::{
     DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId, RandomId,
     SessionId, TaskId, TokenId, UnixMillis,
 };
+pub use accounts::FirstLogin;
 pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Revoked};
 pub use error::StoreError;
 pub use events::EventFilter;
+pub use logins::{Candidate, IDLE_LIMIT, LoginRow, NewLogin, SecretHash, TIME_LIMIT};
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator};
 pub use provisioned::Provisioned;

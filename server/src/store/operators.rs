@@ -7,13 +7,16 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::time::sleep;
 
 use super::{
-    DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis, change::Change,
-    roles::some_role, tokens::find_token,
+    DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis,
+    change::Change,
+    logins::{SecretHash, end_all},
+    roles::some_role,
+    tokens::find_token,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
 /// How old the note of when an operator was last seen may become, in milliseconds.
-const SEEN_INTERVAL: i64 = 60_000;
+pub(super) const SEEN_INTERVAL: i64 = 60_000;
 
 /// How long nothing is noted after a note that failed.
 const NOTE_PAUSE: Duration = Duration::from_secs(60);
@@ -57,6 +60,10 @@ pub struct OperatorRow {
     pub last_seen: Option<UnixMillis>,
     /// From where.
     pub address: Option<String>,
+    /// Whether they have a password, for the console.
+    pub has_password: bool,
+    /// Whether they have a second factor beside it.
+    pub has_totp: bool,
 }
 
 /// An operator whose rights were taken away.
@@ -66,6 +73,8 @@ pub struct RevokedOperator {
     pub operator: OperatorRef,
     /// The SHA-256 of all public keys that were theirs.
     pub keys: Vec<[u8; 32]>,
+    /// The logins that have ended by it.
+    pub logins: Vec<SecretHash>,
 }
 
 /// An operator who asks to be registered.
@@ -110,14 +119,20 @@ impl Store {
             self.read(move |connection| look(connection, &key, seen, &address)).await?
         };
         if let (OperatorKey::Known(operator), true) = (&found, is_news) {
-            self.note_seen(operator.id, seen, address);
+            self.note_seen(operator.id, seen, address, None);
         }
         Ok(found)
     }
 
     /// Notes that an operator was seen. It is for people to see: a disk that stands still, or is full, holds nobody up over it,
-    /// and only one such note is on its way at a time.
-    fn note_seen(&self, id: OperatorId, seen: UnixMillis, address: String) {
+    /// and only one such note is on its way at a time. With a `login`, that was used.
+    pub(super) fn note_seen(
+        &self,
+        id: OperatorId,
+        seen: UnixMillis,
+        address: String,
+        login: Option<SecretHash>,
+    ) {
         let Ok(turn) = Arc::clone(&self.shared.seen_notes).try_acquire_owned() else { return };
         let store = self.clone();
         tokio::spawn(async move {
@@ -126,6 +141,10 @@ impl Store {
                     .connection
                     .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
                     .execute(params![id, seen, address])?;
+                if let Some(hash) = login {
+                    let update = "UPDATE logins SET last_seen = ?2, address = ?3 WHERE hash = ?1";
+                    change.connection.prepare_cached(update)?.execute(params![hash, seen, address])?;
+                }
                 Ok(())
             });
             if let Err(error) = noted.await {
@@ -230,7 +249,11 @@ fn enrol(
     if let Err(refusal) = token.is_good(change.now) {
         return Ok(Err(refusal));
     }
-    match place(change, &name, role)? {
+    let placed = match keyless(change, &name, role)? {
+        Some(id) => Ok(id),
+        None => place(change, &name, role)?,
+    };
+    match placed {
         Err(refusal) => Ok(Err(refusal)),
         Ok(id) => {
             connection
@@ -270,8 +293,23 @@ fn key_status(
     Ok(found)
 }
 
+/// The operator of this name who has no key yet, only a password or a one-time login. The line says which role they have
+/// from now on.
+fn keyless(change: &Change<'_>, name: &DeviceName, role: Role) -> Result<Option<OperatorId>, StoreError> {
+    let id = change
+        .connection
+        .prepare_cached(
+            "UPDATE operators SET role = ?2 WHERE name = ?1 AND revoked_at IS NULL AND NOT EXISTS
+                (SELECT 1 FROM operator_keys WHERE operator = operators.id AND operator_keys.revoked_at IS NULL)
+                RETURNING id",
+        )?
+        .query_row(params![name.as_str(), role.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(id)
+}
+
 /// Makes the row of a new operator, or takes over the one of a revoked operator of that name.
-fn place(
+pub(super) fn place(
     change: &mut Change<'_>,
     name: &DeviceName,
     role: Role,
@@ -315,7 +353,7 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Option<Revok
     let Some((operator, is_revoked)) = found else { return Ok(None) };
     if !is_revoked {
         for update in [
-            "UPDATE operators SET revoked_at = ?2 WHERE id = ?1",
+            "UPDATE operators SET revoked_at = ?2, password = NULL, totp = NULL, totp_offered = NULL WHERE id = ?1",
             "UPDATE operator_keys SET revoked_at = ?2 WHERE operator = ?1 AND revoked_at IS NULL",
         ] {
             change.connection.prepare_cached(update)?.execute(params![operator.id, change.now])?;
@@ -326,15 +364,18 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Option<Revok
             .detail("role", operator.role.to_string());
         change.event(&event)?;
     }
+    let logins = end_all(change, operator.id, None)?;
     let mut statement =
         change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
     let keys = statement.query_map([operator.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(Some(RevokedOperator { operator, keys }))
+    Ok(Some(RevokedOperator { operator, keys, logins }))
 }
 
 const SELECT: &str = "SELECT name, role,
-    (SELECT lower(hex(hash)) FROM operator_keys WHERE operator = operators.id ORDER BY created DESC LIMIT 1),
-    created, revoked_at, last_seen, address FROM operators";
+    (SELECT lower(hex(hash)) FROM operator_keys WHERE operator = operators.id
+        AND (operator_keys.revoked_at IS NULL OR operators.revoked_at IS NOT NULL)
+        ORDER BY operator_keys.created DESC LIMIT 1),
+    created, revoked_at, last_seen, address, password IS NOT NULL, totp IS NOT NULL FROM operators";
 
 fn row(row: &Row<'_>) -> rusqlite::Result<OperatorRow> {
     Ok(OperatorRow {
@@ -345,5 +386,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<OperatorRow> {
         revoked_at: row.get(4)?,
         last_seen: row.get(5)?,
         address: row.get(6)?,
+        has_password: row.get(7)?,
+        has_totp: row.get(8)?,
     })
 }

@@ -1,6 +1,6 @@
 //! Tasks: what operators had devices do, who asked for it, and how it ended.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -217,6 +217,21 @@ impl Store {
     /// The store can't be read, or is closed.
     pub async fn tasks(&self, filter: TaskFilter) -> Result<Vec<TaskRow>, StoreError> {
         self.read(move |connection| page(connection, &filter)).await
+    }
+
+    /// How many tasks have not ended, of each device that has such.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn open_tasks_by_device(&self) -> Result<HashMap<DeviceId, u64>, StoreError> {
+        self.read(|connection| {
+            let query = "SELECT device, count(*) FROM tasks WHERE ended IS NULL GROUP BY device";
+            let mut statement = connection.prepare_cached(query)?;
+            let counts = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(counts.collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// The task of this number.

@@ -75,9 +75,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Shakes hands as a server, by the configuration that `choose` gives for the protocols that the client names.
+    /// Shakes hands as a server, by the configuration that `choose` gives for the protocols that the client names; nothing
+    /// is known of them where its first words make no sense.
     pub(super) async fn accept(
-        choose: impl FnOnce(&[&[u8]]) -> Arc<ServerConfig>,
+        choose: impl FnOnce(Option<&[&[u8]]>) -> Arc<ServerConfig>,
         mut tcp: TcpStream,
     ) -> io::Result<Self> {
         let (mut hello, config) = hear(choose, &mut tcp).await?;
@@ -260,7 +261,7 @@ impl Stream {
 /// Hears the client's first words: gives them, and the configuration that they ask for. What makes no sense is for the
 /// connection to refuse.
 async fn hear(
-    choose: impl FnOnce(&[&[u8]]) -> Arc<ServerConfig>,
+    choose: impl FnOnce(Option<&[&[u8]]>) -> Arc<ServerConfig>,
     tcp: &mut TcpStream,
 ) -> io::Result<(Vec<u8>, Arc<ServerConfig>)> {
     let mut bytes = Vec::with_capacity(HELLO);
@@ -277,11 +278,11 @@ async fn hear(
             match accepted {
                 Ok(Some(accepted)) => {
                     let protocols: Vec<_> = accepted.client_hello().alpn().into_iter().flatten().collect();
-                    let config = choose(&protocols);
+                    let config = choose(Some(&protocols));
                     return Ok((bytes, config));
                 }
                 Ok(None) if is_taken => {}
-                Ok(None) | Err(_) => return Ok((bytes, choose(&[]))),
+                Ok(None) | Err(_) => return Ok((bytes, choose(None))),
             }
         }
     }

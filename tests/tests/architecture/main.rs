@@ -81,8 +81,9 @@ const SERVER: Package = Package {
         ),
         Module(
             "api",
-            "enrolment host http refusal strangers tasks registry mailbox store event tls config firmware ssh_account host_key",
+            "console passwords rate_limit totp enrolment host http refusal strangers tasks registry mailbox store event tls config firmware ssh_account host_key",
         ),
+        Module("console", ""),
         Module("connection", "handler host refusal strangers registry mailbox store event"),
         Module("data", "host refusal strangers tasks store event"),
         Module("enrolment", "host refusal store event"),
@@ -98,8 +99,11 @@ const SERVER: Package = Package {
         Module("logs", "store event config"),
         Module("store", "event id host_key"),
         Module("event", "id"),
-        Module("term_password", ""),
-        Module("tls", ""),
+        Module("term_password", "passwords rate_limit"),
+        Module("passwords", ""),
+        Module("rate_limit", ""),
+        Module("totp", ""),
+        Module("tls", "config"),
         Module("firmware", "id"),
         Module("ssh_account", "config"),
         Module("host_key", ""),
@@ -124,7 +128,7 @@ const SERVER: Package = Package {
         Reserved { names: "rusqlite", modules: "store", why: "the store's interface hides its database" },
         Reserved {
             names: "axum",
-            modules: "api listener::http http",
+            modules: "api console listener::http http",
             why: "HTTP ends where a request is understood",
         },
         Reserved {
@@ -132,7 +136,7 @@ const SERVER: Package = Package {
             modules: "listener tls serve api cli ssh_account",
             why: "devices are reached through the registry, never by a socket",
         },
-        Reserved { names: "argon2", modules: "term_password", why: "passwords are judged in one place" },
+        Reserved { names: "argon2", modules: "passwords", why: "passwords are judged in one place" },
         Reserved { names: "clap", modules: "cli config", why: "arguments are understood at the door" },
         Reserved {
             names: "holdfast_agent",

@@ -16,6 +16,7 @@ mod shell;
 mod sizes;
 mod steps;
 mod test;
+mod web;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     Codec(codec::Arguments),
     Sizes(sizes::Arguments),
     Bench(bench::Arguments),
+    Web(web::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Codec(arguments) => codec::run(&arguments),
         Command::Sizes(arguments) => sizes::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Web(arguments) => web::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

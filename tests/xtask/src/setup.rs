@@ -64,6 +64,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("rsync"),
     },
     Tool {
+        name: "curl",
+        why: "tests meet the console as a browser does",
+        present: || Shell::new("curl", "--version").succeeds(),
+        source: Source::Debian("curl"),
+    },
+    Tool {
         name: "Ansible",
         why: "a test has it manage a device",
         present: || Shell::new("ansible", "--version").succeeds(),

@@ -7,12 +7,14 @@ use axum::http::StatusCode;
 /// The statuses that this module answers with, by their names in its source.
 const STATUSES: &[(&str, StatusCode)] = &[
     ("BAD_REQUEST", StatusCode::BAD_REQUEST),
+    ("UNAUTHORIZED", StatusCode::UNAUTHORIZED),
     ("FORBIDDEN", StatusCode::FORBIDDEN),
     ("NOT_FOUND", StatusCode::NOT_FOUND),
     ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED),
     ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT),
     ("CONFLICT", StatusCode::CONFLICT),
     ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE),
+    ("TOO_MANY_REQUESTS", StatusCode::TOO_MANY_REQUESTS),
     ("UPGRADE_REQUIRED", StatusCode::UPGRADE_REQUIRED),
     ("INTERNAL_SERVER_ERROR", StatusCode::INTERNAL_SERVER_ERROR),
     ("BAD_GATEWAY", StatusCode::BAD_GATEWAY),

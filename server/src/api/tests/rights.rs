@@ -13,11 +13,12 @@ use tokio::{
 use super::{LONGEST_WAIT, Server};
 use crate::{
     api::{
+        browser::{Browser, hash},
         peer::{Peer, Remote},
         router, routes,
     },
     http::{self, Patience},
-    store::{DeviceId, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
+    store::{DeviceId, FirstLogin, NewLogin, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
     strangers::Strangers,
 };
 
@@ -34,6 +35,13 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/sessions", ""),
     (Role::Viewer, "GET", "/messages", ""),
     (Role::Viewer, "GET", "/events", ""),
+    (Role::Viewer, "GET", "/me", ""),
+    (Role::Viewer, "GET", "/logins", ""),
+    (Role::Viewer, "POST", "/me/password", r#"{"current":"","new":""}"#),
+    (Role::Viewer, "POST", "/me/totp", "{}"),
+    (Role::Viewer, "POST", "/me/totp/confirm", r#"{"code":"1"}"#),
+    (Role::Viewer, "POST", "/me/totp/remove", r#"{"password":""}"#),
+    (Role::Viewer, "POST", "/logins/{id}/revoke", "{}"),
     (Role::Operator, "POST", "/devices/{name}/messages", r#"{"body":"hello"}"#),
     (Role::Operator, "POST", "/devices/{name}/ping", "{}"),
     (Role::Operator, "POST", "/devices/{name}/ssh", ""),
@@ -45,6 +53,9 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Admin, "POST", "/ssh-account/keys", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
     (Role::Admin, "POST", "/keys/rotate", "{}"),
     (Role::Admin, "POST", "/operators/{name}/revoke", "{}"),
+    (Role::Admin, "POST", "/operators", r#"{"name":"eve","role":"admin"}"#),
+    (Role::Admin, "POST", "/operators/{name}/login", "{}"),
+    (Role::Admin, "POST", "/operators/{name}/role", r#"{"role":"admin"}"#),
     (Role::Admin, "POST", "/devices", r#"{"name":"sensor","gateway":"pi"}"#),
     (
         Role::Admin,
@@ -53,6 +64,7 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
         r#"{"kind":"ssh-ed25519","key":"AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q="}"#,
     ),
     (Role::Admin, "POST", "/devices/{name}/revoke", "{}"),
+    (Role::Viewer, "POST", "/logout", "{}"),
     (Role::Admin, "POST", "/stop", "{}"),
 ];
 
@@ -65,6 +77,8 @@ struct Someone {
     /// How much they may; none for those who get nowhere.
     role: Option<Role>,
     refusal: &'static str,
+    /// What their requests say beside what is asked.
+    headers: String,
 }
 
 impl Server {
@@ -94,6 +108,23 @@ impl Server {
         Peer::Remote(Arc::new(Remote::new(key, "192.0.2.9:4711".parse().unwrap(), place)))
     }
 
+    /// A browser that is somewhere else.
+    pub(super) async fn browser(&self) -> Peer {
+        let place = Arc::clone(&self.api.host.connections).acquire_owned().await.unwrap();
+        let address = "192.0.2.9:4711".parse().unwrap();
+        Peer::Browser(Arc::new(Browser::new(address, true, Arc::default(), place)))
+    }
+
+    /// What the requests of a new operator's browser say.
+    async fn logged_in(&self, name: &str, role: Role) -> String {
+        let (store, secret) = (&self.api.host.store, format!("secret-of-{name}"));
+        let first = FirstLogin { hash: hash(name), expires_at: UnixMillis::now().plus(60_000) };
+        store.add_operator(name.parse().unwrap(), role, first, "test".into()).await.unwrap().unwrap();
+        let login = NewLogin { hash: hash(&secret), address: "192.0.2.9".parse().unwrap(), browser: None };
+        store.use_first_login(hash(name), "a hash".to_owned(), login).await.unwrap().unwrap();
+        format!("Origin: https://x\r\nCookie: other=1; __Host-holdfast={secret}\r\n")
+    }
+
     async fn everyone(&self) -> Vec<Someone> {
         let own = rustix::process::geteuid().as_raw();
         let local = |name: &str, uid, role, refusal| Someone {
@@ -101,6 +132,7 @@ impl Server {
             peer: Peer::Local { uid },
             role,
             refusal,
+            headers: String::new(),
         };
         let mut everyone = vec![
             local("root", 0, Some(Role::Admin), ""),
@@ -109,11 +141,33 @@ impl Server {
         ];
         for role in ROLES {
             let peer = self.remote(self.operator(&format!("a-{role}"), role).await).await;
-            everyone.push(Someone { name: role.to_string(), peer, role: Some(role), refusal: "denied" });
+            everyone.push(Someone {
+                name: role.to_string(),
+                peer,
+                role: Some(role),
+                refusal: "denied",
+                headers: String::new(),
+            });
             let revoked = format!("was-{role}");
             let peer = self.remote(self.operator(&revoked, role).await).await;
             self.api.host.store.revoke_operator(&revoked, "test").await.unwrap();
-            everyone.push(Someone { name: revoked, peer, role: None, refusal: "revoked" });
+            everyone.push(Someone {
+                name: revoked,
+                peer,
+                role: None,
+                refusal: "revoked",
+                headers: String::new(),
+            });
+            let (browser, was_one) = (format!("web-{role}"), format!("was-web-{role}"));
+            for (name, refusal) in [(browser, "denied"), (was_one, "not-logged-in")] {
+                let headers = self.logged_in(&name, role).await;
+                let peer = self.browser().await;
+                let role = Some(role).filter(|_| refusal == "denied");
+                if role.is_none() {
+                    self.api.host.store.revoke_operator(&name, "test").await.unwrap();
+                }
+                everyone.push(Someone { name, peer, role, refusal, headers });
+            }
         }
         let device = self.enrol("pi").await;
         self.task_of(device).await;
@@ -121,7 +175,32 @@ impl Server {
         device_key[..2].copy_from_slice(b"pi");
         for (name, key) in [("a stranger", [0xff; 32]), ("a device", device_key)] {
             let peer = self.remote(Pin(key)).await;
-            everyone.push(Someone { name: name.to_owned(), peer, role: None, refusal: "unknown-key" });
+            everyone.push(Someone {
+                name: name.to_owned(),
+                peer,
+                role: None,
+                refusal: "unknown-key",
+                headers: String::new(),
+            });
+        }
+        let cookie =
+            self.logged_in("web-anna", Role::Admin).await.replace("https://x", "https://evil.example");
+        for (name, headers, refusal) in [
+            ("a browser of nobody", "Origin: https://x\r\n".to_owned(), "not-logged-in"),
+            (
+                "somebody's guess",
+                "Origin: https://x\r\nCookie: __Host-holdfast=guess\r\n".to_owned(),
+                "not-logged-in",
+            ),
+            ("somebody else's page", cookie, "wrong-origin"),
+        ] {
+            everyone.push(Someone {
+                name: name.to_owned(),
+                peer: self.browser().await,
+                role: None,
+                refusal,
+                headers,
+            });
         }
         everyone
     }
@@ -150,6 +229,18 @@ impl Server {
 
 /// Asks as `peer`; gives the status, and the code of the error if there is one.
 async fn ask(routes: &Router, peer: &Peer, method: &str, path: &str, body: &str) -> (u16, String) {
+    ask_with(routes, peer, "", method, path, body).await
+}
+
+/// As [`ask`], with these headers.
+async fn ask_with(
+    routes: &Router,
+    peer: &Peer,
+    headers: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
     let (mut ours, theirs) = duplex(64 * 1024);
     let patience = Patience { request: LONGEST_WAIT, answer: LONGEST_WAIT };
     let stranger = Strangers::new(1).enter();
@@ -158,7 +249,7 @@ async fn ask(routes: &Router, peer: &Peer, method: &str, path: &str, body: &str)
         let upgrade =
             if path.ends_with("/ssh") { "Upgrade: holdfast-ssh\r\nConnection: upgrade\r\n" } else { "" };
         let request = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\n{upgrade}Content-Type: application/json\r\n\
+            "{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\n{headers}{upgrade}Content-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -193,18 +284,27 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
         let before = server.contents().await;
         // Those who may not come first: nothing may have changed by what they asked for.
         for allowed in [false, true] {
-            for Someone { name, peer, role, refusal } in &everyone {
+            for Someone { name, peer, role, refusal, headers } in &everyone {
+                // Looking changes nothing: what comes of it no other page sees. And a browser logs out once.
+                let is_harmless = *refusal == "wrong-origin" && *method == "GET";
+                if is_harmless || (*path == "/logout" && matches!(peer, Peer::Browser(_))) {
+                    continue;
+                }
                 if role.is_some_and(|role| u16::from(role) >= u16::from(*least)) != allowed {
                     continue;
                 }
                 // For one that there is, as for one that there is not: whoever may not learns nothing by it.
                 for of in ["nobody", "pi"] {
-                    let path = path.replace("{name}", of).replace("{id}", "1");
-                    let (status, code) = ask(&routes, peer, method, &path, body).await;
+                    let id = if path.starts_with("/logins") { "999" } else { "1" };
+                    let path = path.replace("{name}", of).replace("{id}", id);
+                    let (status, code) = ask_with(&routes, peer, headers, method, &path, body).await;
                     let told = format!("{name}: {method} {path}: {status} {code}");
                     match allowed {
-                        false => assert_eq!((status, code.as_str()), (403, *refusal), "{told}"),
-                        true => assert_ne!(status, 403, "{told}"),
+                        false => {
+                            let expected = if *refusal == "not-logged-in" { 401 } else { 403 };
+                            assert_eq!((status, code.as_str()), (expected, *refusal), "{told}");
+                        }
+                        true => assert!(![401, 403].contains(&status), "{told}"),
                     }
                 }
             }
@@ -248,11 +348,15 @@ async fn every_live_stream_is_for_those_who_may_look() {
     let routes = router(Arc::clone(&server.api));
     server.post("/devices/pi/messages", json!({ "body": "hello" })).await;
     let accept = "Accept: text/event-stream\r\n";
-    for list in ["/messages", "/events", "/messages?device=pi", "/events?device=pi"] {
+    for list in ["/messages", "/events", "/tasks", "/messages?device=pi", "/events?device=pi"] {
         let separator = if list.contains('?') { '&' } else { '?' };
         for (path, header) in [(format!("{list}{separator}follow=true"), ""), (list.to_owned(), accept)] {
-            for Someone { name, peer, role, refusal } in &everyone {
-                let answer = follow(&routes, peer, &path, header).await;
+            for Someone { name, peer, role, refusal, headers } in &everyone {
+                // As above: what comes of it no other page sees.
+                if *refusal == "wrong-origin" {
+                    continue;
+                }
+                let answer = follow(&routes, peer, &path, &format!("{headers}{header}")).await;
                 let told = format!("{name}: {path}: {answer}");
                 match role {
                     Some(_) => {
@@ -260,7 +364,8 @@ async fn every_live_stream_is_for_those_who_may_look() {
                         assert!(answer.contains("text/event-stream") && answer.contains("data: {"), "{told}");
                     }
                     None => {
-                        assert!(answer.starts_with("HTTP/1.1 403 "), "{told}");
+                        let status = if *refusal == "not-logged-in" { 401 } else { 403 };
+                        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
                         assert!(answer.contains(refusal) && !answer.contains("data: "), "{told}");
                     }
                 }

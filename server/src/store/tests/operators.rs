@@ -121,7 +121,10 @@ async fn an_operator_is_known_by_a_key_until_they_are_revoked() {
     let taken = EnrolmentRefusal::OperatorTaken("anna".parse().unwrap());
     assert_eq!(log_in(&store, 2, b'c').await.unwrap_err(), taken);
     let revoked = store.revoke_operator("anna", "test").await.unwrap();
-    assert_eq!(revoked, Some(RevokedOperator { operator: anna.clone(), keys: vec![key(b'a')] }));
+    assert_eq!(
+        revoked,
+        Some(RevokedOperator { operator: anna.clone(), keys: vec![key(b'a')], logins: vec![] })
+    );
     assert_eq!(whose(&store, b'a').await, OperatorKey::Revoked(anna));
     assert_eq!(log_in(&store, 2, b'a').await.unwrap_err(), EnrolmentRefusal::KeyRevoked);
     assert_eq!(store.revoke_operator("nobody", "test").await.unwrap(), None);
@@ -153,4 +156,30 @@ async fn lines_are_for_whom_they_were_made() {
     assert!(log_in(&store, 1, b'a').await.is_ok());
     // A device's key is no operator's.
     assert_eq!(whose(&store, b'd').await, OperatorKey::Unknown);
+}
+
+#[tokio::test]
+async fn an_operator_with_a_password_gets_a_key_by_a_line_and_stays_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let first = FirstLogin { hash: [1; 32], expires_at: UnixMillis::now().plus(60_000) };
+    let name: DeviceName = "anna".parse().unwrap();
+    let added = store.add_operator(name.clone(), Role::Viewer, first, "test".into()).await.unwrap().unwrap();
+    let again = store.add_operator(name.clone(), Role::Admin, first, "test".into()).await.unwrap();
+    assert_eq!(again, Err(EnrolmentRefusal::OperatorTaken(name)));
+    let login = NewLogin { hash: [2; 32], address: "192.0.2.1".parse().unwrap(), browser: None };
+    store.use_first_login([1; 32], "a hash".to_owned(), login.clone()).await.unwrap().unwrap();
+    assert!(store.use_first_login([1; 32], "another".to_owned(), login).await.unwrap().is_none());
+    line(&store, 3, "anna", Some(Role::Operator), FOR_LONG).await;
+    let keyed = log_in(&store, 3, b'a').await.unwrap();
+    assert_eq!((keyed.id, keyed.role), (added.id, Role::Operator));
+    line(&store, 4, "anna", Some(Role::Admin), FOR_LONG).await;
+    assert!(matches!(log_in(&store, 4, b'b').await, Err(EnrolmentRefusal::OperatorTaken(_))), "one key each");
+    let row = store.operator("anna").await.unwrap().unwrap();
+    assert!(row.has_password && row.key.is_some());
+    let revoked = store.revoke_operator("anna", "test").await.unwrap().unwrap();
+    assert_eq!((revoked.keys.len(), revoked.logins.as_slice()), (1, &[[2; 32]][..]));
+    let row = store.operator("anna").await.unwrap().unwrap();
+    assert!(!row.has_password && row.revoked_at.is_some());
+    assert!(store.operator_by_login([2; 32], "192.0.2.1".parse().unwrap()).await.unwrap().is_none());
 }

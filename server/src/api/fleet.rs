@@ -1,0 +1,290 @@
+//! All devices, live: `GET /devices?follow=true`.
+//!
+//! However many look on, the devices are looked at once a second, and only while somebody looks on: what is in memory, and
+//! of the store only rows of devices to which something happened. Each change is written as JSON once, for all. Who
+//! looks on keeps no queue: they go on behind the revision that they saw, and of a device that has changed several times
+//! they see the last.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
+use futures_util::stream;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{Api, STREAMS, devices::Connections, error::ApiError, peer::Rights, view::DeviceView};
+use crate::store::{DeviceId, DeviceRow, Newest, UnixMillis};
+
+/// How often the devices are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often all of their rows are read again: a few changes of them leave no trace elsewhere, such as a message that was
+/// fetched.
+const ALL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// If so many have changed, all are read: that costs less than each by itself.
+const MANY: usize = 500;
+
+/// How often a comment is sent where nothing else is: by its silence a client knows a dead connection.
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// Where those who look on share what they look at.
+pub type Fleet = tokio::sync::Mutex<Weak<Hub>>;
+
+/// What those who look on share; it goes with the last of them.
+pub struct Hub {
+    api: Arc<Api>,
+    known: Mutex<Known>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    revision: u64,
+    devices: HashMap<DeviceId, Entry>,
+    /// Which device has changed last at which revision.
+    changes: BTreeMap<u64, DeviceId>,
+}
+
+struct Entry {
+    revision: u64,
+    view: DeviceView,
+    json: Arc<str>,
+}
+
+impl Known {
+    /// Notes how a device is now, if that is news.
+    fn note(&mut self, id: DeviceId, view: DeviceView) {
+        let before = self.devices.get(&id);
+        if before.is_some_and(|before| !is_news(&before.view, &view)) {
+            return;
+        }
+        let Ok(json) = serde_json::to_string(&view) else { return };
+        self.revision += 1;
+        let entry = Entry { revision: self.revision, view, json: json.into() };
+        if let Some(before) = self.devices.insert(id, entry) {
+            self.changes.remove(&before.revision);
+        }
+        self.changes.insert(self.revision, id);
+    }
+
+    /// What has changed behind this revision, in order.
+    fn behind(&self, revision: u64) -> Vec<Arc<str>> {
+        let changed = self.changes.range(revision + 1..);
+        changed.filter_map(|(_, id)| Some(Arc::clone(&self.devices.get(id)?.json))).collect()
+    }
+}
+
+/// Whether somebody who saw `before` should see `now`: not for what follows from the time alone.
+fn is_news(before: &DeviceView, now: &DeviceView) -> bool {
+    let same = DeviceView {
+        last_seen: if now.online { before.last_seen } else { now.last_seen },
+        connected_seconds: before.connected_seconds,
+        round_trip_ms: before.round_trip_ms,
+        ..now.clone()
+    };
+    has_other_pace(before.round_trip_ms, now.round_trip_ms) || same != *before
+}
+
+/// Whether a round trip is another one than before; less than that is noise.
+fn has_other_pace(before: Option<f64>, now: Option<f64>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => (now - before).abs() > (before * 0.1).max(1.0),
+        (before, now) => before.is_some() != now.is_some(),
+    }
+}
+
+impl Hub {
+    /// What is shared by those who look on now, or anew.
+    async fn shared(api: &Arc<Api>) -> Result<Arc<Self>, ApiError> {
+        let mut fleet = api.fleet.lock().await;
+        if let Some(hub) = fleet.upgrade() {
+            return Ok(hub);
+        }
+        let (known, newest) = (Mutex::default(), watch::Sender::new(0));
+        let hub = Arc::new(Self { api: Arc::clone(api), known, newest });
+        let seen = Seen::now(api);
+        hub.read_all().await?;
+        *fleet = Arc::downgrade(&hub);
+        tokio::spawn(keep_up(Arc::downgrade(&hub), seen));
+        Ok(hub)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read_all(&self) -> Result<(), ApiError> {
+        let rows = self.api.host.store.devices().await?;
+        let connections = Connections::look(&self.api, None).await?;
+        self.note(rows, &connections);
+        Ok(())
+    }
+
+    async fn read(&self, ids: Vec<DeviceId>) -> Result<(), ApiError> {
+        let (rows, last) = self.api.host.store.devices_by_id(ids).await?;
+        let connections = Connections::with(&self.api, last).await?;
+        self.note(rows, &connections);
+        Ok(())
+    }
+
+    fn note(&self, rows: Vec<DeviceRow>, connections: &Connections) {
+        let mut known = self.known();
+        for row in rows {
+            known.note(row.id, connections.view(row));
+        }
+        let revision = known.revision;
+        drop(known);
+        self.newest.send_if_modified(|newest| std::mem::replace(newest, revision) != revision);
+    }
+
+    /// The devices that are not as they were noted, by what is in memory.
+    fn moved(&self) -> HashSet<DeviceId> {
+        let online = self.api.host.registry.all();
+        let classic = self.api.host.classic_clients.all();
+        let mut here: HashSet<DeviceId> = classic.iter().map(|client| client.device).collect();
+        let known = self.known();
+        let mut moved = HashSet::new();
+        for online in online {
+            here.insert(online.device);
+            let round_trip = online.figures.round_trip().map(|micros| micros as f64 / 1000.0);
+            let is_so = known.devices.get(&online.device).is_some_and(|Entry { view, .. }| {
+                view.since == Some(online.since.into()) && !has_other_pace(view.round_trip_ms, round_trip)
+            });
+            if !is_so {
+                moved.insert(online.device);
+            }
+        }
+        let shown = |id: &DeviceId| known.devices.get(id).is_some_and(|entry| entry.view.online);
+        moved.extend(here.iter().filter(|id| !shown(id)));
+        let gone = known.devices.iter().filter(|(id, entry)| entry.view.online && !here.contains(id));
+        moved.extend(gone.map(|(id, _)| *id));
+        moved
+    }
+}
+
+/// How far the store was looked at.
+struct Seen {
+    newest: Newest,
+    at: UnixMillis,
+    all: Instant,
+    /// What was read a second ago is read once more: what comes with a connection is written behind its event.
+    again: HashSet<DeviceId>,
+}
+
+impl Seen {
+    fn now(api: &Api) -> Self {
+        let newest = *api.host.store.newest().borrow();
+        Self { newest, at: UnixMillis::now(), all: Instant::now(), again: HashSet::new() }
+    }
+}
+
+/// Looks at the devices as long as somebody looks on.
+async fn keep_up(hub: Weak<Hub>, mut seen: Seen) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(hub) = hub.upgrade() else { return };
+        if let Err(error) = look(&hub, &mut seen).await {
+            tracing::warn!(error = error.message(), "the devices could not be looked at");
+        }
+    }
+}
+
+async fn look(hub: &Hub, seen: &mut Seen) -> Result<(), ApiError> {
+    let now = Seen::now(&hub.api);
+    if now.all.duration_since(seen.all) >= ALL_INTERVAL {
+        hub.read_all().await?;
+        *seen = now;
+        return Ok(());
+    }
+    let mut ids = hub.moved();
+    ids.extend(hub.api.host.store.touched(seen.newest, seen.at).await?);
+    let again = std::mem::replace(&mut seen.again, ids.clone());
+    ids.extend(again);
+    match ids.len() {
+        0 => {}
+        many if many > MANY => hub.read_all().await?,
+        _ => hub.read(ids.into_iter().collect()).await?,
+    }
+    // Only now: after a failure the same is looked at again.
+    (seen.newest, seen.at) = (now.newest, now.at);
+    Ok(())
+}
+
+/// Streams all devices, then `ready`, then each that changes.
+pub(super) async fn follow(api: &Arc<Api>, rights: Rights) -> Result<Response, ApiError> {
+    if api.shutdown.is_requested() {
+        return Err(ApiError::stopping());
+    }
+    let Ok(place) = Arc::clone(&api.streams).try_acquire_owned() else {
+        return Err(ApiError::too_many_streams(STREAMS));
+    };
+    let hub = Hub::shared(api).await?;
+    let newest = hub.newest.subscribe();
+    let onlooker =
+        Onlooker { hub, newest, rights, seen: 0, page: Vec::new(), is_ready: false, _place: place };
+    let events = stream::unfold(onlooker, async |mut onlooker| {
+        let event = onlooker.next().await?;
+        Some((Ok::<_, Infallible>(event), onlooker))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+}
+
+struct Onlooker {
+    hub: Arc<Hub>,
+    newest: watch::Receiver<u64>,
+    rights: Rights,
+    /// The revision up to which the page goes.
+    seen: u64,
+    /// What was not sent yet, the next at the end.
+    page: Vec<Arc<str>>,
+    is_ready: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Onlooker {
+    /// What is sent next; nothing if the server stops, or the rights are gone.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if self.rights.are_gone() {
+                return None;
+            }
+            if let Some(json) = self.page.pop() {
+                return Some(Event::default().event("device").data(&*json));
+            }
+            self.read();
+            if !self.page.is_empty() {
+                continue;
+            }
+            if !std::mem::replace(&mut self.is_ready, true) {
+                return Some(Event::default().event("ready").data("{}"));
+            }
+            let seen = self.seen;
+            tokio::select! {
+                changed = self.newest.wait_for(|newest| *newest > seen) => changed.ok().map(drop)?,
+                _ = self.hub.api.shutdown.requested() => return None,
+                () = self.rights.gone() => return None,
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let known = self.hub.known();
+        self.page = known.behind(self.seen);
+        self.page.reverse();
+        self.seen = known.revision;
+    }
+}

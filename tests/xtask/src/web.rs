@@ -1,0 +1,34 @@
+//! `cargo xtask web`: builds the console, for the next build of the server to embed.
+
+use std::{fs::File, time::SystemTime};
+
+use crate::shell::{Error, Result, Shell, root};
+
+/// Build the console, which the next build of the server embeds
+///
+/// Needs Node 20.19 or newer, with npm. A server that is built without this has a page that says how to do it.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask web && cargo build --release -p holdfast")]
+pub(crate) struct Arguments {}
+
+/// `cargo xtask web`.
+///
+/// # Errors
+/// There is no npm, or a step failed.
+pub(crate) fn run(_: &Arguments) -> Result {
+    if !root().join("server/web/package.json").exists() {
+        return Err(Error::Told("expected the sources of the console in server/web, found none".to_owned()));
+    }
+    if !Shell::new("npm", "--version").succeeds() {
+        let message = "expected Node 20.19 or newer with npm, found no npm: install it, or build the server without the console";
+        return Err(Error::Told(message.to_owned()));
+    }
+    for step in ["ci", "run check", "run build"] {
+        Shell::new("npm", "--prefix server/web").arguments(step).run()?;
+    }
+    Shell::new("node", "tests/xtask/src/compress.mjs server/web/dist").run()?;
+    // The server's build looks at this file where it saw no console the last time.
+    let build = root().join("server/build.rs");
+    let touched = File::options().append(true).open(&build);
+    touched.and_then(|file| file.set_modified(SystemTime::now())).map_err(Error::file(&build))
+}
