@@ -15,6 +15,13 @@ export default defineConfig({
     // What others have written and is in the bundle goes with its licence.
     license: { fileName: 'licences.txt' },
   },
-  server: server ? { proxy: { '/api': { target: server, changeOrigin: true, ws: true } } } : {},
+  // To the server the page is its own: it looks at Host and Origin.
+  server: server
+    ? {
+        proxy: {
+          '/api': { target: server, changeOrigin: true, ws: true, headers: { origin: new URL(server).origin } },
+        },
+      }
+    : {},
   test: { include: ['tests/**/*.test.ts'] },
 });

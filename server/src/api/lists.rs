@@ -39,6 +39,8 @@ pub(super) struct Selection {
     device: Option<String>,
     /// Only what is behind this id.
     after: Option<i64>,
+    /// Only what is before this id: the last of it.
+    before: Option<i64>,
     /// So many at most.
     limit: Option<usize>,
     /// Only what came since then.
@@ -56,6 +58,10 @@ impl Selection {
         checked_after(self.after)
     }
 
+    fn before(&self) -> Result<Option<i64>, ApiError> {
+        checked_before(self.before)
+    }
+
     fn object(&self) -> Object<'_> {
         self.device.as_deref().map_or(Object::Devices, Object::Device)
     }
@@ -67,7 +73,11 @@ impl Selection {
             let no_id = || ApiError::bad_request("Last-Event-ID: expected the id of an entry, 0 or more");
             self.after = Some(id.ok_or_else(no_id)?);
         }
-        Ok(self.follow || stream::is_wanted(headers))
+        let follow = self.follow || stream::is_wanted(headers);
+        if follow && self.before.is_some() {
+            return Err(ApiError::bad_request("a stream goes on with what comes, and knows no before"));
+        }
+        Ok(follow)
     }
 }
 
@@ -89,6 +99,23 @@ pub(super) fn checked_after(after: Option<i64>) -> Result<i64, ApiError> {
     }
 }
 
+/// The id before which a list ends, if one is given.
+pub(super) fn checked_before(before: Option<i64>) -> Result<Option<i64>, ApiError> {
+    match before {
+        None | Some(1..) => Ok(before),
+        Some(before) => Err(ApiError::bad_request(format!(
+            "before: expected the id of an entry, 1 or more, found {before}"
+        ))),
+    }
+}
+
+/// Where a page that may have as many as `limit` rows, and was read with or without `before`, is gone on with: none
+/// where it was not full.
+pub(super) fn next<T>(rows: &[T], limit: usize, before: Option<i64>, id: impl Fn(&T) -> i64) -> Option<i64> {
+    let outermost = if before.is_some() { rows.first() } else { rows.last() };
+    outermost.filter(|_| rows.len() == limit).map(id)
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Messages(MessageFilter);
 
@@ -98,6 +125,14 @@ impl List for Messages {
     async fn read(&self, api: &Api, after: i64) -> Result<Vec<MessageView>, ApiError> {
         let filter = MessageFilter { after: MessageId(after), ..self.0 };
         Ok(api.host.store.messages(filter).await?.into_iter().map(message_view).collect())
+    }
+
+    fn is_end(&self) -> bool {
+        self.0.before.is_some()
+    }
+
+    fn last_before(&self, id: i64) -> Self {
+        Self(MessageFilter { before: Some(MessageId(id)), limit: 1, ..self.0 })
     }
 
     fn id(view: &MessageView) -> i64 {
@@ -118,6 +153,14 @@ impl List for Events {
     async fn read(&self, api: &Api, after: i64) -> Result<Vec<EventView>, ApiError> {
         let filter = EventFilter { after: EventId(after), ..self.0 };
         Ok(api.host.store.events(filter).await?.into_iter().map(event_view).collect())
+    }
+
+    fn is_end(&self) -> bool {
+        self.0.before.is_some()
+    }
+
+    fn last_before(&self, id: i64) -> Self {
+        Self(EventFilter { before: Some(EventId(id)), limit: 1, ..self.0 })
     }
 
     fn id(view: &EventView) -> i64 {
@@ -144,8 +187,10 @@ pub(super) async fn sessions(
         None => None,
     };
     let after = SessionId(selection.after()?);
-    let rows = api.host.store.sessions(SessionFilter { device, after, limit }).await?;
-    let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
+    let before = selection.before()?;
+    let filter = SessionFilter { device, after, before: before.map(SessionId), limit };
+    let rows = api.host.store.sessions(filter).await?;
+    let next = next(&rows, limit, before, |row| row.id.0);
     Ok(Json(Page { items: rows.into_iter().map(session_view).collect(), next }))
 }
 
@@ -163,6 +208,7 @@ pub(super) async fn messages(
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
+    filter.before = selection.before()?.map(MessageId);
     answer(api, follow.then(|| asker.rights()), Messages(filter), after).await
 }
 
@@ -180,6 +226,7 @@ pub(super) async fn events(
         filter.device = Some(devices::find(api, name).await?.id);
     }
     filter.since = selection.since.map(|since| since.0);
+    filter.before = selection.before()?.map(EventId);
     answer(api, follow.then(|| asker.rights()), Events(filter), after).await
 }
 
@@ -196,7 +243,14 @@ async fn answer<L: List>(
     // Looked at first: what comes later may or may not be on the page.
     let newest = L::newest(&api.host.store.newest().borrow());
     let items = list.read(api, after).await?;
-    let next = items.last().map(L::id).filter(|last| *last < newest);
+    let next = match items.first().map(L::id) {
+        // A page may be full by its size alone: it is looked whether there is one more.
+        Some(first) if list.is_end() => {
+            let more = list.last_before(first).read(api, after).await?;
+            Some(first).filter(|_| !more.is_empty())
+        }
+        _ => items.last().map(L::id).filter(|last| *last < newest),
+    };
     Ok(Json(Page { items, next }).into_response())
 }
 

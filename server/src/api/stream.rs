@@ -28,6 +28,12 @@ pub(super) trait List: Clone + Send + Sync + 'static {
     /// The entries behind this one, in the order of their ids. None: there are no more now.
     fn read(&self, api: &Api, after: i64) -> impl Future<Output = Result<Vec<Self::View>, ApiError>> + Send;
 
+    /// Whether it is read from its end.
+    fn is_end(&self) -> bool;
+
+    /// The last entry before this one, and nothing else.
+    fn last_before(&self, id: i64) -> Self;
+
     /// The id of an entry.
     fn id(view: &Self::View) -> i64;
 

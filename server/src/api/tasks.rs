@@ -15,7 +15,7 @@ use super::{
     asker::{Asker, Body, Id, Name, Nothing, Options, Upgrade},
     devices,
     error::ApiError,
-    lists::{checked_after, checked_limit},
+    lists::{checked_after, checked_before, checked_limit, next},
     rights::{Action, Object},
     stream, task_stream,
     view::{Page, TASK, TaskRequest, TaskView, UPGRADE},
@@ -34,10 +34,10 @@ pub(super) struct Selection {
     device: Option<String>,
     /// Only those that have not ended.
     open: bool,
-    /// The newest come first.
-    newest: bool,
     /// Only what is behind this id.
     after: Option<i64>,
+    /// Only what is before this id: the last of it.
+    before: Option<i64>,
     /// So many at most.
     limit: Option<usize>,
     /// Stay, and stream the open ones and whatever changes.
@@ -60,9 +60,10 @@ pub(super) async fn list(
     if selection.follow || stream::is_wanted(&headers) {
         return task_stream::follow(api, asker.rights(), device).await;
     }
-    let filter = TaskFilter { device, open: selection.open, newest_first: selection.newest, after, limit };
+    let before = checked_before(selection.before)?;
+    let filter = TaskFilter { device, open: selection.open, after, before: before.map(TaskId), limit };
     let rows = api.host.store.tasks(filter).await?;
-    let next = rows.last().filter(|_| rows.len() == limit).map(|last| last.id.0);
+    let next = next(&rows, limit, before, |row| row.id.0);
     let items: Vec<TaskView> = rows.into_iter().map(view).collect();
     Ok(Json(Page { items, next }).into_response())
 }

@@ -168,7 +168,13 @@ async fn what_is_not_there_is_said_in_json() {
     assert_eq!(code(&server.get("/messages?limit=0").await), (400, "bad-request"));
     assert_eq!(code(&server.get("/events?since=yesterday").await), (400, "bad-request"));
     assert_eq!(code(&server.get("/devices/%ff").await), (400, "bad-request"));
-    for negative in ["/sessions?after=-1", "/messages?after=-1", "/events?after=-1&follow=true"] {
+    for negative in [
+        "/sessions?after=-1",
+        "/messages?after=-1",
+        "/events?after=-1&follow=true",
+        "/tasks?before=0",
+        "/messages?before=7&follow=true",
+    ] {
         let refused = server.get(negative).await;
         assert_eq!(code(&refused), (400, "bad-request"), "{negative}: {refused:?}");
     }
@@ -407,6 +413,17 @@ async fn pages_follow_on_each_other() {
         }
     }
     assert_eq!(seen, [0, 1, 2, 3, 4]);
+    for (path, expected) in [
+        ("/events?limit=2&before=9007199254740991", (json!([4, 5]), json!(4))),
+        ("/events?limit=2&before=4", (json!([2, 3]), json!(2))),
+        ("/events?limit=2&before=3", (json!([1, 2]), Value::Null)),
+        ("/events?limit=2&before=1", (json!([]), Value::Null)),
+        ("/events?limit=2&before=5&after=2", (json!([3, 4]), Value::Null)),
+    ] {
+        let (_, page) = server.get(path).await;
+        let ids: Vec<_> = page["items"].as_array().unwrap().iter().map(|event| &event["id"]).collect();
+        assert_eq!((json!(ids), page["next"].clone()), expected, "{path}");
+    }
     let (_, none) = server.get("/events?since=2999-01-01T00:00:00Z").await;
     assert_eq!(none["items"], json!([]));
 }

@@ -39,9 +39,9 @@ impl Selection {
             api.each(PATH, &query, entry).await?;
             return Ok(false);
         }
-        query.extend([("newest", true.to_string()), ("limit", self.limit.to_string())]);
+        query.extend([("before", i64::MAX.to_string()), ("limit", self.limit.to_string())]);
         let Page { items, next } = api.get::<Page<TaskView>>(&with_query(PATH, &query)).await?;
-        items.into_iter().rev().try_for_each(&mut entry)?;
+        items.into_iter().try_for_each(&mut entry)?;
         Ok(next.is_some())
     }
 }

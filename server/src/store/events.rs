@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{DeviceId, EventId, Store, StoreError, UnixMillis};
+use super::{DeviceId, EventId, Store, StoreError, UnixMillis, part::Part};
 use crate::event::{EventRow, NewEvent};
 
-/// Which events to read, oldest first.
+/// Which events to read; a page is in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFilter {
     /// Of this device only.
@@ -14,13 +14,15 @@ pub struct EventFilter {
     pub since: Option<UnixMillis>,
     /// Only those behind this one; 0 for the first page.
     pub after: EventId,
+    /// Only those before this one, and of them the last; a page is in the order of their ids all the same.
+    pub before: Option<EventId>,
     /// At most so many.
     pub limit: usize,
 }
 
 impl Default for EventFilter {
     fn default() -> Self {
-        Self { device: None, since: None, after: EventId(0), limit: 500 }
+        Self { device: None, since: None, after: EventId(0), before: None, limit: 500 }
     }
 }
 
@@ -34,7 +36,7 @@ impl Store {
         self.write(move |change| change.event(&event)).await
     }
 
-    /// A page of events, oldest first. Fewer than the limit: there are no more now.
+    /// A page of events, in their order. Fewer than the limit: there are no more now.
     ///
     /// # Errors
     ///
@@ -71,23 +73,22 @@ pub(super) fn insert(
 
 /// See [`Store::events`].
 pub(crate) fn page(connection: &Connection, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
+    let part = Part::new(filter.after.0, filter.before.map(|before| before.0));
     // Two texts, as one with `device IS ?` would use no index.
-    let mut statement = connection.prepare_cached(match filter.device {
-        Some(_) => {
-            "SELECT events.id, at, events.kind, name, session, address, who, detail
-                FROM events LEFT JOIN devices ON devices.id = device
-                WHERE events.id > ?1 AND at >= ?2 AND device = ?4 ORDER BY events.id LIMIT ?3"
-        }
-        None => {
-            "SELECT events.id, at, events.kind, name, session, address, who, detail
-                FROM events LEFT JOIN devices ON devices.id = device
-                WHERE events.id > ?1 AND at >= ?2 AND ?4 IS NULL ORDER BY events.id LIMIT ?3"
-        }
-    })?;
+    let which = match filter.device {
+        Some(_) => "device = ?3",
+        None => "?3 IS NULL",
+    };
+    let query = format!(
+        "SELECT events.id, at, events.kind, name, session, address, who, detail
+            FROM events LEFT JOIN devices ON devices.id = device WHERE {which} AND at >= ?4 AND {} LIMIT ?5",
+        part.sql("events.id")
+    );
     let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![filter.after, since, limit, filter.device], row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut statement = connection.prepare_cached(&query)?;
+    let rows = statement.query_map(params![part.after, part.before, filter.device, since, limit], row)?;
+    Ok(part.ascending(rows.collect::<Result<_, _>>()?))
 }
 
 pub(super) fn row(row: &Row<'_>) -> rusqlite::Result<EventRow> {

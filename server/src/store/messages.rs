@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
     change::Change,
+    part::Part,
     settle::settled,
     streams::{DOWN, Stream, UP, find_stream, keep_stream},
 };
@@ -96,13 +97,15 @@ pub struct MessageFilter {
     pub since: Option<UnixMillis>,
     /// Only those behind this one; 0 for the first page.
     pub after: MessageId,
+    /// Only those before this one, and of them the last; a page is in the order of their ids all the same.
+    pub before: Option<MessageId>,
     /// At most so many.
     pub limit: usize,
 }
 
 impl Default for MessageFilter {
     fn default() -> Self {
-        Self { device: None, since: None, after: MessageId(0), limit: 500 }
+        Self { device: None, since: None, after: MessageId(0), before: None, limit: 500 }
     }
 }
 
@@ -355,32 +358,38 @@ pub(crate) fn page(connection: &Connection, filter: &MessageFilter) -> Result<Ve
         Some(since) => filter.after.max(last_before(connection, since)?),
         None => filter.after,
     };
+    let part = Part::new(after.0, filter.before.map(|before| before.0));
     let mut page = Page::new(filter.limit);
     if filter.device.is_none() {
-        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND ?3 IS NULL ORDER BY id");
-        read_rows(connection, &mut page, filter, &sql, after)?;
-        return Ok(page.rows);
+        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND ?3 IS NULL AND {}", part.sql("id"));
+        read_rows(connection, &mut page, filter, &sql, part)?;
+        return Ok(part.ascending(page.rows));
     }
     let settled = settled(connection)?;
-    if after < settled {
-        // CROSS tells SQLite to go through the device's messages in order, and not to gather them all first.
-        let sql = format!(
-            "{COLUMNS} FROM device_messages CROSS JOIN messages ON id = message
-                WHERE {CONDITION} AND device_messages.device = ?3 AND message > ?1 ORDER BY message"
-        );
-        read_rows(connection, &mut page, filter, &sql, after)?;
+    // CROSS tells SQLite to go through the device's messages in order, and not to gather them all first.
+    let indexed = format!(
+        "{COLUMNS} FROM device_messages CROSS JOIN messages ON id = message
+            WHERE {CONDITION} AND device_messages.device = ?3 AND {}",
+        part.sql("message")
+    );
+    let fresh = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND device = ?3 AND {}", part.sql("id"));
+    let behind = Part { after: after.max(settled).0, ..part };
+    let mut queries = [(indexed, part, after < settled), (fresh, behind, true)];
+    if part.is_end {
+        queries.reverse();
     }
-    if !page.is_full() {
-        let sql = format!("{COLUMNS} FROM messages WHERE {CONDITION} AND device = ?3 ORDER BY id");
-        read_rows(connection, &mut page, filter, &sql, after.max(settled))?;
+    for (sql, part, _) in queries.iter().filter(|(.., is_of_use)| *is_of_use) {
+        if !page.is_full() {
+            read_rows(connection, &mut page, filter, sql, *part)?;
+        }
     }
-    Ok(page.rows)
+    Ok(part.ascending(page.rows))
 }
 
 const COLUMNS: &str =
     "SELECT id, messages.device, direction, kind, received_at, time, stream, number, session,
     expires_at, expired_at, delivered_at, body";
-const CONDITION: &str = "id > ?1 AND received_at >= ?2";
+const CONDITION: &str = "received_at >= ?4";
 
 /// Adds the rows of a query to a page until that is full.
 fn read_rows(
@@ -388,12 +397,12 @@ fn read_rows(
     page: &mut Page<MessageRow>,
     filter: &MessageFilter,
     sql: &str,
-    after: MessageId,
+    part: Part,
 ) -> Result<(), StoreError> {
     let since = filter.since.unwrap_or(UnixMillis(i64::MIN));
     let mut names: HashMap<DeviceId, String> = HashMap::new();
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, since, filter.device])?;
+    let mut rows = statement.query(params![part.after, part.before, filter.device, since])?;
     while !page.is_full()
         && let Some(found) = rows.next()?
     {

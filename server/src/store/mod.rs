@@ -21,6 +21,7 @@ mod logged;
 mod logins;
 mod messages;
 mod operators;
+mod part;
 mod provisioned;
 mod queue;
 mod reader;

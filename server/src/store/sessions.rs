@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, change::Change, connect, events,
+    part::Part,
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -140,6 +141,8 @@ pub struct SessionFilter {
     pub device: Option<DeviceId>,
     /// Only those behind this one; 0 for the first page.
     pub after: SessionId,
+    /// Only those before this one, and of them the last; a page is in the order of their ids all the same.
+    pub before: Option<SessionId>,
     /// At most so many.
     pub limit: usize,
 }
@@ -155,7 +158,7 @@ pub struct LastSession {
 
 impl Default for SessionFilter {
     fn default() -> Self {
-        Self { device: None, after: SessionId(0), limit: 500 }
+        Self { device: None, after: SessionId(0), before: None, limit: 500 }
     }
 }
 
@@ -325,23 +328,22 @@ pub(super) fn close_stale(connection: &Connection) -> Result<(), StoreError> {
 }
 
 fn page(connection: &Connection, filter: &SessionFilter) -> Result<Vec<SessionRow>, StoreError> {
-    let mut statement = connection.prepare_cached(match filter.device {
-        Some(_) => {
-            "SELECT sessions.id, name, address, boot, started, sessions.last_seen, ended, reason, reason_text,
-                sessions.messages_in, sessions.bytes_in, sessions.messages_out, sessions.bytes_out
-                FROM sessions JOIN devices ON devices.id = device
-                WHERE sessions.id > ?1 AND device = ?3 ORDER BY sessions.id LIMIT ?2"
-        }
-        None => {
-            "SELECT sessions.id, name, address, boot, started, sessions.last_seen, ended, reason, reason_text,
-                sessions.messages_in, sessions.bytes_in, sessions.messages_out, sessions.bytes_out
-                FROM sessions JOIN devices ON devices.id = device
-                WHERE sessions.id > ?1 AND ?3 IS NULL ORDER BY sessions.id LIMIT ?2"
-        }
-    })?;
+    let part = Part::new(filter.after.0, filter.before.map(|before| before.0));
+    // Two texts, as one with `device IS ?` would use no index.
+    let which = match filter.device {
+        Some(_) => "device = ?3",
+        None => "?3 IS NULL",
+    };
+    let query = format!(
+        "SELECT sessions.id, name, address, boot, started, sessions.last_seen, ended, reason, reason_text,
+            sessions.messages_in, sessions.bytes_in, sessions.messages_out, sessions.bytes_out
+            FROM sessions JOIN devices ON devices.id = device WHERE {which} AND {} LIMIT ?4",
+        part.sql("sessions.id")
+    );
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![filter.after, limit, filter.device], row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut statement = connection.prepare_cached(&query)?;
+    let rows = statement.query_map(params![part.after, part.before, filter.device, limit], row)?;
+    Ok(part.ascending(rows.collect::<Result<_, _>>()?))
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {

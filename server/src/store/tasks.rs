@@ -4,7 +4,9 @@ use std::{collections::HashMap, net::IpAddr};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeviceId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change};
+use super::{
+    DeviceId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change, part::Part,
+};
 use crate::event::{EventKind, NewEvent};
 
 /// How a task stands. It goes through these in their order, leaving some out, and ends in one of the last three.
@@ -159,17 +161,17 @@ pub struct TaskFilter {
     pub device: Option<DeviceId>,
     /// Only those that have not ended.
     pub open: bool,
-    /// The newest come first.
-    pub newest_first: bool,
-    /// Only those behind this one, in their order; 0 for the first page.
+    /// Only those behind this one; 0 for the first page.
     pub after: TaskId,
+    /// Only those before this one, and of them the last; a page is in the order of their ids all the same.
+    pub before: Option<TaskId>,
     /// At most so many.
     pub limit: usize,
 }
 
 impl Default for TaskFilter {
     fn default() -> Self {
-        Self { device: None, open: false, newest_first: false, after: TaskId(0), limit: 500 }
+        Self { device: None, open: false, after: TaskId(0), before: None, limit: 500 }
     }
 }
 
@@ -337,20 +339,17 @@ const SELECT: &str =
 fn page(connection: &Connection, filter: &TaskFilter) -> Result<Vec<TaskRow>, StoreError> {
     // A text for each index, as one for all would use none.
     let which = match (filter.device, filter.open) {
-        (Some(_), _) => "device = ?1 AND (NOT ?2 OR ended IS NULL)",
-        (None, true) => "?1 IS NULL AND ?2 AND ended IS NULL",
-        (None, false) => "?1 IS NULL AND NOT ?2",
+        (Some(_), _) => "device = ?3 AND (NOT ?4 OR ended IS NULL)",
+        (None, true) => "?3 IS NULL AND ?4 AND ended IS NULL",
+        (None, false) => "?3 IS NULL AND NOT ?4",
     };
-    let order = match (filter.newest_first, filter.after) {
-        (false, _) => "tasks.id > ?3 ORDER BY tasks.id",
-        (true, TaskId(0)) => "?3 = 0 ORDER BY tasks.id DESC",
-        (true, _) => "tasks.id < ?3 ORDER BY tasks.id DESC",
-    };
-    let query = format!("{SELECT} WHERE {which} AND {order} LIMIT ?4");
+    let part = Part::new(filter.after.0, filter.before.map(|before| before.0));
+    let query = format!("{SELECT} WHERE {which} AND {} LIMIT ?5", part.sql("tasks.id"));
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&query)?;
-    let rows = statement.query_map(params![filter.device, filter.open, filter.after, limit], row)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let rows =
+        statement.query_map(params![part.after, part.before, filter.device, filter.open, limit], row)?;
+    Ok(part.ascending(rows.collect::<Result<_, _>>()?))
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<TaskRow> {

@@ -278,7 +278,7 @@ export class Api {
         'task',
         'task',
         open,
-        undefined,
+        'ready',
         (task) => !device || (task as { device: string }).device === device,
       );
     });
@@ -387,12 +387,20 @@ export class Api {
 }
 
 /** A page of a list, oldest first: behind `after`, or the newest before `before`. */
-function page<T extends { id: number; device?: string }>(all: T[], query: URLSearchParams): { items: T[] } {
+function page<T extends { id: number; device?: string }>(
+  all: T[],
+  query: URLSearchParams,
+): { items: T[]; next?: number } {
   const device = query.get('device');
   const limit = Number(query.get('limit') ?? 500);
   const wanted = device ? all.filter((row) => row.device === device) : all;
   const before = query.get('before');
-  if (before) return { items: wanted.filter((row) => row.id < Number(before)).slice(-limit) };
+  if (before) {
+    const older = wanted.filter((row) => row.id < Number(before));
+    const items = older.slice(-limit);
+    const [first] = items;
+    return { items, ...(first && older.length > items.length && { next: first.id }) };
+  }
   return { items: wanted.filter((row) => row.id > Number(query.get('after') ?? 0)).slice(0, limit) };
 }
 

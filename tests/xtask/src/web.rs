@@ -2,20 +2,26 @@
 
 use std::{fs::File, time::SystemTime};
 
-use crate::shell::{Error, Result, Shell, root};
+use crate::shell::{Error, Result, Shell, root, target};
 
 /// Build the console, which the next build of the server embeds
 ///
 /// Needs Node 20.19 or newer, with npm. A server that is built without this has a page that says how to do it.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask web && cargo build --release -p holdfast")]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Test it, too: by itself, and in a real browser with a simulated fleet and with the real server and agents
+    ///
+    /// Needs Chromium, at the path in CHROMIUM or /usr/bin/chromium. What was seen is in server/web/shots.
+    #[arg(long)]
+    test: bool,
+}
 
 /// `cargo xtask web`.
 ///
 /// # Errors
 /// There is no npm, or a step failed.
-pub(crate) fn run(_: &Arguments) -> Result {
+pub(crate) fn run(arguments: &Arguments) -> Result {
     if !root().join("server/web/package.json").exists() {
         return Err(Error::Told("expected the sources of the console in server/web, found none".to_owned()));
     }
@@ -30,5 +36,18 @@ pub(crate) fn run(_: &Arguments) -> Result {
     // The server's build looks at this file where it saw no console the last time.
     let build = root().join("server/build.rs");
     let touched = File::options().append(true).open(&build);
-    touched.and_then(|file| file.set_modified(SystemTime::now())).map_err(Error::file(&build))
+    touched.and_then(|file| file.set_modified(SystemTime::now())).map_err(Error::file(&build))?;
+    if arguments.test { test() } else { Ok(()) }
+}
+
+/// All tests of the console, as it was built.
+fn test() -> Result {
+    Shell::new("npm", "--prefix server/web").arguments("test").run()?;
+    Shell::new("cargo", "build -p holdfast -p holdfast-agent").run()?;
+    let programs = target().join("debug");
+    Shell::new("npm", "--prefix server/web")
+        .arguments("run real")
+        .environment("HOLDFAST_PROGRAMS", programs)
+        .run()?;
+    Shell::new("npm", "--prefix server/web").arguments("run browse").run()
 }

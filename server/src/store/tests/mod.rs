@@ -149,17 +149,30 @@ async fn bodies(store: &Store) -> Vec<String> {
     rows.into_iter().map(|row| String::from_utf8(row.body).unwrap()).collect()
 }
 
-/// All messages, oldest first, read in pages of this size.
+/// All messages, oldest first, read in pages of this size: from the end they are the same.
 async fn pages(store: &Store, filter: MessageFilter) -> Vec<MessageRow> {
     let (mut all, mut after) = (Vec::new(), MessageId(0));
     loop {
         let page = store.messages(MessageFilter { after, ..filter }).await.unwrap();
         assert!(page.len() <= filter.limit);
-        let Some(last) = page.last() else { return all };
+        let Some(last) = page.last() else { break };
         assert!(page.is_sorted_by_key(|message| message.id) && last.id > after);
         after = last.id;
         all.extend(page);
     }
+    let mut left = all.as_slice();
+    let mut before = MessageId(i64::MAX);
+    loop {
+        let page = store
+            .messages(MessageFilter { after: MessageId(0), before: Some(before), ..filter })
+            .await
+            .unwrap();
+        let Some(first) = page.first() else { break };
+        before = first.id;
+        left = left.strip_suffix(page.as_slice()).expect("the last of those before");
+    }
+    assert!(left.is_empty(), "{} were not read from the end", left.len());
+    all
 }
 
 async fn event_kinds(store: &Store) -> Vec<String> {

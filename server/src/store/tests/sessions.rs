@@ -81,11 +81,19 @@ async fn are_read_in_pages() {
     }
     let (mut ids, mut after) = (Vec::new(), SessionId(0));
     loop {
-        let filter = SessionFilter { device: Some(two), after, limit: 3 };
+        let filter = SessionFilter { device: Some(two), after, limit: 3, ..SessionFilter::default() };
         let page = store.sessions(filter).await.unwrap();
         let Some(last) = page.last() else { break };
         after = last.id;
         ids.extend(page.iter().map(|session| session.id.0));
     }
     assert_eq!(ids, (1..=10).map(|number| number * 2).collect::<Vec<_>>());
+    let end = SessionFilter {
+        device: Some(two),
+        before: Some(SessionId(16)),
+        limit: 3,
+        ..SessionFilter::default()
+    };
+    let page = store.sessions(end).await.unwrap();
+    assert_eq!(page.iter().map(|session| session.id.0).collect::<Vec<_>>(), [10, 12, 14]);
 }

@@ -19,7 +19,7 @@ async fn ids(store: &Store, filter: TaskFilter) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn pages_of_tasks_in_both_orders() {
+async fn pages_of_tasks_from_both_ends() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
     let (pi, other) = (device(&store, "pi", 1).await, device(&store, "other", 2).await);
@@ -28,12 +28,16 @@ async fn pages_of_tasks_in_both_orders() {
     }
     assert!(end(&store, 3).await);
     let all = TaskFilter::default();
-    let newest = TaskFilter { newest_first: true, ..all };
+    let newest = TaskFilter { before: Some(TaskId(i64::MAX)), ..all };
     assert_eq!(ids(&store, all).await, [1, 2, 3, 4]);
     assert_eq!(ids(&store, TaskFilter { after: TaskId(2), limit: 1, ..all }).await, [3]);
-    assert_eq!(ids(&store, TaskFilter { limit: 3, ..newest }).await, [4, 3, 2]);
-    assert_eq!(ids(&store, TaskFilter { after: TaskId(2), ..newest }).await, [1]);
-    assert_eq!(ids(&store, TaskFilter { device: Some(pi), open: true, ..newest }).await, [4, 1]);
+    assert_eq!(ids(&store, TaskFilter { limit: 3, ..newest }).await, [2, 3, 4]);
+    assert_eq!(ids(&store, TaskFilter { before: Some(TaskId(2)), ..all }).await, [1]);
+    assert_eq!(
+        ids(&store, TaskFilter { after: TaskId(1), before: Some(TaskId(4)), limit: 1, ..all }).await,
+        [3]
+    );
+    assert_eq!(ids(&store, TaskFilter { device: Some(pi), open: true, ..newest }).await, [1, 4]);
 }
 
 #[tokio::test]

@@ -98,8 +98,7 @@ export function post<T>(path: string, body: unknown = {}): Promise<T> {
 /** Behind every id: ids are smaller than this. */
 const NEWEST = Number.MAX_SAFE_INTEGER;
 
-/** The newest entries of a list that are older than `before`, oldest first. */
-export async function newest<T>(path: string, limit: number, query: Query = {}, before = NEWEST): Promise<T[]> {
-  const page = await get<Page<T>>(path, { ...query, before, limit });
-  return page.items;
+/** The newest entries of a list that are older than `before`, oldest first; with `next` if there are older ones. */
+export function newest<T>(path: string, limit: number, query: Query = {}, before = NEWEST): Promise<Page<T>> {
+  return get<Page<T>>(path, { ...query, before, limit });
 }

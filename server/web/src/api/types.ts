@@ -6,6 +6,7 @@ export type Time = string;
 
 export interface Page<T> {
   items: T[];
+  /** Where the list goes on: behind this id, or before it. */
   next?: number;
 }
 

@@ -11,6 +11,8 @@ export class ServerParts {
   latest: Parts | undefined = $state.raw();
   history: Record<string, number[]> = $state.raw({});
   refusal: ApiError | undefined = $state.raw();
+  /** Whether this server tells of its parts at all. */
+  readonly isToldOf = $derived(this.refusal?.code !== 'no-such-path');
   stop: () => void;
 
   /** `opened` is called with each connection: the server may be another one then. */

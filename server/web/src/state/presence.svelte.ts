@@ -23,9 +23,9 @@ export class PresenceLog {
     try {
       let all: Session[] = [];
       for (let page = 0; page < MOST_PAGES; page += 1) {
-        const items = await newest<Session>('/sessions', PAGE, { device: this.device }, all[0]?.id);
+        const { items, next } = await newest<Session>('/sessions', PAGE, { device: this.device }, all[0]?.id);
         all = [...items, ...all];
-        if (items.length < PAGE || (instant(items[0]?.started) ?? 0) < from) break;
+        if (next === undefined || (instant(items[0]?.started) ?? 0) < from) break;
       }
       if (asked !== this.#asked) return;
       this.sessions = all;

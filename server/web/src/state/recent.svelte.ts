@@ -33,10 +33,10 @@ export class Recent<T extends { id: number }> {
   async load(): Promise<void> {
     this.phase = 'loading';
     try {
-      const items = await newest<T>(this.path, PAGE, this.query);
+      const { items, next } = await newest<T>(this.path, PAGE, this.query);
       if (this.#isOver) return;
       this.items = items;
-      this.hasEarlier = items.length === PAGE;
+      this.hasEarlier = next !== undefined;
       this.phase = 'ready';
       this.#follow(items.at(-1)?.id ?? 0);
     } catch (error) {
@@ -64,8 +64,8 @@ export class Recent<T extends { id: number }> {
     if (!first || this.isLoadingEarlier) return;
     this.isLoadingEarlier = true;
     try {
-      const items = await newest<T>(this.path, PAGE, this.query, first.id);
-      this.hasEarlier = items.length === PAGE;
+      const { items, next } = await newest<T>(this.path, PAGE, this.query, first.id);
+      this.hasEarlier = next !== undefined;
       this.items = [...items, ...this.items];
     } catch (error) {
       this.error = error as ApiError;
@@ -76,8 +76,8 @@ export class Recent<T extends { id: number }> {
 
   /** Reads the newest entries again: what stands in them may have changed since they came. */
   async refresh(): Promise<void> {
-    const items = await newest<T>(this.path, PAGE, this.query).catch(() => []);
-    const changed = new Map(items.map((item) => [item.id, item]));
+    const page = await newest<T>(this.path, PAGE, this.query).catch(() => undefined);
+    const changed = new Map(page?.items.map((item) => [item.id, item]));
     this.items = this.items.map((item) => changed.get(item.id) ?? item);
   }
 

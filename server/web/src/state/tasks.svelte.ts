@@ -31,7 +31,9 @@ export class DeviceTasks {
       {
         // A task that ended while nobody was connected is not in the stream: the list is read with each connection.
         opened: () => void this.#load(),
-        event: ({ data }) => this.take([JSON.parse(data) as Task]),
+        event: ({ event, data }) => {
+          if (event === 'task') this.take([JSON.parse(data) as Task]);
+        },
         refused: (error) => this.#fail(error),
       },
       { query: { device } },
@@ -52,7 +54,8 @@ export class DeviceTasks {
 
   async #load(): Promise<void> {
     try {
-      this.take(await newest<Task>('/tasks', PAGE, { device: this.device }));
+      const { items } = await newest<Task>('/tasks', PAGE, { device: this.device });
+      this.take(items);
       this.phase = 'ready';
     } catch (error) {
       this.#fail(error as ApiError);

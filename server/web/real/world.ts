@@ -1,0 +1,125 @@
+// A real server and real agents, in a directory of their own.
+
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** Where `cargo build -p holdfast -p holdfast-agent` puts the programs. */
+const PROGRAMS = process.env.HOLDFAST_PROGRAMS ?? new URL('../../../target/debug', import.meta.url).pathname;
+const LONGEST_WAIT = 30_000;
+
+export interface Agent {
+  /** Takes an enrolment line, or the command with it as the console shows it. */
+  enrol(line: string): Promise<void>;
+  /** Holds the connection until it is ended. */
+  start(): void;
+  end(): Promise<void>;
+  /** Runs `holdfast-agent` for this device. */
+  tell(...given: string[]): Promise<string>;
+}
+
+export class World {
+  readonly directory = mkdtempSync(join(tmpdir(), 'holdfast-console-'));
+  readonly #data = join(this.directory, 'data');
+  readonly #processes = new Set<ChildProcess>();
+  #server: ChildProcess | undefined;
+  #listen = '127.0.0.1:0';
+  #http = '127.0.0.1:0';
+
+  /** The console on the loopback address. */
+  get http(): string {
+    return `http://${this.#http}`;
+  }
+
+  /** The console over TLS, with the certificate that the server has made itself. */
+  get https(): string {
+    return `https://localhost:${this.#listen.split(':').at(-1)}`;
+  }
+
+  /** Starts the server, on the ports that it had if it has run before. */
+  async start(): Promise<void> {
+    const log = join(this.directory, `server-${Date.now()}.log`);
+    const places = ['--listen', this.#listen, '--http', this.#http, '--classic', 'off'];
+    this.#server = this.#spawn('holdfast', ['serve', '--data', this.#data, '--log-format', 'json', ...places], log);
+    const ready = await until('the server is ready', () => {
+      const lines = readFileSync(log, 'utf8').split('\n').slice(0, -1);
+      return lines
+        .map((line) => JSON.parse(line) as { fields?: Record<string, string> })
+        .map((line) => line.fields ?? (line as Record<string, string>))
+        .find((fields) => fields.message?.startsWith('ready'));
+    });
+    this.#listen = ready.listen ?? this.#listen;
+    this.#http = ready.http ?? this.#http;
+  }
+
+  /** Ends the server, as a service manager does. */
+  async end(): Promise<void> {
+    await this.#end(this.#server);
+  }
+
+  /** Runs `holdfast` on the server. */
+  async tell(...given: string[]): Promise<string> {
+    return (await run(join(PROGRAMS, 'holdfast'), [...given, '--data', this.#data])).stdout;
+  }
+
+  /** The token of a one-time login for a new user. */
+  async welcome(name: string, role: string): Promise<string> {
+    const printed = await this.tell('user', 'add', name, '--role', role);
+    const token = /\/#\/first\/(\S+)/.exec(printed)?.[1];
+    if (!token) throw new Error(`expected a link with a one-time login, found ${printed}`);
+    return token;
+  }
+
+  agent(name: string): Agent {
+    const state = join(this.directory, name);
+    mkdirSync(state, { mode: 0o700 });
+    const config = join(this.directory, `${name}.toml`);
+    writeFileSync(config, '');
+    const own = ['--state', state, '--config', config];
+    let running: ChildProcess | undefined;
+    const tell = async (...given: string[]) => (await run(join(PROGRAMS, 'holdfast-agent'), [...given, ...own])).stdout;
+    return {
+      tell,
+      enrol: async (line) => void (await tell('enroll', /hf1\.\S+/.exec(line)?.[0] ?? line)),
+      start: () => {
+        running = this.#spawn('holdfast-agent', ['run', ...own], join(this.directory, `${name}.log`));
+      },
+      end: () => this.#end(running),
+    };
+  }
+
+  /** Ends all, and keeps nothing. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#processes].map((process) => this.#end(process)));
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  #spawn(program: string, given: string[], log: string): ChildProcess {
+    const file = openSync(log, 'a');
+    const process = spawn(join(PROGRAMS, program), given, { stdio: ['ignore', file, file] });
+    this.#processes.add(process);
+    return process;
+  }
+
+  async #end(process: ChildProcess | undefined): Promise<void> {
+    if (!process || !this.#processes.delete(process)) return;
+    const hasEnded = () => process.exitCode !== null || process.signalCode !== null;
+    process.kill('SIGTERM');
+    await until('a process ends', () => hasEnded() || undefined).catch(() => process.kill('SIGKILL'));
+  }
+}
+
+/** What is found at last; looked for again and again, for so long as nothing takes. */
+async function until<T>(what: string, look: () => T | undefined): Promise<T> {
+  const end = Date.now() + LONGEST_WAIT;
+  for (;;) {
+    const found = look();
+    if (found !== undefined) return found;
+    if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
