@@ -7,7 +7,8 @@ use crate::tag::Tag;
 /// Bytes before a frame's body: the tag, then the body's length.
 pub const HEADER_LENGTH: usize = 8;
 
-/// The largest whole frame, header included, that any peer may allow: its body's length fits 16 bits.
+/// The largest whole frame, header included, that any peer may allow: its body's length fits 16 bits. Only a camera's
+/// pictures have [a limit of their own](crate::message::VIDEO_MAX_FRAME).
 pub const MAX_FRAME: u16 = u16::MAX;
 
 /// One frame, borrowed from the bytes it came in.
@@ -66,7 +67,7 @@ pub enum FrameError {
         /// The body's length, as announced.
         length: u32,
         /// The largest whole frame allowed, header included, in bytes.
-        limit: u16,
+        limit: u32,
     },
 }
 
@@ -77,8 +78,13 @@ pub enum FrameError {
 ///
 /// # Errors
 /// [`FrameError`], as soon as the first byte that is wrong is there.
+#[inline]
+pub fn decode(bytes: &[u8], max_frame: impl Into<u32>) -> Result<Decoded<'_>, FrameError> {
+    decode_within(bytes, max_frame.into())
+}
+
 #[inline(never)]
-pub fn decode(bytes: &[u8], max_frame: u16) -> Result<Decoded<'_>, FrameError> {
+fn decode_within(bytes: &[u8], max_frame: u32) -> Result<Decoded<'_>, FrameError> {
     let Ok((rest, tag)) = tag(bytes) else {
         return incomplete_tag(bytes);
     };
@@ -88,7 +94,7 @@ pub fn decode(bytes: &[u8], max_frame: u16) -> Result<Decoded<'_>, FrameError> {
     let Ok((rest, length)) = be_u32::<_, (&[u8], ErrorKind)>(rest) else {
         return Ok(Decoded::Incomplete);
     };
-    if length > u32::from(max_frame).saturating_sub(HEADER_LENGTH as u32) {
+    if length > max_frame.saturating_sub(HEADER_LENGTH as u32) {
         return Err(FrameError::TooLarge { tag, length, limit: max_frame });
     }
     match take::<_, _, (&[u8], ErrorKind)>(length).parse(rest) {

@@ -110,6 +110,7 @@ pub mod code;
 pub mod escape;
 mod fixed;
 pub mod frame;
+pub mod h264;
 pub mod invitation;
 pub mod message;
 mod narrow;

@@ -5,14 +5,16 @@
 
 mod parameters;
 mod text;
+mod video;
 
 use core::fmt;
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use parameters::{HostKey, MAX_HOST_KEYS, OpenSshParameters};
+pub use parameters::{HostKey, MAX_HOST_KEYS, OpenSshParameters, VideoParameters};
 pub use text::{Kind, Text};
+pub use video::{Camera, Cameras, MAX_CAMERAS, Unit, VIDEO_MAX_FRAME, VideoStatus};
 
 use crate::{
     code::{CloseReason, ConnectionKind, Role, TaskState},
@@ -21,10 +23,13 @@ use crate::{
 };
 
 /// The newest version of the protocol that this crate speaks.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The version from which on peers speak of tasks.
 pub const TASKS_VERSION: u8 = 2;
+
+/// The version from which on devices tell of their cameras.
+pub const CAMERAS_VERSION: u8 = 3;
 
 /// The oldest version of the protocol that this crate speaks.
 pub const OLDEST_VERSION: u8 = 1;
@@ -59,6 +64,7 @@ impl Notice for Offer<'_> {}
 impl Notice for Order<'_> {}
 impl Notice for Stop<'_> {}
 impl Notice for Report<'_> {}
+impl Notice for Cameras<'_> {}
 
 /// Writes a whole frame: header and body. Gives its length in bytes.
 ///
@@ -523,4 +529,7 @@ bodies! {
     Report<'_> => REPORT, FIXED + U16 + text(256) + U16 + MAX_TASK_OUTPUT;
     Join => JOIN, FIXED + 16;
     Joined => JOINED, 0;
+    Cameras<'_> => CAMERAS, 1 + MAX_CAMERAS * (KIND + KIND + U16 + U16 + U16);
+    Unit<'_> => UNIT, VIDEO_MAX_FRAME as usize - HEADER_LENGTH;
+    VideoStatus => VIDEO_STATUS, U32 + U32 + U32 + U32;
 }

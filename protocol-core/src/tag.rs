@@ -50,6 +50,12 @@ impl Tag {
     pub const JOIN: Self = Self::of(b"JOIN");
     /// [`Joined`](crate::message::Joined): what follows are the task's own bytes.
     pub const JOINED: Self = Self::of(b"JOOK");
+    /// [`Cameras`](crate::message::Cameras): which cameras a device has.
+    pub const CAMERAS: Self = Self::of(b"CAMS");
+    /// [`Unit`](crate::message::Unit): a picture of a camera, on its data connection.
+    pub const UNIT: Self = Self::of(b"UNIT");
+    /// [`VideoStatus`](crate::message::VideoStatus): how a camera's pictures come, on its data connection.
+    pub const VIDEO_STATUS: Self = Self::of(b"VSTA");
     /// [`Information`](crate::message::Information): how the agent is, between a local program and its agent.
     pub const INFORMATION: Self = Self::of(b"INFO");
 

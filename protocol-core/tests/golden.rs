@@ -9,8 +9,8 @@ use protocol_core::{
     frame::{self, Decoded, Frame, FrameError, MAX_FRAME},
     invitation::{self, Invitation, InvitationError},
     message::{
-        self, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
-        Message, Offer, Order, Report, SshHostKeys, Status, Stop, Welcome,
+        self, Cameras, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join,
+        Joined, Message, Offer, Order, Report, SshHostKeys, Status, Stop, Unit, VideoStatus, Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
     serial::{self, Link, Retries},
@@ -49,6 +49,7 @@ macro_rules! golden_bytes {
 }
 
 golden_bytes! {
+    cameras: Cameras<'_>,
     close: Close<'_>,
     echo: Echo,
     endpoints: Endpoints<'_>,
@@ -67,6 +68,8 @@ golden_bytes! {
     ssh_host_keys: SshHostKeys<'_>,
     status: Status<'_>,
     stop: Stop<'_>,
+    unit: Unit<'_>,
+    video_status: VideoStatus,
     welcome: Welcome<'_>,
 }
 

@@ -12,8 +12,9 @@ use protocol_core::{
     frame::{self, Decoded, MAX_FRAME},
     invitation::{self, Invitation},
     message::{
-        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Message, Pin,
-        Reading, Secret, SshHostKeys, Status, StoreId, StreamId, Welcome, Window,
+        self, Body, BootId, Camera, Cameras, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello,
+        Message, Pin, Reading, Secret, SshHostKeys, Status, StoreId, StreamId, Unit, VideoStatus, Welcome,
+        Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     tag::Tag,
@@ -142,6 +143,29 @@ proptest! {
     }
 
     #[test]
+    fn cameras(cameras in vec((a_kind(), a_kind(), any::<(u16, u16, u16)>()), 0..=16)) {
+        let cameras = cameras.iter().map(|(name, of, size)| {
+            let (width, height, framerate) = *size;
+            Camera { name: kind(name), kind: kind(of), width, height, framerate }
+        });
+        let value = Cameras { cameras: cameras.collect() };
+        comes_back(&value, &encoded(&value))?;
+    }
+
+    #[test]
+    fn units(flags in any::<u8>(), microseconds in a_number(), bytes in vec(any::<u8>(), 0..400)) {
+        let value = Unit { flags, microseconds, bytes: &bytes };
+        comes_back(&value, &encoded(&value))?;
+    }
+
+    #[test]
+    fn video_status(numbers in (a_number(), a_number(), a_number(), a_number())) {
+        let (frames, bytes) = (numbers.0 as u32, numbers.1 as u32);
+        let value = VideoStatus { frames, bytes, dropped: numbers.2 as u32, restarts: numbers.3 as u32 };
+        comes_back(&value, &encoded(&value))?;
+    }
+
+    #[test]
     fn status(uptime in any::<u32>(), readings in vec((a_kind(), prop::num::f64::ANY), 0..=16)) {
         let is_a_number = |reading: &&(String, f64)| !reading.1.is_nan();
         let readings = readings.iter().filter(is_a_number);
@@ -257,6 +281,9 @@ proptest! {
             body_or_error::<Enrol<'_>>(body)?;
             body_or_error::<Enrolled<'_>>(body)?;
             body_or_error::<Gateway<'_>>(body)?;
+            body_or_error::<Cameras<'_>>(body)?;
+            body_or_error::<Unit<'_>>(body)?;
+            body_or_error::<VideoStatus>(body)?;
             prop_assert!(Invitation::decode(body).is_err());
         }
     }

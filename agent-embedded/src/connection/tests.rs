@@ -355,7 +355,7 @@ fn a_server_that_breaks_the_protocol_is_told() {
     server.down.extend(b"what is this?");
     let end = told(&mut server, &mut device, true).unwrap_err();
     assert!(matches!(end, End::Protocol(_)), "{end}");
-    let Ok(frame::Decoded::Frame { frame, .. }) = frame::decode(&server.up, 256) else {
+    let Ok(frame::Decoded::Frame { frame, .. }) = frame::decode(&server.up, 256_u32) else {
         panic!("{:?}", server.up)
     };
     let close: Close<'_> = message::decode(frame.body).unwrap();

@@ -343,7 +343,7 @@ impl Peer {
         let key = self.key();
         let mut room = [0; 4096];
         loop {
-            let frame = frame::decode(&self.input, 16 * 1024).unwrap();
+            let frame = frame::decode(&self.input, 16 * 1024_u32).unwrap();
             match frame {
                 Decoded::Frame { frame, .. } if frame.tag == Tag::ENROL => {
                     let enrol: Enrol<'_> = message::decode(frame.body).unwrap();

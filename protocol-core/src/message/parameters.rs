@@ -3,7 +3,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::Text;
+use super::{Kind, Text};
 
 /// How many host keys a server has at most.
 pub const MAX_HOST_KEYS: usize = 4;
@@ -30,24 +30,48 @@ pub struct OpenSshParameters<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostKey<'a>(#[serde(with = "serde_bytes")] pub &'a [u8]);
 
-impl<'a> OpenSshParameters<'a> {
-    /// Writes them; gives nothing if there is not room enough.
-    pub fn encode<'b>(&self, room: &'b mut [u8]) -> Option<&'b [u8]> {
-        postcard::to_slice(self, room).ok().map(|written| &*written)
-    }
-
-    /// Reads them; gives nothing if these bytes are something else, or more.
-    pub fn decode(parameters: &'a [u8]) -> Option<Self> {
-        match postcard::take_from_bytes(parameters) {
-            Ok((read, [])) => Some(read),
-            _ => None,
-        }
-    }
+/// The parameters of `video`: which camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoParameters<'a> {
+    /// Its name, as the device has [told](super::Cameras) it.
+    #[serde(borrow)]
+    pub camera: Kind<'a>,
 }
+
+macro_rules! parameters {
+    ($($name:ident),*) => {
+        $(impl<'a> $name<'a> {
+            /// Writes them; gives nothing if there is not room enough.
+            pub fn encode<'b>(&self, room: &'b mut [u8]) -> Option<&'b [u8]> {
+                postcard::to_slice(self, room).ok().map(|written| &*written)
+            }
+
+            /// Reads them; gives nothing if these bytes are something else, or more.
+            pub fn decode(parameters: &'a [u8]) -> Option<Self> {
+                match postcard::take_from_bytes(parameters) {
+                    Ok((read, [])) => Some(read),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+parameters!(OpenSshParameters, VideoParameters);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_parameters_of_video_are_frozen() {
+        let parameters = VideoParameters { camera: Kind::new("door").unwrap() };
+        assert_eq!(parameters.encode(&mut [0; 64]), Some(&b"\x04door"[..]));
+        assert_eq!(VideoParameters::decode(b"\x04door"), Some(parameters));
+        for bad in [&b""[..], b"\x04doo", b"\x04doors", b"\0", b"\x04Door", b"\x04do/r"] {
+            assert_eq!(VideoParameters::decode(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn parameters_are_read_as_they_are_written() {

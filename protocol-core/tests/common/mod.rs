@@ -6,15 +6,15 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind, Role, TaskState},
     invitation::Invitation,
     message::{
-        BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join, Joined,
-        Kind, Message, Offer, Order, Pin, Reading, Report, Secret, SshHostKeys, Status, Stop, StoreId,
-        StreamId, TaskId, Text, Welcome, Window,
+        BootId, Camera, Cameras, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
+        Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Secret, SshHostKeys, Status, Stop,
+        StoreId, StreamId, TaskId, Text, Unit, VideoStatus, Welcome, Window,
     },
     provisioning::{PrivateKey, Provisioning},
 };
 
-/// The golden bytes, by name: of version 1, and behind it what version 2 adds.
-pub(crate) const GOLDEN: [(&str, &str); 27] = [
+/// The golden bytes, by name: of version 1, and behind it what versions 2 and 3 add.
+pub(crate) const GOLDEN: [(&str, &str); 30] = [
     ("close", include_str!("../golden/v1/close.hex")),
     ("echo", include_str!("../golden/v1/echo.hex")),
     ("endpoints", include_str!("../golden/v1/endpoints.hex")),
@@ -42,6 +42,9 @@ pub(crate) const GOLDEN: [(&str, &str); 27] = [
     ("report", include_str!("../golden/v2/report.hex")),
     ("ssh_host_keys", include_str!("../golden/v2/ssh_host_keys.hex")),
     ("stop", include_str!("../golden/v2/stop.hex")),
+    ("cameras", include_str!("../golden/v3/cameras.hex")),
+    ("unit", include_str!("../golden/v3/unit.hex")),
+    ("video_status", include_str!("../golden/v3/video_status.hex")),
 ];
 
 /// The bytes of the golden file `name`.
@@ -188,6 +191,21 @@ pub(crate) fn join() -> Join {
 
 pub(crate) fn joined() -> Joined {
     Joined {}
+}
+
+pub(crate) fn cameras() -> Cameras<'static> {
+    let door = Camera { name: kind("door"), kind: kind("rpicam"), width: 1_280, height: 720, framerate: 30 };
+    let yard = Camera { name: kind("yard-2"), kind: kind("rtsp"), width: 0, height: 0, framerate: 0 };
+    Cameras { cameras: [door, yard].into_iter().collect() }
+}
+
+pub(crate) fn unit() -> Unit<'static> {
+    let bytes = &[0, 0, 0, 1, 0x65, 0x88, 0x84, 0, 0x33, 0xff];
+    Unit { flags: Unit::KEYFRAME, microseconds: 0x4142_4344_4546_4748, bytes }
+}
+
+pub(crate) fn video_status() -> VideoStatus {
+    VideoStatus { frames: 30, bytes: 250_000, dropped: 2, restarts: 1 }
 }
 
 pub(crate) fn invitation() -> Invitation<'static> {

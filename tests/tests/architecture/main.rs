@@ -48,6 +48,7 @@ const CORE: Package = Package {
         Module("time", ""),
         Module("alpn", ""),
         Module("escape", ""),
+        Module("h264", ""),
         Module("raw", ""),
         Module("fixed", ""),
         Module("narrow", ""),
