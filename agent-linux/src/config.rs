@@ -30,6 +30,8 @@ pub struct Config {
     pub ssh_user: Option<String>,
     /// Where the public SSH host keys are.
     pub ssh_directory: PathBuf,
+    /// Where the kernel says which of its starts this is. Only tests have another file.
+    pub boot_id: PathBuf,
     /// How often the device's readings are sent, in seconds, from one up to a day; 0 for only once a connection.
     #[serde(rename = "status_interval_seconds", deserialize_with = "seconds")]
     pub status_interval: Duration,
@@ -111,6 +113,7 @@ impl Default for Config {
             host_name: None,
             ssh_user: None,
             ssh_directory: "/etc/ssh".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
             status_interval: Duration::from_secs(300),
             connection: Connection::default(),
             outbox: OutboxLimits::default(),

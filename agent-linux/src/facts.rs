@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol_core::message::{Facts, MAX_SSH_HOST_KEYS, Text};
+use protocol_core::{
+    message::{Facts, MAX_SSH_HOST_KEYS, Text},
+    task::is_user_name,
+};
 
 use crate::config::Config;
 
@@ -25,7 +28,7 @@ impl Device {
     pub fn find(config: &Config) -> Self {
         let user = || first_user(&fs::read_to_string("/etc/passwd").unwrap_or_default());
         let mut ssh_user = config.ssh_user.clone().unwrap_or_else(user);
-        if !ssh_user.is_empty() && !is_user(&ssh_user) {
+        if !ssh_user.is_empty() && !is_user_name(&ssh_user) {
             tracing::warn!(
                 ssh_user,
                 "not sent: expected the name of a user, a-z, 0-9, _ and -, 32 bytes at most; correct ssh_user"
@@ -71,13 +74,6 @@ fn first_user(passwd: &str) -> String {
         (fields.nth(1)? == "1000").then(|| name.to_owned())
     });
     found.unwrap_or_default()
-}
-
-/// Whether this can be a user's name: `[a-z_][a-z0-9_-]{0,31}`. Operators' programs are given it.
-fn is_user(name: &str) -> bool {
-    (1..=32).contains(&name.len())
-        && !name.starts_with(|first: char| first == '-' || first.is_ascii_digit())
-        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 /// The public SSH host keys in a directory, at most as many as can be registered, in the order of their names.

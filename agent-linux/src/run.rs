@@ -96,7 +96,7 @@ async fn supervise(state: StateDirectory, config: Config) -> Result<std::thread:
         link: watch::Sender::new(Link::Connecting),
         name: watch::Sender::new(None),
         lines: config.serial.iter().map(|_| watch::Sender::default()).collect(),
-        tasks: Tasks::new(config.tasks.clone(), config.connection.timeout),
+        tasks: Tasks::new(config.tasks.clone(), config.connection.timeout, state.clone(), &config.boot_id),
         identity_news: Notify::new(),
         state,
         config,

@@ -201,10 +201,10 @@ fn a_task_that_is_stopped_ends_with_all_that_it_has_started() {
     let (_server, device, mut peer) =
         connected(&reboots_by("trap \"\" TERM; sleep 1000 & echo deaf >&2; while true; do sleep 1000; done"));
     peer.notice(&order(1, "reboot"));
-    peer.reported(1, TaskState::Running);
+    peer.reported(1, TaskState::Starting);
     // Told twice, it runs once; one that is not there is none of its business.
     peer.notice(&order(1, "reboot"));
-    assert_eq!(peer.report().state, TaskState::Running);
+    assert_eq!(peer.report().state, TaskState::Starting);
     peer.stop(99);
     until("the program", || device.descendants().len() >= 5);
     let processes = device.descendants();
@@ -249,7 +249,7 @@ fn nothing_outlives_an_agent_that_is_killed() {
     data.joined();
     peer.reported(1, TaskState::Running);
     peer.notice(&order(2, "reboot"));
-    peer.reported(2, TaskState::Running);
+    peer.reported(2, TaskState::Starting);
     // One process for ssh; for the other the task's, the guard, the shell, two times sleep.
     until("all processes", || device.descendants().len() == 6);
     let processes = device.descendants();
@@ -257,15 +257,16 @@ fn nothing_outlives_an_agent_that_is_killed() {
     until_gone(&processes);
     data.wait_for_end();
     device.run();
-    let (_peer, tasks) = server.open_for_tasks();
-    assert!(tasks.is_empty());
+    let (mut peer, tasks) = server.open_for_tasks();
+    assert_eq!(tasks, [2], "whether the device has started anew is known");
+    assert_eq!(peer.reported(2, TaskState::Failed).detail, "the agent started anew, the device did not");
 }
 
 #[test]
 fn a_stopped_process_does_not_outlive_its_agent_either() {
     let (_server, mut device, mut peer) = connected(&reboots_by("exec sleep 1000"));
     peer.notice(&order(1, "reboot"));
-    peer.reported(1, TaskState::Running);
+    peer.reported(1, TaskState::Starting);
     until("all processes", || {
         device.descendants().iter().any(|process| process.command.starts_with("sleep"))
     });
@@ -279,7 +280,7 @@ fn a_stopped_process_does_not_outlive_its_agent_either() {
 fn a_program_does_not_outlive_those_who_watch_it() {
     let (_server, mut device, mut peer) = connected(&reboots_by("exec sleep 1000"));
     peer.notice(&order(1, "reboot"));
-    peer.reported(1, TaskState::Running);
+    peer.reported(1, TaskState::Starting);
     let is_program = |process: &Process| process.command.starts_with("sleep");
     until("all processes", || device.descendants().iter().any(is_program));
     let processes = device.descendants();
@@ -295,7 +296,7 @@ fn a_program_does_not_outlive_those_who_watch_it() {
 fn a_signal_to_the_agent_ends_its_tasks() {
     let (_server, mut device, mut peer) = connected(&reboots_by("trap \"\" TERM; sleep 1000; sleep 1000"));
     peer.notice(&order(1, "reboot"));
-    peer.reported(1, TaskState::Running);
+    peer.reported(1, TaskState::Starting);
     until("the program", || device.descendants().len() == 4);
     let processes = device.descendants();
     device.terminate();
@@ -323,12 +324,16 @@ fn a_task_without_progress_is_noticed() {
 #[test]
 fn a_task_that_never_runs_is_given_up() {
     let sshd = SshServer::start();
-    let (server, device, mut peer) = connected(&format!("[tasks]\nstart_seconds = 1\n{}", sshd.rules()));
+    let (server, device, mut peer) =
+        connected(&format!("[tasks]\nstart_seconds = 1\n{}{}", sshd.rules(), reboots_by("exec sleep 1000")));
     peer.notice(&order(1, "ssh"));
     let (data, _) = server.accept_data();
     let report = peer.reported(1, TaskState::Failed);
     assert_eq!(report.detail, "it did not run within 1 s, and was ended");
     data.wait_for_end();
+    peer.notice(&order(2, "reboot"));
+    let report = peer.reported(2, TaskState::Failed);
+    assert_eq!(report.detail, "its command has not ended in 1 s");
     until("no process", || device.descendants().is_empty());
 }
 
@@ -350,7 +355,8 @@ fn a_process_that_dies_is_reported_with_its_signal() {
 #[test]
 fn a_program_that_floods_costs_bounded_memory_and_delays_nobody() {
     let script = "yes flood >&2 & yes flood";
-    let (_server, device, mut peer) = connected(&reboots_by(script));
+    let (_server, device, mut peer) =
+        connected(&format!("[tasks]\nstart_seconds = 1000\n{}", reboots_by(script)));
     let memory = || {
         let status = fs::read_to_string(format!("/proc/{}/status", device.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -358,7 +364,7 @@ fn a_program_that_floods_costs_bounded_memory_and_delays_nobody() {
     };
     let before = memory();
     peer.notice(&order(1, "reboot"));
-    peer.reported(1, TaskState::Running);
+    peer.reported(1, TaskState::Starting);
     for _ in 0..20 {
         peer.no_report(Duration::from_millis(100));
         device.must(&["send", "hello"]);
@@ -381,7 +387,7 @@ fn a_task_ends_when_its_time_is_over() {
     peer.notice(&Order { limit: 1, ..order(1, "reboot") });
     peer.reported(1, TaskState::Stopping);
     let report = peer.reported(1, TaskState::Failed);
-    assert_eq!(report.detail, "its time is over: 1 s");
+    assert_eq!(report.detail, "its command has not ended in 1 s");
     assert!(start.elapsed() >= Duration::from_secs(1));
     until("no process", || device.descendants().is_empty());
 }
@@ -406,7 +412,7 @@ fn a_cut_connection_does_not_end_a_session() {
     assert_eq!(tasks, [1]);
     peer.reported(1, TaskState::Running);
     peer.notice(&order(2, "reboot"));
-    assert_eq!((peer.report().state, peer.report().state), (TaskState::Starting, TaskState::Running));
+    assert_eq!(peer.report().state, TaskState::Starting);
     let failed = peer.reported(2, TaskState::Failed);
     assert_eq!(failed.detail, "the command \"sh\" ended with exit code 3 (attempt 3)");
     drop(peer);
@@ -452,6 +458,35 @@ fn a_reboot_waits_until_the_device_goes_down() {
 }
 
 #[test]
+fn whether_the_device_has_started_anew_is_the_kernels_word() {
+    let (server, mut device, mut peer) = connected(&reboots_by("true"));
+    for (task, boot, state, detail) in [
+        (1, "first", TaskState::Failed, "the agent started anew, the device did not"),
+        (2, "second", TaskState::Done, "the device has started anew"),
+    ] {
+        peer.notice(&order(task, "reboot"));
+        peer.reported(task, TaskState::Running);
+        device.kill();
+        device.start_anew(boot);
+        // Until the server knows, each agent tells.
+        for _ in 0..2 {
+            device.run();
+            let (told, tasks) = server.open_for_tasks();
+            peer = told;
+            assert_eq!(tasks, [task]);
+            let report = peer.report();
+            assert_eq!((report.state, report.detail.as_str()), (state, detail));
+            device.kill();
+        }
+        device.run();
+        (peer, _) = server.open_for_tasks();
+        peer.reported(task, state);
+        peer.stop(task);
+        until("it is forgotten", || !device.state().join("reboots.json").exists());
+    }
+}
+
+#[test]
 fn what_a_dying_device_does_to_a_reboot_is_not_how_it_has_ended() {
     let (_server, device, mut peer) = connected(&reboots_by("true"));
     peer.notice(&order(1, "reboot"));
@@ -472,7 +507,9 @@ fn a_reboot_whose_command_fails_is_tried_again_a_few_times() {
     let script = format!("echo try >>{}; echo not now >&2; exit 3", tries.display());
     let (_server, device, mut peer) = connected(&reboots_by(&script));
     peer.notice(&order(1, "reboot"));
-    let report = peer.reported(1, TaskState::Failed);
+    assert_eq!(peer.report().state, TaskState::Starting);
+    let report = peer.report();
+    assert_eq!(report.state, TaskState::Failed, "it is not said to run: {report:?}");
     assert_eq!(report.detail, "the command \"sh\" ended with exit code 3 (attempt 3)");
     assert_eq!((text(&report.output).as_str(), count()), ("not now\n", 3));
 
@@ -482,7 +519,7 @@ fn a_reboot_whose_command_fails_is_tried_again_a_few_times() {
     assert!((4..6).contains(&count()), "{}", count());
     let before = count();
     peer.notice(&order(3, "reboot"));
-    peer.reported(3, TaskState::Running);
+    peer.reported(3, TaskState::Starting);
     until("the second try", || count() == before + 2);
     peer.stop(3);
     assert_eq!(peer.reported(3, TaskState::Done).detail, "stopped: as the test wants");
@@ -515,7 +552,7 @@ fn tasks_have_their_number_and_their_limits() {
     ));
     for task in [1, 2] {
         peer.notice(&order(task, "reboot"));
-        peer.reported(task, TaskState::Running);
+        peer.reported(task, TaskState::Starting);
     }
     peer.notice(&order(3, "reboot"));
     let report = peer.report();
@@ -528,7 +565,7 @@ fn tasks_have_their_number_and_their_limits() {
     let report = peer.reported(1, TaskState::Done);
     assert!(text(&report.output).starts_with("77\n32768\n0\n"), "{:?}", text(&report.output));
     peer.notice(&order(4, "reboot"));
-    peer.reported(4, TaskState::Running);
+    peer.reported(4, TaskState::Starting);
 }
 
 #[test]

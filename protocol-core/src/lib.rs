@@ -119,6 +119,7 @@ mod raw;
 pub mod serial;
 pub mod session;
 pub mod tag;
+pub mod task;
 pub mod time;
 mod timer;
 pub mod window;

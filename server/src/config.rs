@@ -365,8 +365,10 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A value is out of its range.
-    #[error("{name}: expected {expected}, found {found}")]
+    #[error("{place}{name}: expected {expected}, found {found}")]
     Range {
+        /// The file, where the setting comes from there.
+        place: String,
         /// The setting, as in the file.
         name: &'static str,
         /// What it may be.
@@ -382,26 +384,34 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the setting, what was expected, and what was found.
     pub fn load(data: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let file = match &overrides.config {
-            Some(path) => File::read(path)?,
-            None => match File::read(Path::new(DEFAULT_FILE)) {
-                Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    File::default()
-                }
-                read => read?,
-            },
+        let path = overrides.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let file = match File::read(path) {
+            Err(ConfigError::Read { source, .. })
+                if overrides.config.is_none() && source.kind() == io::ErrorKind::NotFound =>
+            {
+                File::default()
+            }
+            read => read?,
         };
         let config = file.into_config(data, overrides.clone())?;
-        config.check()?;
+        config.check().map_err(|error| match error {
+            // The others that the command line can say were checked there.
+            ConfigError::Range { name, expected, found, .. }
+                if name != "advertise" || overrides.advertise.is_empty() =>
+            {
+                ConfigError::Range { place: format!("{}: ", path.display()), name, expected, found }
+            }
+            error => error,
+        })?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         let Limits { max_frame, window_messages, window_bytes, opening_timeout, .. } = self.limits;
         let KeepAlive { interval, timeout } = self.keep_alive;
-        range("keep-alive.interval", interval, Duration::from_secs(1)..=Duration::from_secs(86_400))?;
-        range("keep-alive.timeout", timeout, Duration::from_millis(100)..=Duration::from_secs(3_600))?;
-        range("classic-gap", self.classic_gap, Duration::ZERO..=Duration::from_secs(10))?;
+        within("keep-alive.interval", interval, Duration::from_secs(1)..=Duration::from_secs(86_400))?;
+        within("keep-alive.timeout", timeout, Duration::from_millis(100)..=Duration::from_secs(3_600))?;
+        within("classic-gap", self.classic_gap, Duration::ZERO..=Duration::from_secs(10))?;
         // A small frame still carries a hello, and a message of some use.
         range("limits.max-frame", max_frame, 256..=u16::MAX)?;
         range("limits.window-messages", window_messages, 1..=MAX_IN_FLIGHT as u8)?;
@@ -411,13 +421,16 @@ impl Config {
         range("limits.classic-connections", self.limits.classic_connections, 1..=1_000_000)?;
         // They are counted with each message that is sent.
         range("limits.queued-messages", self.limits.queued_messages, 1..=100_000)?;
-        range(
+        within(
             "limits.opening-timeout",
             opening_timeout,
             Duration::from_millis(100)..=Duration::from_secs(600),
         )?;
-        range("ssh.idle-limit", self.ssh.idle_limit, Duration::ZERO..=LONGEST_SESSION)?;
-        range("ssh.time-limit", self.ssh.time_limit, Duration::from_secs(1)..=LONGEST_SESSION)?;
+        let session = Duration::from_secs(1)..=LONGEST_SESSION;
+        if !self.ssh.idle_limit.is_zero() {
+            within("ssh.idle-limit (0 is none)", self.ssh.idle_limit, session.clone())?;
+        }
+        within("ssh.time-limit", self.ssh.time_limit, session)?;
         range("log-files.max-bytes", self.log_files.max_bytes, 4096..=u64::MAX)?;
         range("log-files.keep", self.log_files.keep, 0..=1000)?;
         self.ssh_account.check()?;
@@ -444,6 +457,7 @@ impl File {
             (None, None) => None,
             (certificate, key) => {
                 return Err(ConfigError::Range {
+                    place: String::new(),
                     name: if key.is_none() { "tls-key" } else { "tls-cert" },
                     expected: "both tls-cert and tls-key, or neither".to_owned(),
                     found: format!("only {}", certificate.or(key).unwrap_or_default().display()),
@@ -501,7 +515,21 @@ fn range<T: PartialOrd + std::fmt::Debug>(
         return Ok(());
     }
     let expected = format!("{:?} to {:?}", allowed.start(), allowed.end());
-    Err(ConfigError::Range { name, expected, found: format!("{value:?}") })
+    Err(ConfigError::Range { place: String::new(), name, expected, found: format!("{value:?}") })
+}
+
+/// The same for spans of time, which stand there as people write them.
+fn within(
+    name: &'static str,
+    value: Duration,
+    allowed: std::ops::RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let [least, most, found] = [*allowed.start(), *allowed.end(), value].map(span::shortened);
+    let expected = format!("{least} to {most}");
+    Err(ConfigError::Range { place: String::new(), name, expected, found })
 }
 
 impl SshAccount {
@@ -513,6 +541,7 @@ impl SshAccount {
 fn check_advertised(addresses: &[String]) -> Result<(), ConfigError> {
     if addresses.len() > MAX_ADDRESSES {
         return Err(ConfigError::Range {
+            place: String::new(),
             name: "advertise",
             expected: format!("at most {MAX_ADDRESSES} addresses"),
             found: addresses.len().to_string(),
@@ -521,6 +550,7 @@ fn check_advertised(addresses: &[String]) -> Result<(), ConfigError> {
     match addresses.iter().find(|address| !is_host_and_port(address)) {
         None => Ok(()),
         Some(address) => Err(ConfigError::Range {
+            place: String::new(),
             name: "advertise",
             expected: format!(
                 "HOST:PORT of at most {MAX_ADDRESS} bytes, such as fleet.example.org:{DEVICE_PORT}"

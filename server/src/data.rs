@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     byte_stream::ByteStream,
     event::EventKind,
+    frames,
     host::Host,
     refusal::Refusal,
     store::{DeviceRef, KeyStatus, StoreError},
@@ -109,7 +110,7 @@ async fn hear<S: ByteStream>(host: &Host, stream: &mut S, key: Pin) -> Result<Ad
         KeyStatus::Unknown => return Err(Failure::UnknownKey),
     };
     let admission = host.tasks.join(device.id, &join).map_err(|error| Failure::Task(device, error))?;
-    write(stream, &Joined {}).await?;
+    frames::send(stream, &Joined {}, OPENING_MAX_FRAME).await?;
     Ok(admission)
 }
 
@@ -139,16 +140,9 @@ async fn turn_away<S: ByteStream>(
     };
     let close = Close { reason: refusal.reason, retry_after: 0, detail: Text::shortened(&refusal.detail) };
     let say = async {
-        write(&mut stream, &close).await?;
+        frames::send(&mut stream, &close, OPENING_MAX_FRAME).await?;
         stream.shutdown().await
     };
     // Whoever does not take the farewell does without it.
     let (_, ()) = tokio::join!(timeout(FAREWELL_TIMEOUT, say), refusal.record(&host.store));
-}
-
-async fn write<S: ByteStream, B: Body>(stream: &mut S, body: &B) -> io::Result<()> {
-    let mut buffer = [0; OPENING_MAX_FRAME as usize];
-    let length = message::encode(body, OPENING_MAX_FRAME, &mut buffer).map_err(io::Error::other)?;
-    stream.write_all(buffer.get(..length).unwrap_or_default()).await?;
-    stream.flush().await
 }

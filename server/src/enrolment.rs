@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
     event::{EventKind, Who},
+    frames,
     host::{AddressBook, Host},
     refusal::Refusal,
     store::{
@@ -26,6 +27,9 @@ use crate::{
 
 /// How long the whole exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The largest frame that the server says here, in bytes.
+const LONGEST_ANSWER: u16 = 1024;
 
 /// What an operator wants of an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +150,8 @@ where
         let close =
             Close { reason: refusal.reason, retry_after: 0, detail: Text::shortened(&refusal.detail) };
         // Whoever does not take the farewell does without it.
-        let _ = tokio::time::timeout(Duration::from_secs(2), send(&mut stream, &close)).await;
+        let farewell = frames::send(&mut stream, &close, LONGEST_ANSWER);
+        let _ = tokio::time::timeout(Duration::from_secs(2), farewell).await;
     }
     let _ = tokio::time::timeout(Duration::from_secs(2), stream.shutdown()).await;
 }
@@ -180,7 +185,7 @@ where
                 let name = register(host, frame, newcomer, key, address).await?;
                 let name = Text::shortened(name.as_str());
                 let enrolled = Enrolled { name, endpoints: host.address_book.endpoints() };
-                return Ok(send(stream, &enrolled).await?);
+                return Ok(frames::send(stream, &enrolled, LONGEST_ANSWER).await?);
             }
             tag => return Err(ProtocolError::Unexpected { tag }.into()),
         }
@@ -224,11 +229,4 @@ async fn register(
     let enrolled = host.store.enrol(enrolment).await??;
     tracing::info!(device = %enrolled.name, %address, repeat = enrolled.repeat, "enrolled");
     Ok(enrolled.name.to_string())
-}
-
-async fn send<S: AsyncWrite + Unpin, B: message::Body>(stream: &mut S, body: &B) -> std::io::Result<()> {
-    let mut buffer = [0; 1024];
-    let length = message::encode(body, 1024, &mut buffer).map_err(std::io::Error::other)?;
-    stream.write_all(buffer.get(..length).unwrap_or_default()).await?;
-    stream.flush().await
 }

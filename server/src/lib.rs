@@ -17,6 +17,7 @@ pub mod enrolment;
 pub mod event;
 pub mod files;
 pub mod firmware;
+pub mod frames;
 pub mod handler;
 pub mod host;
 pub mod host_key;

@@ -72,7 +72,9 @@ pub fn shortened(span: Duration) -> String {
 /// # Errors
 /// The value is no text that [`parse`] reads.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    let expected =
+        |_| D::Error::custom("expected a span of time in quotes, such as \"30s\", \"15m\" or \"7d\"");
+    parse(&String::deserialize(deserializer).map_err(expected)?).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

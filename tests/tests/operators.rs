@@ -235,6 +235,14 @@ fn contexts_are_private_and_chosen_by_name_or_server() -> io::Result<()> {
         listed.iter().find(|context| context["name"] == name).map(|context| context["used"].clone())
     };
     assert_eq!((used("one"), used("two")), (Some(false.into()), Some(true.into())));
+    assert!(listed.iter().all(|context| context["role"] == "admin"), "the servers have said so: {listed:?}");
+    assert!(laptop.tell(&["status"]).contains("anna, admin"));
+    laptop.refused(&["devices", "--server", "127.0.0.1"], 2, &["one of two, one", "--context"]);
+    let secret = laptop.contexts().join("two.toml");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644))?;
+    let output = process::run(Path::new("env"), laptop.arguments(&["status"]), LONGEST_WAIT)?;
+    let told = String::from_utf8_lossy(&output.stderr).matches("others may read").count();
+    assert_eq!(told, 1, "{output:?}");
     laptop.refused(&["devices", "--context", "three"], 4, &["no context", "holdfast contexts"]);
     laptop.refused(&["devices", "--server", "elsewhere"], 4, &["elsewhere"]);
     Ok(())

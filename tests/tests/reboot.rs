@@ -3,7 +3,7 @@
 use std::{fs, io, path::PathBuf};
 
 use holdfast_tests::{
-    agent::Agent,
+    agent::{Agent, COMMON},
     binaries,
     process::Process,
     server::Server,
@@ -22,18 +22,26 @@ struct Scene {
 }
 
 impl Scene {
-    /// A device that is online, and starts anew by this script; `$0` is a directory of the test's.
+    /// A device that is online, and starts anew by this script.
     fn start(rules: &str, script: &str) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let server = Server::start()?;
-        let mut agent = Agent::enrolled(&server, DEVICE)?;
-        let path = directory.path().display();
-        agent.configure(&format!(
-            "{rules}\n[tasks.reboot]\ncommand = ['sh', '-c', '''{script}''', '{path}']\n"
+        let agent = Agent::enrolled(&server, DEVICE)?;
+        let boot_id = directory.path().join("boot_id");
+        agent.configure_all(&format!(
+            "ssh_directory = '/nonexistent'\nboot_id = '{}'\n{COMMON}{rules}\n[tasks.reboot]\ncommand = ['sh', '-c', '{script}']\n",
+            boot_id.display()
         ))?;
-        agent.run()?;
-        server.wait_online(DEVICE, true);
-        Ok(Self { server, agent, directory })
+        let mut scene = Self { server, agent, directory };
+        scene.start_kernel("first")?;
+        scene.agent.run()?;
+        scene.server.wait_online(DEVICE, true);
+        Ok(scene)
+    }
+
+    /// Has the device's kernel say that this is another start of it.
+    fn start_kernel(&self, boot_id: &str) -> io::Result<()> {
+        fs::write(self.file("boot_id"), boot_id)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -62,31 +70,40 @@ impl Scene {
 
 #[test]
 fn a_device_that_starts_anew_is_waited_for() -> io::Result<()> {
-    let script = "until [ -e $0/go ]; do sleep 0.05; done; rm $0/go; kill -$(cat $0/signal) $(cat $0/agent)";
-    let mut scene = Scene::start("", script)?;
-    // Without a word, and as an orderly system does it.
-    for (name, signal) in [("KILL", Signal::KILL), ("TERM", Signal::TERM)] {
-        let agent = scene.agent.process_id().expect("it runs");
-        fs::write(scene.file("agent"), agent.to_string())?;
-        fs::write(scene.file("signal"), name)?;
+    // As systemd's, which ends when all is begun; and one by which the device is gone before it has ended.
+    for ends in ["exit 0", "exec sleep 1000"] {
+        let mut scene = Scene::start("", ends)?;
         let mut reboot = scene.reboot()?;
-        scene.wait_for("running");
-        fs::write(scene.file("go"), "")?;
-        let status = scene.agent.process().wait(LONGEST_WAIT);
-        assert_eq!(status.success(), signal == Signal::TERM, "{status}");
+        scene.wait_for(if ends == "exit 0" { "running" } else { "starting" });
+        scene.agent.kill();
         scene.server.wait_online(DEVICE, false);
-        assert_eq!(scene.task()["state"], "running");
-        assert!(reboot.ended().is_none(), "{}", reboot.printed());
-
+        assert!(scene.task()["ended"].is_null() && reboot.ended().is_none(), "{}", reboot.printed());
+        scene.start_kernel("second")?;
         scene.agent.run()?;
         let status = reboot.wait(LONGEST_WAIT);
-        assert!(
-            status.success() && reboot.printed().contains("kiosk is back after "),
-            "{}",
-            reboot.printed()
-        );
+        let printed = reboot.printed();
+        assert!(status.success() && printed.contains("kiosk is back after "), "{printed}");
         let task = scene.task();
-        assert_eq!((&task["state"], &task["reason"]), (&"done".into(), &"the device has come back".into()));
+        assert_eq!(
+            (&task["state"], &task["reason"]),
+            (&"done".into(), &"the device has started anew".into())
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_device_of_which_only_the_agent_starts_anew_has_failed() -> io::Result<()> {
+    for (command, state) in [("exit 0", "running"), ("exec sleep 1000", "starting")] {
+        let mut scene = Scene::start("", command)?;
+        let mut reboot = scene.reboot()?;
+        scene.wait_for(state);
+        scene.agent.kill();
+        scene.agent.run()?;
+        assert_eq!(reboot.wait(LONGEST_WAIT).code(), Some(1));
+        let words = "the agent started anew, the device did not";
+        assert!(reboot.printed().contains(words), "{}", reboot.printed());
+        assert_eq!(scene.wait_for("failed")["reason"], words);
     }
     Ok(())
 }
@@ -96,7 +113,7 @@ fn a_restart_that_fails_says_how() -> io::Result<()> {
     let scene = Scene::start("", "echo the disk is busy >&2; exit 3")?;
     let mut reboot = scene.reboot()?;
     assert_eq!(reboot.wait(LONGEST_WAIT).code(), Some(1));
-    let words = "kiosk: the command \"sh\" ended with exit code 3 (attempt 3)";
+    let words = "the command \"sh\" ended with exit code 3 (attempt 3)";
     assert!(reboot.printed().contains(words), "{}", reboot.printed());
     let task = scene.task();
     assert_eq!((&task["state"], &task["output"]), (&"failed".into(), &"the disk is busy\n".into()));
@@ -116,7 +133,7 @@ fn a_device_that_does_not_go_down_has_failed() -> io::Result<()> {
 }
 
 #[test]
-fn an_agent_that_only_starts_anew_itself_has_done_nothing() -> io::Result<()> {
+fn an_agent_that_has_not_heard_of_it_has_done_nothing() -> io::Result<()> {
     let mut scene = Scene::start("", "true")?;
     // From here on the server knows what the device takes.
     scene.server.tell(&["reboot", DEVICE]);

@@ -53,6 +53,7 @@ pub struct TaskRules {
 #[serde(default, deny_unknown_fields)]
 pub struct SshRules {
     /// Who may ask for one; nobody if it is empty.
+    #[serde(deserialize_with = "roles")]
     pub allow: Vec<AllowedRole>,
     /// How an operator's bytes come to this device.
     pub transport: Transport,
@@ -80,14 +81,15 @@ pub enum Transport {
 #[serde(default, deny_unknown_fields)]
 pub struct RebootRules {
     /// Who may ask for it; nobody if it is empty.
+    #[serde(deserialize_with = "roles")]
     pub allow: Vec<AllowedRole>,
     /// The program that does it, and its arguments. No shell looks at them.
+    #[serde(deserialize_with = "command")]
     pub command: Vec<String>,
 }
 
 /// Whose word is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowedRole {
     /// Someone who may look.
     Viewer,
@@ -163,12 +165,40 @@ impl TaskRules {
     }
 }
 
+/// Reads who may ask.
+fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedRole>, D::Error> {
+    let expected = "allow: expected a list of roles, such as [\"operator\", \"admin\"], or [] for nobody";
+    let role = |word: &String| match word.as_str() {
+        "viewer" => Ok(AllowedRole::Viewer),
+        "operator" => Ok(AllowedRole::Operator),
+        "admin" => Ok(AllowedRole::Admin),
+        _ => Err(D::Error::custom(format!("allow: expected viewer, operator or admin, found {word:?}"))),
+    };
+    words(deserializer, expected)?.iter().map(role).collect()
+}
+
+/// Reads a program and its arguments.
+fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    words(
+        deserializer,
+        "command: expected a list of a program and its arguments, such as [\"systemctl\", \"reboot\"]",
+    )
+}
+
+/// Reads a list of words, and says what was expected where it is none.
+fn words<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<Vec<String>, D::Error> {
+    Vec::deserialize(deserializer).map_err(|_| D::Error::custom(expected))
+}
+
 /// Reads an address with its port. Names are none: what is joined must not change with a resolver's answer.
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        D::Error::custom(format!("expected an IP address and a port, such as 127.0.0.1:22, found {text:?}"))
-    })
+    let expected = || {
+        D::Error::custom(format!(
+            "address: expected an IP address and a port, such as 127.0.0.1:22, found {text:?}"
+        ))
+    };
+    text.parse().ok().filter(|address: &SocketAddr| address.port() > 0).ok_or_else(expected)
 }
 
 /// Reads a host, which ssh is to be given as it is.
@@ -226,7 +256,11 @@ mod tests {
             ("[tasks]\nstart_seconds = 0", "start_seconds: expected 0.1 to 3600 seconds, found 0"),
             ("[tasks]\nprogress_seconds = 1e6", "progress_seconds: expected 0.1 to 86400 seconds"),
             ("[tasks]\nlimit_seconds = 0.5", "limit_seconds: expected 1 to 31536000 seconds"),
-            ("[tasks.ssh]\nallow = ['root']", "expected one of `viewer`, `operator`, `admin`"),
+            ("[tasks.ssh]\nallow = ['root']", "allow: expected viewer, operator or admin, found \"root\""),
+            ("[tasks.ssh]\nallow = 'operator'", "allow: expected a list of roles, such as [\"operator\""),
+            ("[tasks.reboot]\nallow = [1]", "allow: expected a list of roles"),
+            ("[tasks.reboot]\ncommand = 'systemctl reboot'", "command: expected a list of a program"),
+            ("[tasks.ssh]\naddress = '127.0.0.1:0'", "such as 127.0.0.1:22, found \"127.0.0.1:0\""),
             ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
             ("[tasks.ssh]\nadress = 'x'", "adress"),
             (

@@ -5,6 +5,7 @@ use std::time::Duration;
 use protocol_core::{
     code::Role,
     message::{Kind as KindName, Order},
+    task,
 };
 
 use super::{
@@ -50,9 +51,9 @@ impl Kind {
 
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Ssh => "ssh",
-            Self::OpenSsh => "openssh",
-            Self::Reboot => "reboot",
+            Self::Ssh => task::SSH,
+            Self::OpenSsh => task::OPENSSH,
+            Self::Reboot => task::REBOOT,
         }
     }
 
@@ -104,6 +105,11 @@ impl Kind {
             return Err(Refusal::NotFrom { kind, table, allowed: names.join(" and "), role: order.role });
         }
         Ok(found)
+    }
+
+    /// Whether a task of this kind is to end this agent, and all of the device with it.
+    pub(super) const fn goes_down(self) -> bool {
+        matches!(self, Self::Reboot)
     }
 
     /// Whether a task of this kind is begun again where its process fails.

@@ -12,6 +12,7 @@ mod paced;
 mod process;
 mod program;
 mod progress;
+mod reboots;
 mod register;
 mod ssh;
 mod supervisor;
@@ -19,6 +20,7 @@ mod worker;
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -33,6 +35,7 @@ use tokio::sync::{Notify, oneshot};
 use self::{
     assignment::{Assignment, Work},
     kind::{Kind, Refusal},
+    reboots::Reboots,
     register::{Entry, Register},
     supervisor::Patience,
 };
@@ -41,7 +44,7 @@ pub use self::{
     program::{EXEC_PROGRAM, RUN_PROGRAM, become_program, guard},
     worker::run as run_task,
 };
-use crate::{config::TaskRules, identity::Identity};
+use crate::{config::TaskRules, identity::Identity, state::StateDirectory};
 
 /// How many signs of progress a task's process gives in the time in which one must come.
 const BEATS: u32 = 6;
@@ -52,6 +55,8 @@ pub struct Tasks {
     /// How long each step towards the server may take.
     step: Duration,
     register: Mutex<Register>,
+    /// Locked behind the register.
+    reboots: Mutex<Reboots>,
     news: Notify,
 }
 
@@ -70,14 +75,20 @@ impl fmt::Debug for Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet; each step towards the server may take as long as `step`.
-    pub fn new(rules: TaskRules, step: Duration) -> Arc<Self> {
-        Arc::new(Self { rules, step, register: Mutex::default(), news: Notify::new() })
+    /// No tasks but those by which the device has started anew, or should have; each step towards the server may take as
+    /// long as `step`, and `boot_id` is the kernel's file that says which of its starts this is.
+    pub fn new(rules: TaskRules, step: Duration, state: StateDirectory, boot_id: &Path) -> Arc<Self> {
+        let (mut register, reboots) = (Register::default(), Reboots::read(state, boot_id));
+        reboots.ended().for_each(|entry| register.add(entry));
+        let (register, reboots) = (Mutex::new(register), Mutex::new(reboots));
+        Arc::new(Self { rules, step, register, reboots, news: Notify::new() })
     }
 
     /// What is said behind a welcome. How each task stands is due then.
     pub fn offer(&self) -> Offer<'static> {
-        let tasks = self.register().begin_session().into_iter().collect();
+        let mut register = self.register();
+        let tasks = register.begin_session().into_iter().collect();
+        lock(&self.reboots).keep(|task| register.has(task));
         Offer { kinds: Kind::offered(&self.rules).collect(), tasks }
     }
 
@@ -123,6 +134,9 @@ impl Tasks {
             Ok((kind, work)) => {
                 tracing::info!(%task, kind = kind.name(), who, role = %order.role, "a task starts");
                 drop(register);
+                if kind.goes_down() {
+                    lock(&self.reboots).begin(task, who);
+                }
                 self.start(kind, work, order, stopped);
             }
         }
@@ -137,9 +151,11 @@ impl Tasks {
 
     /// Stops a task as the server wishes.
     pub fn stop(&self, stop: &Stop<'_>) {
-        if self.register().stop(stop.task, stop.detail.as_str()) {
+        let mut register = self.register();
+        if register.stop(stop.task, stop.detail.as_str()) {
             tracing::debug!(task = %stop.task, detail = %stop.detail, "the server says stop");
         }
+        lock(&self.reboots).keep(|task| register.has(task));
     }
 
     /// The tasks that run, as `holdfast-agent status --json` shows them.
@@ -175,7 +191,11 @@ impl Tasks {
     }
 
     fn register(&self) -> MutexGuard<'_, Register> {
-        // A panic leaves the register as usable as it was.
-        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.register)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic leaves what is locked as usable as it was.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,12 +12,15 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use protocol_core::message::OpenSshParameters;
+use protocol_core::{message::OpenSshParameters, task::is_user_name};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::program::{Program, ProgramError};
+use super::{
+    program::{Program, ProgramError},
+    progress::{Progress, tell},
+};
 use crate::{config::host_name, identity::DeviceKey};
 
 /// The types of host keys that ssh is shown.
@@ -71,18 +74,10 @@ impl Target {
         let OpenSshParameters { port, account, listen, host_keys } = OpenSshParameters::decode(parameters)?;
         let known_hosts = host_keys.iter().map(|key| known_host(key.0)).collect::<Option<String>>()?;
         let account = account.as_str();
-        let is_whole = port > 0 && listen > 0 && is_account(account) && !known_hosts.is_empty();
+        let is_whole = port > 0 && listen > 0 && is_user_name(account) && !known_hosts.is_empty();
         is_whole.then_some(())?;
         Some(Self { host: host_name(host)?, port, account: account.to_owned(), listen, known_hosts })
     }
-}
-
-/// `[a-z_][a-z0-9_-]{0,31}`
-fn is_account(name: &str) -> bool {
-    let is_letter = |letter: u8| letter.is_ascii_lowercase() || letter == b'_';
-    let mut letters = name.bytes();
-    letters.next().is_some_and(is_letter)
-        && letters.all(|letter| is_letter(letter) || letter.is_ascii_digit() || letter == b'-')
 }
 
 /// A key's line in the file of known hosts, if its type is one that ssh knows.
@@ -103,7 +98,7 @@ impl OpenSsh {
         // Whoever is to stop asks the whole group: the end of ssh is waited for.
         let _asked_to_end = signal(SignalKind::terminate()).map_err(OpenSshError::Start)?;
         let command = self.command(&key, &known_hosts);
-        let ended = Program { command }.run().await;
+        let ended = run(Program { command }).await;
         // They are read by their names here for as long as ssh runs.
         drop((key, known_hosts));
         let Target { host, port, .. } = self.target;
@@ -151,6 +146,13 @@ impl OpenSsh {
         command.extend(["--".to_owned(), host.clone()]);
         command
     }
+}
+
+/// Runs ssh. It is said to run as soon as it has begun: whether it gets through, the server sees first.
+async fn run(program: Program) -> Result<(), ProgramError> {
+    let ssh = program.start()?;
+    tell(&Progress::Running)?;
+    ssh.end().await
 }
 
 /// A file that is nowhere but in memory, and gone with this process, however that ends: a secret leaves no trace on a disk.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
-    process::Command,
+    process::{Child, ChildStdin, Command},
     signal::unix::{SignalKind, signal},
     time::sleep,
 };
@@ -46,6 +46,14 @@ pub(super) struct Program {
     pub(super) command: Vec<String>,
 }
 
+/// A program that runs, behind its guard.
+pub(super) struct RunningProgram {
+    name: String,
+    guard: Child,
+    /// As long as it is open, this process is there.
+    _lifeline: Option<ChildStdin>,
+}
+
 /// Why a program was not run, or not well.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProgramError {
@@ -62,15 +70,17 @@ impl Program {
     pub(super) async fn reboot(self) -> Result<String, ProgramError> {
         // Whoever is to stop asks the whole group: the program's own end is waited for.
         let mut asked_to_end = signal(SignalKind::terminate())?;
-        self.run().await?;
+        tell(&Progress::Waiting("its command has not ended".to_owned()))?;
+        self.start()?.end().await?;
+        tell(&Progress::Running)?;
         tell(&Progress::Waiting("the device has not gone down".to_owned()))?;
         asked_to_end.recv().await;
         sleep(AGENT_FIRST).await;
         Ok("it was asked to end".to_owned())
     }
 
-    /// Runs the program, and waits for its good end.
-    pub(super) async fn run(self) -> Result<(), ProgramError> {
+    /// Starts the program.
+    pub(super) fn start(self) -> Result<RunningProgram, ProgramError> {
         // What it says goes to the task's output: standard output is for steps.
         let output = io::stderr().as_fd().try_clone_to_owned()?;
         let mut guard = Command::new(OWN_PROGRAM)
@@ -80,12 +90,16 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(output)
             .spawn()?;
-        // As long as it is open, this process is there.
         let lifeline = guard.stdin.take();
-        tell(&Progress::Running)?;
-        let status = guard.wait().await?;
-        drop(lifeline);
-        let name = self.command.first().cloned().unwrap_or_default();
+        let name = self.command.into_iter().next().unwrap_or_default();
+        Ok(RunningProgram { name, guard, _lifeline: lifeline })
+    }
+}
+
+impl RunningProgram {
+    /// Waits for the program's good end.
+    pub(super) async fn end(mut self) -> Result<(), ProgramError> {
+        let (status, name) = (self.guard.wait().await?, self.name);
         match status.code() {
             Some(0) => Ok(()),
             Some(code) if code == i32::from(NO_PROGRAM) => Err(ProgramError::Missing { name }),

@@ -22,7 +22,7 @@ pub(super) enum Progress {
     Running,
     /// It still does.
     Beat,
-    /// It has done its part, and waits; what has not come yet, in words.
+    /// It waits; what has not come yet, in words.
     Waiting(String),
     /// It has ended as it should.
     Done(String),

@@ -55,6 +55,12 @@ impl Entry {
         (entry, stopped)
     }
 
+    /// A task of an agent before this one, and how it has ended.
+    pub(super) fn ended(task: TaskId, kind: &str, who: &str, state: TaskState, detail: &str) -> Self {
+        let (entry, _) = Self::new(task, kind, who);
+        Self { state, detail: detail.to_owned(), stop: None, ..entry }
+    }
+
     fn has_ended(&self) -> bool {
         is_end(self.state)
     }
@@ -79,6 +85,11 @@ impl Register {
     /// How many have not ended.
     pub(super) fn live(&self) -> usize {
         self.entries.iter().filter(|entry| !entry.has_ended()).count()
+    }
+
+    /// Whether there is such a task.
+    pub(super) fn has(&self, task: TaskId) -> bool {
+        self.entries.iter().any(|entry| entry.task == task)
     }
 
     fn find(&mut self, task: TaskId) -> Option<&mut Entry> {

@@ -186,42 +186,44 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
         loop {
             let may_stop = self.cause.is_none() && self.said.is_none();
             tokio::select! {
-                           // Whoever wakes late reads what waits before it judges.
-                           biased;
-                           step = process.steps.next() => match step {
-                               Ok(Some(step)) => deadline = self.hear(step).map_or(deadline, |time| Instant::now() + time),
-                               Ok(None) => return,
-                               Err(error) => {
-                                   self.cause.get_or_insert(error.into());
-                                   return;
-                               }
-                           },
-                           () = process.output.read_on(), if !process.output.has_ended() => {}
-                           wish = &mut *stop, if may_stop => {
-                               // Nobody is left to say so: the agent stops.
-                               let wish = wish.unwrap_or_default();
-                               self.terminate(process, Cause::Stopped(wish));
-                               deadline = Instant::now() + GRACE;
-                           }
-                           () = sleep_until(self.limit_at), if may_stop => {
-                               let limit = self.patience.limit;
-                               let cause = match self.lacks.take() {
+                // Whoever wakes late reads what waits before it judges.
+                biased;
+                step = process.steps.next() => match step {
+                    Ok(Some(step)) => deadline = self.hear(step).map_or(deadline, |time| Instant::now() + time),
+                    Ok(None) => return,
+                    Err(error) => {
+                        self.cause.get_or_insert(error.into());
+                        return;
+                    }
+                },
+                () = process.output.read_on(), if !process.output.has_ended() => {}
+                wish = &mut *stop, if may_stop => {
+                    // Where nobody is left to say so, the agent stops.
+                    deadline = self.terminate(process, Cause::Stopped(wish.unwrap_or_default()));
+                }
+                () = sleep_until(self.limit_at), if may_stop => {
+                    deadline = self.terminate(process, self.out_of_time(self.patience.limit, Cause::Limit));
+                }
+                () = sleep_until(deadline) => return self.give_up(),
+            }
+        }
+    }
+
+    /// Why a task ends whose time is over: what has not come in it, if it waits for something.
+    fn out_of_time(&self, limit: Duration, otherwise: impl FnOnce(Duration) -> Cause) -> Cause {
+        match self.lacks.clone() {
             Some(what) => Cause::InVain { what, limit },
-            None => Cause::Limit(limit),
-            };
-                               self.terminate(process, cause);
-                               deadline = Instant::now() + GRACE;
-                           }
-                           () = sleep_until(deadline) => {
-                               if self.said.is_none() {
-                                   self.cause.get_or_insert(match self.state {
-                                       TaskState::Starting => Cause::NoStart(self.patience.start),
-                                       _ => Cause::NoProgress(self.patience.progress),
-                                   });
-                               }
-                               return;
-                           }
-                       }
+            None => otherwise(limit),
+        }
+    }
+
+    /// What was waited for last has not come.
+    fn give_up(&mut self) {
+        if self.said.is_none() && self.cause.is_none() {
+            self.cause = Some(match self.state {
+                TaskState::Starting => self.out_of_time(self.patience.start, Cause::NoStart),
+                _ => Cause::NoProgress(self.patience.progress),
+            });
         }
     }
 
@@ -242,13 +244,13 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
             // Its time to end runs.
             _ if self.cause.is_some() => None,
             (Progress::Running, TaskState::Starting) => {
-                self.state = TaskState::Running;
+                (self.state, self.lacks) = (TaskState::Running, None);
                 (self.tell)(self.state, "");
                 Some(self.patience.progress)
             }
-            (Progress::Waiting(what), TaskState::Running) => {
+            (Progress::Waiting(what), state) => {
                 self.lacks = Some(what);
-                Some(self.patience.progress)
+                (state == TaskState::Running).then_some(self.patience.progress)
             }
             (Progress::Running | Progress::Beat, TaskState::Running) => Some(self.patience.progress),
             // It lives, but has to run in time.
@@ -256,9 +258,11 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
         }
     }
 
-    fn terminate(&mut self, process: &Process, cause: Cause) {
+    /// Asks a process to end. Gives how long it has for that.
+    fn terminate(&mut self, process: &Process, cause: Cause) -> Instant {
         let cause = self.cause.insert(cause);
         (self.tell)(TaskState::Stopping, &cause.to_string());
         process.terminate();
+        Instant::now() + GRACE
     }
 }

@@ -419,10 +419,16 @@ impl Device {
     /// Writes the configuration, with `more` behind it.
     pub(crate) fn configure(&self, more: &str) {
         let text = format!(
-            "ssh_directory = '{}'\nssh_user = 'operator'\nstatus_interval_seconds = 1\n[connection]\ntimeout_seconds = 1\nleast_wait_seconds = 0.05\nmost_wait_seconds = 0.2\nrefused_wait_seconds = 1\n{more}",
+            "ssh_directory = '{0}'\nboot_id = '{0}/boot_id'\nssh_user = 'operator'\nstatus_interval_seconds = 1\n[connection]\ntimeout_seconds = 1\nleast_wait_seconds = 0.05\nmost_wait_seconds = 0.2\nrefused_wait_seconds = 1\n{more}",
             self.root.path().display()
         );
         std::fs::write(self.root.path().join("agent.toml"), text).unwrap();
+        self.start_anew("first");
+    }
+
+    /// Has its kernel say that this is another start of it.
+    pub(crate) fn start_anew(&self, boot_id: &str) {
+        std::fs::write(self.root.path().join("boot_id"), boot_id).unwrap();
     }
 
     pub(crate) fn state(&self) -> PathBuf {

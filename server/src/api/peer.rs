@@ -15,7 +15,10 @@ use axum::{
     response::Response,
 };
 use http_body_util::{BodyExt, Limited};
-use protocol_core::{code::CloseReason, message::Pin};
+use protocol_core::{
+    code::{CloseReason, Role},
+    message::Pin,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep_until, timeout},
@@ -26,7 +29,7 @@ use super::{
     browser::{self, Browser},
     error::ApiError,
     rights::{Actor, Credential, Operator},
-    view::{ADDRESSES, KEYS},
+    view::{ADDRESSES, KEYS, ROLE},
 };
 use crate::{event::EventKind, http, refusal::Refusal, store::OperatorKey};
 
@@ -104,10 +107,14 @@ pub(super) async fn identify(
             return Err(error);
         }
     };
+    let role = match (&peer, &actor) {
+        (Peer::Remote(_), Actor::Operator(operator)) => Some(operator.role),
+        _ => None,
+    };
     request.extensions_mut().insert(actor);
     let mut response = next.run(request).await;
-    if let Peer::Remote(_) = peer {
-        tell_endpoints(&api, response.headers_mut());
+    if let Some(role) = role {
+        tell_operator(&api, role, response.headers_mut());
     }
     Ok(response.map(|body| http::held(body, place)))
 }
@@ -152,12 +159,15 @@ async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
     Err(error)
 }
 
-/// Tells where, and by which keys, the server is found from now on: keys change without a visit.
-fn tell_endpoints(api: &Api, headers: &mut HeaderMap) {
+/// Tells where, and by which keys, the server is found from now on: keys change without a visit; and what this operator
+/// may do.
+fn tell_operator(api: &Api, role: Role, headers: &mut HeaderMap) {
     let told = &api.host.address_book;
-    for (name, value) in
-        [(KEYS, format!("{} {}", told.current, told.next)), (ADDRESSES, told.addresses.join(" "))]
-    {
+    for (name, value) in [
+        (KEYS, format!("{} {}", told.current, told.next)),
+        (ADDRESSES, told.addresses.join(" ")),
+        (ROLE, role.to_string()),
+    ] {
         // The configuration may hold anything; what is no header is not told.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);

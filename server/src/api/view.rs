@@ -408,6 +408,9 @@ pub const KEYS: &str = "holdfast-keys";
 /// The header of answers to operators elsewhere that tells where the server is found, best first.
 pub const ADDRESSES: &str = "holdfast-addresses";
 
+/// The header of answers to operators elsewhere that tells their role.
+pub const ROLE: &str = "holdfast-role";
+
 /// Asks for an enrolment token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

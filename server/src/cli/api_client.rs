@@ -36,7 +36,7 @@ use super::{
 use crate::{
     api::{
         SOCKET,
-        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, TASK, UPGRADE},
+        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, ROLE, TASK, UPGRADE},
     },
     firmware, http,
     tls::{Connector, Protocol},
@@ -48,8 +48,11 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// How long the server may take to begin its answer: longer than a device may take to answer a ping.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the server may take to hand over a connection: longer than a device may take to begin a session.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(150);
+/// How long the server may take where a device has to begin a task first: longer than that may take.
+const TASK_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// The roles that an operator may have.
+const ROLES: [&str; 3] = ["viewer", "operator", "admin"];
 
 /// Behind which entry a stream goes on.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -96,6 +99,17 @@ impl ApiClient {
         }
     }
 
+    /// As whom the server elsewhere knows this user, and in which role: as it said last.
+    pub(super) fn operator(&self) -> Option<(String, Option<String>)> {
+        match &self.way {
+            Way::Socket { .. } => None,
+            Way::Tls { context, .. } => {
+                let context = lock(context);
+                Some((context.operator.clone(), context.role.clone()))
+            }
+        }
+    }
+
     /// Whether the server is on this machine.
     pub(super) const fn is_local(&self) -> bool {
         matches!(self.way, Way::Socket { .. })
@@ -103,7 +117,7 @@ impl ApiClient {
 
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        let (response, _connection) = self.request(Method::GET, path, None, &[]).await?;
+        let (response, _connection) = self.request(path, &[]).await?;
         self.read(response).await
     }
 
@@ -113,8 +127,27 @@ impl ApiClient {
         path: &str,
         body: &B,
     ) -> Result<T, CliError> {
+        self.post_within(TIMEOUT, path, body).await
+    }
+
+    /// Has a task begun.
+    pub(super) async fn begin_task<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CliError> {
+        self.post_within(TASK_TIMEOUT, path, body).await
+    }
+
+    async fn post_within<B: Serialize, T: DeserializeOwned>(
+        &self,
+        limit: Duration,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CliError> {
         let body = serde_json::to_vec(body).map_err(|error| self.unreachable(&error))?;
-        let (response, _connection) = self.request(Method::POST, path, Some(body), &[]).await?;
+        let ask = async { self.ask_over(self.connect().await?, Method::POST, path, Some(body), &[]).await };
+        let (response, _connection) = self.in_time(limit, ask).await?;
         self.read(response).await
     }
 
@@ -133,7 +166,7 @@ impl ApiClient {
         path: &str,
     ) -> Result<(Upgraded, Option<i64>, Connection), CliError> {
         let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
-        let asked = self.in_time(UPGRADE_TIMEOUT, self.ask_over(stream, Method::POST, path, None, &upgrade));
+        let asked = self.in_time(TASK_TIMEOUT, self.ask_over(stream, Method::POST, path, None, &upgrade));
         let (response, connection) = asked.await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return match self.success(response).await {
@@ -195,7 +228,7 @@ impl ApiClient {
         let (mut last_id, mut connected) = (None, false);
         loop {
             let last = last_id.as_deref().map(|id| (LAST_EVENT_ID, id));
-            let request = self.request(Method::GET, path, None, last.as_slice()).await;
+            let request = self.request(path, last.as_slice()).await;
             let (response, _connection) = request.map_err(|error| match error {
                 // It answered before: it has stopped since.
                 CliError::Unreachable { .. } if connected => self.has_gone(),
@@ -272,6 +305,8 @@ impl ApiClient {
         let (&[current, next], Some(addresses)) = (keys.as_slice(), words(ADDRESSES)) else { return };
         let mut context = lock(context);
         context.learn(current, next, addresses.map(ToOwned::to_owned).collect());
+        let role = words(ROLE).and_then(|mut words| words.next());
+        context.role = role.filter(|role| ROLES.contains(role)).map(ToOwned::to_owned);
         if let Err(error) = contexts.update(&context) {
             eprintln!("holdfast: what the server says of its keys could not be kept: {error}");
         }
@@ -279,12 +314,10 @@ impl ApiClient {
 
     async fn request(
         &self,
-        method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
         headers: &[(HeaderName, &str)],
     ) -> Result<(Response<Incoming>, Connection), CliError> {
-        let ask = async { self.ask_over(self.connect().await?, method, path, body, headers).await };
+        let ask = async { self.ask_over(self.connect().await?, Method::GET, path, None, headers).await };
         self.in_time(TIMEOUT, ask).await
     }
 

@@ -42,6 +42,9 @@ pub(super) struct Context {
     /// Where it says that it can be reached. They take the place of `addresses` when one of them has served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<String>,
+    /// What the server lets this user do, as it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<String>,
     /// This user's key.
     pub(super) key: ClientKey,
 }
@@ -58,6 +61,7 @@ impl Context {
             next: endpoints.next,
             addresses,
             candidates: Vec::new(),
+            role: None,
             key,
         };
         let said = endpoints.addresses.iter().map(|address| address.as_str().to_owned()).collect();
@@ -124,9 +128,6 @@ impl Contexts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CliError::failed(format!("{}: {error}", path.display()))),
         };
-        if files::others_may_read(&path) {
-            eprintln!("holdfast: others may read the key in {0}: chmod 600 {0}", path.display());
-        }
         let damaged = |error: toml::de::Error| {
             let what = error.message().to_owned();
             CliError::failed(format!(
@@ -212,8 +213,31 @@ impl Contexts {
 
     /// The context of the server at this address.
     fn at(&self, server: &str) -> Result<Context, CliError> {
-        let missing = || CliError::NoContext(format!("there is no context of a server at {server:?}"));
-        self.all()?.into_iter().find(|context| context.is_at(server)).ok_or_else(missing)
+        let (all, damaged) = self.readable()?;
+        let mut found: Vec<_> = all.into_iter().filter(|context| context.is_at(server)).collect();
+        match (found.pop(), damaged.into_iter().next()) {
+            (Some(only), _) if found.is_empty() => Ok(only),
+            (Some(last), _) => {
+                let names = found.iter().chain([&last]).map(|context| context.name.as_str());
+                let names = names.collect::<Vec<_>>().join(", ");
+                Err(CliError::Usage(format!(
+                    "there are several contexts of a server at {server:?}: choose one of {names} by --context"
+                )))
+            }
+            // It may be that of this server.
+            (None, Some(damaged)) => Err(damaged),
+            (None, None) => {
+                Err(CliError::NoContext(format!("there is no context of a server at {server:?}")))
+            }
+        }
+    }
+
+    /// Tells once, where a context is used, that its key is no secret.
+    fn warn(&self, context: &Context) {
+        let path = self.file(&format!("{}{FILE}", context.name));
+        if files::others_may_read(&path) {
+            eprintln!("holdfast: others may read the key in {0}: chmod 600 {0}", path.display());
+        }
     }
 }
 
@@ -241,18 +265,28 @@ pub(super) enum Choice {
 /// Chooses the server: as the arguments say, else as the environment says, else the one on this machine, else the one that
 /// was logged in to last.
 pub(super) fn choose(shared: &Shared) -> Result<Choice, CliError> {
-    let elsewhere = |context| Choice::Elsewhere(Box::new(context));
+    let elsewhere = |contexts: Contexts, context: Context| {
+        contexts.warn(&context);
+        Choice::Elsewhere(Box::new(context))
+    };
+    let named = |name: &str| {
+        let contexts = Contexts::of_user()?;
+        let context = contexts.named(name)?;
+        Ok(elsewhere(contexts, context))
+    };
     if let Some(name) = &shared.context {
-        return Ok(elsewhere(Contexts::of_user()?.named(name)?));
+        return named(name);
     }
     if let Some(server) = &shared.server {
-        return Ok(elsewhere(Contexts::of_user()?.at(server)?));
+        let contexts = Contexts::of_user()?;
+        let context = contexts.at(server)?;
+        return Ok(elsewhere(contexts, context));
     }
     if let Some(data) = &shared.data {
         return Ok(Choice::Local(data.clone()));
     }
     if let Some(name) = variable("HOLDFAST_CONTEXT") {
-        return Ok(elsewhere(Contexts::of_user()?.named(&name)?));
+        return named(&name);
     }
     let data = local(shared);
     // What this user may not see is not theirs to use.
@@ -261,8 +295,9 @@ pub(super) fn choose(shared: &Shared) -> Result<Choice, CliError> {
         return Ok(Choice::Local(data));
     }
     // A user without a home has no contexts.
-    let all = Contexts::of_user().map_or_else(|_| Ok(Vec::new()), |contexts| contexts.all())?;
-    Ok(all.into_iter().next().map_or(Choice::Local(data), elsewhere))
+    let Ok(contexts) = Contexts::of_user() else { return Ok(Choice::Local(data)) };
+    let newest = contexts.all()?.into_iter().next();
+    Ok(newest.map_or(Choice::Local(data), |context| elsewhere(contexts, context)))
 }
 
 /// The data directory of the server on this machine.
@@ -303,6 +338,7 @@ mod tests {
             next: Pin([2; 32]),
             addresses: vec![address.to_owned()],
             candidates: Vec::new(),
+            role: None,
             key: ClientKey::make().unwrap(),
         }
     }
@@ -324,6 +360,13 @@ mod tests {
         for bad in ["a.example.org:2", "b", ""] {
             assert_eq!(contexts.at(bad).unwrap_err().exit_code(), 4);
         }
+        let twin = context("twin", 1_000, "a.example.org:7");
+        contexts.write(&twin).unwrap();
+        let several = contexts.at("a.example.org").unwrap_err();
+        assert!(several.to_string().contains("one of old, twin by --context"), "{several}");
+        fs::write(contexts.file("bad.toml"), "no context").unwrap();
+        assert_eq!(contexts.at("a.example.org:7").unwrap(), twin, "another's damage is not its own");
+        assert!(contexts.at("b").unwrap_err().to_string().contains("bad.toml is damaged"));
         assert_eq!(contexts.named("none").unwrap_err().exit_code(), 4);
         assert_eq!(contexts.named("../old").unwrap_err().exit_code(), 2);
         assert!(!format!("{old:?}").contains("PRIVATE"));

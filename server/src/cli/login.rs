@@ -57,9 +57,19 @@ struct Begun {
 struct ContextView<'a> {
     name: &'a str,
     operator: &'a str,
+    /// As the server said last; nothing before it was asked for anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'a str>,
     addresses: &'a [String],
     made: crate::api::view::Time,
     used: bool,
+}
+
+impl<'a> ContextView<'a> {
+    fn new(context: &'a Context, used: bool) -> Self {
+        let Context { name, operator, role, addresses, made, .. } = context;
+        Self { name, operator, role: role.as_deref(), addresses, made: *made, used }
+    }
 }
 
 /// `holdfast contexts`.
@@ -72,18 +82,19 @@ pub(super) fn list(shared: &Shared, output: &mut Output) -> Result<(), CliError>
         Err(_) if !damaged.is_empty() => None,
         Err(error) => return Err(error),
     };
-    let mut table = Table::new(&["NAME", "SERVER", "OPERATOR", "MADE", "USED"]);
-    for Context { name, operator, made, addresses, .. } in &all {
-        let is_used = used.as_ref() == Some(name);
+    let mut table = Table::new(&["NAME", "SERVER", "OPERATOR", "ROLE", "MADE", "USED"]);
+    for context in &all {
+        let is_used = used.as_ref() == Some(&context.name);
         if output.json {
-            output.json_line(&ContextView { name, operator, addresses, made: *made, used: is_used })?;
+            output.json_line(&ContextView::new(context, is_used))?;
             continue;
         }
         table.row([
-            Cell::plain(name),
-            Cell::plain(addresses.first().map_or("-", String::as_str)),
-            Cell::plain(operator),
-            Cell::plain(clock(*made)),
+            Cell::plain(&context.name),
+            Cell::plain(context.server()),
+            Cell::plain(&context.operator),
+            Cell::plain(context.role.as_deref().unwrap_or("-")),
+            Cell::plain(clock(context.made)),
             if is_used { Cell::styled(Style::Good, "yes") } else { Cell::plain("-") },
         ]);
     }
@@ -149,8 +160,7 @@ pub(super) async fn login(shared: &Shared, login: &Login, output: &mut Output) -
     contexts.write(&context)?;
     fs::remove_file(contexts.file(&begun_file))?;
     if output.json {
-        let Context { name, operator, addresses, made, .. } = &context;
-        return Ok(output.json_line(&ContextView { name, operator, addresses, made: *made, used: true })?);
+        return Ok(output.json_line(&ContextView::new(&context, true))?);
     }
     let (server, operator) = (Cell::plain(context.server()), Cell::plain(&context.operator));
     Ok(output.line(&format!("Logged in to {server} as {operator}; the context is called {name}."))?)

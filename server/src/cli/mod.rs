@@ -159,6 +159,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   holdfast ssh-config --install && ssh greenhouse.fleet
+  holdfast ssh-config --uninstall
   holdfast ssh-config > fleet.conf && scp -F fleet.conf notes.txt greenhouse.fleet:")]
     SshConfig(ssh::SshConfig),
     /// Start a device anew
@@ -331,6 +332,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         Verb::Login(login) => ask(login::login(shared, &login, output)),
         Verb::Logout(logout) => logout::logout(shared, &logout, output),
         Verb::Contexts => login::list(shared, output),
+        Verb::SshConfig(config) if config.uninstall() => ask(ssh::uninstall(output)),
         Verb::Completions { shell } => {
             // Made in memory first: the generator panics where it can't write.
             let mut script = Vec::new();

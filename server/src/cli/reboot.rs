@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use protocol_core::task::REBOOT;
 
 use super::{
     api_client::ApiClient,
@@ -21,35 +22,36 @@ pub(super) struct Reboot {
     /// The device's name
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// Wait until the device's agent is back, or has not gone down in ten minutes
+    /// Wait until the device is back, or has not gone down in ten minutes
     #[arg(long)]
     wait: bool,
 }
 
 /// `holdfast reboot DEVICE`.
 pub(super) async fn reboot(api: &ApiClient, arguments: &Reboot, output: &mut Output) -> Result<(), CliError> {
-    let request = TaskRequest { kind: "reboot".to_owned() };
-    let task: TaskView = api.post(&path(&arguments.device, "/tasks"), &request).await?;
+    let request = TaskRequest { kind: REBOOT.to_owned() };
+    let mut task: TaskView = api.begin_task(&path(&arguments.device, "/tasks"), &request).await?;
     let device = Cell::plain(&task.device);
-    if !arguments.wait {
-        return match output.json {
-            true => Ok(output.json_line(&task)?),
-            false => {
-                let next = format!("`holdfast task show {}` tells when it is back.", task.id);
-                Ok(output.line(&format!("{device} was told to start anew. {next}"))?)
-            }
-        };
+    // One that goes down without a word may be back before the server has had its answer.
+    if task.ended.is_none() {
+        if !arguments.wait {
+            return match output.json {
+                true => Ok(output.json_line(&task)?),
+                false => {
+                    let next = format!("`holdfast task show {}` tells when it is back.", task.id);
+                    Ok(output.line(&format!("{device} goes down. {next}"))?)
+                }
+            };
+        }
+        if !output.json {
+            eprintln!("{device} goes down. Ctrl-C ends the waiting, not the restart.");
+        }
+        task = ended(api, task.id).await?;
     }
-    if !output.json {
-        eprintln!("{device} was told to start anew. Ctrl-C ends the waiting, not the restart.");
-    }
-    let task = ended(api, task.id).await?;
     let lasted = ago(task.requested, task.ended.unwrap_or(task.requested));
     match (output.json, task.state.as_str()) {
         (true, _) => output.json_line(&task)?,
-        (false, "done") => {
-            output.line(&format!("{device} is back after {lasted}: its agent has come back."))?
-        }
+        (false, "done") => output.line(&format!("{device} is back after {lasted}."))?,
         (false, _) => {}
     }
     match task.state.as_str() {

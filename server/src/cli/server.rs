@@ -54,7 +54,9 @@ pub(super) async fn status(api: &ApiClient, output: &mut Output) -> Result<(), C
     }
     let now = Time::now();
     let off = || "off".to_owned();
+    let you = api.operator().map(|(name, role)| format!("{name}, {}", role.unwrap_or_default()));
     output.facts(&[
+        ("you", you),
         ("version", Some(status.version)),
         ("running since", Some(exact_and_ago(status.started, now))),
         ("process", Some(status.pid.to_string())),

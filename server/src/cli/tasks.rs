@@ -1,6 +1,7 @@
 //! `tasks`, `task`.
 
 use clap::{Args, Subcommand};
+use protocol_core::task::REBOOT;
 
 use super::{
     api_client::{ApiClient, with_query},
@@ -144,7 +145,7 @@ fn show(task: TaskView, output: &mut Output) -> Result<(), CliError> {
     }
     let now = Time::now();
     let exactly = |time: Option<Time>| time.map(|time| exact_and_ago(time, now));
-    let carried = |bytes| (task.kind != "reboot").then(|| size(bytes));
+    let carried = |bytes| (task.kind != REBOOT).then(|| size(bytes));
     let (from_device, to_device) = (carried(task.bytes_in), carried(task.bytes_out));
     output.facts(&[
         ("task", Some(task.id.to_string())),

@@ -103,6 +103,12 @@ fn what_is_wrong_is_named() {
         ("limits = { queued-messages = 0 }", "limits.queued-messages"),
         ("classic = 'localhost'", "127.0.0.1"),
         ("listen = 55223", "listen"),
+        (
+            "ssh = { idle-limit = '1ms' }",
+            "server.toml: ssh.idle-limit (0 is none): expected 1s to 365d, found 1ms",
+        ),
+        ("ssh = { idle-limit = 3 }", "expected a span of time in quotes, such as \"30s\""),
+        ("ssh = { time-limit = '0' }", "server.toml: ssh.time-limit: expected 1s to 365d, found 0ms"),
         ("advertise = ['example.org']", "advertise"),
         ("advertise = ['a:1', 'a:2', 'a:3', 'a:4', 'a:5']", "advertise"),
     ] {

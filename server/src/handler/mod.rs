@@ -119,7 +119,7 @@ pub fn notice(
         Tag::OFFER if allowance.take(now) => {
             task::offered(device, frame.body).map(|reports| allowance.announced(reports))
         }
-        // Those of tasks that there are cost little: each changes its state a few times.
+        // Those of tasks that there are: each changes its state a few times.
         Tag::REPORT => match task::reported(device, frame.body)? || allowance.take_report(now) {
             true => Ok(()),
             false => Err(HandlerError::TooMany),

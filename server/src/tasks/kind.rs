@@ -1,5 +1,7 @@
 //! What the kinds of tasks differ in.
 
+use protocol_core::task;
+
 use crate::store::Kind;
 
 /// A kind of task that operators can ask for.
@@ -20,9 +22,9 @@ impl TaskKind {
     /// Its name, on the wire, in the store and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Ssh => "ssh",
-            Self::OpenSsh => "openssh",
-            Self::Reboot => "reboot",
+            Self::Ssh => task::SSH,
+            Self::OpenSsh => task::OPENSSH,
+            Self::Reboot => task::REBOOT,
         }
     }
 

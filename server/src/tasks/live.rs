@@ -2,7 +2,10 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use protocol_core::{code, message::Secret};
@@ -17,6 +20,9 @@ use crate::{
 
 /// How much may wait for a watcher: a task has few states, and what a device says beyond that is passed over.
 const NEWS: usize = 32;
+
+/// How many reports of a task are its own: its states, of which each comes once, and some that are said again.
+const REPORTS: u8 = 8;
 
 /// Which task it is.
 #[derive(Clone, Debug)]
@@ -82,6 +88,8 @@ pub(super) struct Live {
     key: Secret,
     door: Mutex<Door>,
     news: mpsc::Sender<News>,
+    /// How many reports have come: [`REPORTS`] at most.
+    reports: AtomicU8,
 }
 
 /// Whether a task's bytes may come.
@@ -136,6 +144,7 @@ impl Live {
             key: Secret([0; 16]),
             door: Mutex::new(Door::Closed),
             news: sender,
+            reports: AtomicU8::new(0),
         };
         (live, news)
     }
@@ -146,12 +155,23 @@ impl Live {
         let _ = self.news.send(news).await;
     }
 
-    /// Tells the watcher what a device says, if it can take it now: its deadlines see to the rest.
-    pub(super) fn hear(&self, news: News) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.news.try_send(news) {
+    /// Tells the watcher what a device says, if it can take it now: its deadlines see to the rest. What it can't take is
+    /// not made.
+    pub(super) fn hear(&self, news: impl FnOnce() -> News) {
+        match self.news.try_reserve() {
+            Ok(room) => room.send(news()),
             // Whoever does that may do it without end: it is not for everybody to read.
-            tracing::debug!(task = %self.identity.id, "a device reports a task faster than it can be written down");
+            Err(mpsc::error::TrySendError::Full(())) => {
+                tracing::debug!(task = %self.identity.id, "a device reports a task faster than it can be written down");
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => {}
         }
+    }
+
+    /// Counts a report of the device's. Gives whether it is one of those that each task has.
+    pub(super) fn count_report(&self) -> bool {
+        let one_more = |count: u8| (count < REPORTS).then_some(count + 1);
+        self.reports.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Has it stopped, or ended. The end stands, and else the first wish.

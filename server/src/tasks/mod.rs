@@ -265,7 +265,7 @@ impl Tasks {
         let known = self.of_device(online.device);
         let named = |code: RandomId| offer.tasks.contains(&message::TaskId(code.0));
         for live in known.iter().filter(|live| !named(live.identity.code)) {
-            live.hear(News::Unnamed { is_new: live.identity.boot != Some(RandomId(online.boot.0)) });
+            live.hear(|| News::Unnamed { is_new: live.identity.boot != Some(RandomId(online.boot.0)) });
         }
         let is_known = |task: &message::TaskId| known.iter().any(|live| live.identity.code.0 == task.0);
         for task in offer.tasks.iter().filter(|task| !is_known(task)) {
@@ -276,17 +276,17 @@ impl Tasks {
         online.offers.send_replace(Some(kinds));
     }
 
-    /// Takes a device's word for how a task of its own stands. Gives whether there is such a
-    /// task, or was until just now.
+    /// Takes a device's word for how a task of its own stands. Gives whether there is such a task, or was until just now,
+    /// and this is one of the few reports that each has.
     pub fn reported(&self, device: DeviceId, report: &Report<'_>) -> bool {
         let Some(live) = self.find(device, report.task) else { return false };
         let detail = report.detail.as_str();
-        live.hear(News::Report {
+        live.hear(|| News::Report {
             state: report.state,
             detail: (!detail.is_empty()).then(|| detail.to_owned()),
             output: (!report.output.is_empty()).then(|| report.output.to_owned()),
         });
-        true
+        live.count_report()
     }
 
     /// Whether a data connection of this device may have the task's bytes; then it is to be given to

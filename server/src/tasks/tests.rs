@@ -28,8 +28,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Longer than what is waited for here, so that nothing ends by itself.
 const LONG: Deadlines = Deadlines {
+    accept: LONGEST_WAIT,
     start: LONGEST_WAIT,
-    run: LONGEST_WAIT,
     stop: LONGEST_WAIT,
     away: LONGEST_WAIT,
     bytes: Duration::from_millis(50),
@@ -299,7 +299,7 @@ async fn who_can_not_do_it_is_not_asked() {
 
 #[tokio::test]
 async fn a_device_that_does_nothing_is_waited_for_so_long() {
-    let short = Deadlines { start: Duration::from_millis(20), stop: Duration::from_millis(20), ..LONG };
+    let short = Deadlines { accept: Duration::from_millis(20), stop: Duration::from_millis(20), ..LONG };
     let fleet = Fleet::new(short);
     let device = fleet.device("kiosk").await;
     let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
@@ -325,7 +325,7 @@ async fn a_device_that_does_nothing_is_waited_for_so_long() {
 
 #[tokio::test]
 async fn a_session_whose_bytes_do_not_come_has_failed() {
-    let fleet = Fleet::new(Deadlines { start: Duration::from_millis(20), ..LONG });
+    let fleet = Fleet::new(Deadlines { accept: Duration::from_millis(20), ..LONG });
     let device = fleet.device("kiosk").await;
     let mut task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
     let join = device.order().await;
@@ -405,14 +405,13 @@ async fn what_a_device_refuses_is_an_event() {
 async fn what_a_device_does_not_name_any_longer_is_lost() {
     let fleet = Fleet::new(LONG);
     let device = fleet.device("kiosk").await;
-    let [ssh, kept, reboot] = [
+    let [ssh, kept] = [
         fleet.start(&device, TaskKind::Ssh).await.unwrap(),
         fleet.start(&device, TaskKind::Ssh).await.unwrap(),
-        fleet.start(&device, TaskKind::Reboot).await.unwrap(),
     ];
     let code =
         async |task: &Task| message::TaskId(fleet.store.task(task.id()).await.unwrap().unwrap().code.0);
-    for task in [&ssh, &kept, &reboot] {
+    for task in [&ssh, &kept] {
         fleet.report(&device, code(task).await, code::TaskState::Running);
     }
     let id = device.online.device;
@@ -425,8 +424,6 @@ async fn what_a_device_does_not_name_any_longer_is_lost() {
     let lost = fleet.ended(ssh.id()).await;
     assert_eq!(lost.state, TaskState::Lost);
     assert_eq!(lost.reason.as_deref(), Some("the device's agent started anew meanwhile"));
-    let done = fleet.ended(reboot.id()).await;
-    assert_eq!((done.state, done.reason.as_deref()), (TaskState::Done, Some("the device has come back")));
     let row = fleet.store.task(kept.id()).await.unwrap().unwrap();
     assert_eq!(row.state, TaskState::Running);
     fleet.report(&device, code(&kept).await, code::TaskState::Failed);
@@ -435,26 +432,47 @@ async fn what_a_device_does_not_name_any_longer_is_lost() {
 }
 
 #[tokio::test]
-async fn only_a_restart_that_runs_is_done_when_the_device_comes_back() {
-    let fleet = Fleet::new(LONG);
+async fn whether_a_device_has_started_anew_is_for_the_device_to_say() {
+    let fleet = Fleet::new(Deadlines { start: Duration::ZERO, ..LONG });
     let device = fleet.device("kiosk").await;
-    let mut tasks = Vec::new();
-    for state in [code::TaskState::Starting, code::TaskState::Running, code::TaskState::Stopping] {
-        let task = fleet.start(&device, TaskKind::Reboot).await.unwrap();
-        fleet.report(&device, device.order().await.task, state);
-        tasks.push(task);
+    let (mut tasks, mut codes) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        tasks.push(fleet.start(&device, TaskKind::Reboot).await.unwrap());
+        codes.push(device.order().await.task);
+    }
+    for task in [1, 2] {
+        fleet.report(&device, codes[task], code::TaskState::Running);
+        tasks[task].running().await;
     }
     let id = device.online.device;
     drop(device);
+    // One that is gone before it could say that it goes.
+    let begun =
+        Report { task: codes[0], state: code::TaskState::Starting, detail: Text::default(), output: &[] };
+    fleet.tasks.reported(id, &begun);
+    let mut standing = fleet.tasks.find(id, codes[0]).unwrap().standing.subscribe();
+    standing.wait_for(|standing| standing.state == TaskState::Starting).await.unwrap();
     let device = fleet.connect(id, 2).await;
-    fleet.offer(&device, &[]);
+    fleet.offer(&device, &codes[..2]);
+    fleet.report(&device, codes[0], code::TaskState::Done);
+    fleet.report(&device, codes[1], code::TaskState::Failed);
     let mut ends = Vec::new();
     for task in tasks {
-        let row = fleet.ended(task.id()).await;
-        ends.push((row.state, row.reason.unwrap_or_default()));
+        ends.push(fleet.ended(task.id()).await.state);
     }
-    let anew = (TaskState::Lost, "the device's agent started anew meanwhile".to_owned());
-    assert_eq!(ends, [anew.clone(), (TaskState::Done, "the device has come back".to_owned()), anew]);
+    assert_eq!(ends, [TaskState::Done, TaskState::Failed, TaskState::Lost], "the last one it has forgotten");
+}
+
+#[tokio::test]
+async fn reports_of_a_task_are_a_few() {
+    let fleet = Fleet::new(LONG);
+    let device = fleet.device("kiosk").await;
+    let _task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let task = device.order().await.task;
+    let said = Report { task, state: code::TaskState::Starting, detail: Text::default(), output: &[] };
+    let of_it = (0..1_000).filter(|_| fleet.tasks.reported(device.online.device, &said)).count();
+    assert_eq!(of_it, 8, "the others are notices");
+    assert!(!fleet.tasks.reported(device.online.device, &Report { task: message::TaskId(1), ..said }));
 }
 
 #[tokio::test]

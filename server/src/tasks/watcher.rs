@@ -23,9 +23,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// For the device to say that it starts it; and for the bytes of one that is said to run.
-    pub start: Duration,
+    pub accept: Duration,
     /// For the device to start it: agents give it up after 30 s, unless they are told otherwise.
-    pub run: Duration,
+    pub start: Duration,
     /// For the device to stop it.
     pub stop: Duration,
     /// For a device that is away.
@@ -43,8 +43,8 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            start: Duration::from_secs(15),
-            run: Duration::from_secs(90),
+            accept: Duration::from_secs(15),
+            start: Duration::from_secs(90),
             stop: Duration::from_secs(15),
             away: Duration::from_secs(60),
             bytes: Duration::from_secs(5),
@@ -132,9 +132,6 @@ impl<'a> Watcher<'a> {
                 // What its bytes were is known when they have ended.
                 Some(if state.is_end() { self.after_bytes(next).await } else { next })
             }
-            News::Unnamed { is_new: true } if self.goes_down() => {
-                Some(Standing::new(TaskState::Done, "the device has come back"))
-            }
             News::Unnamed { is_new: true } => {
                 Some(Standing::new(TaskState::Lost, "the device's agent started anew meanwhile"))
             }
@@ -212,13 +209,13 @@ impl<'a> Watcher<'a> {
                 let reason = format!("the device says that it runs, and its bytes have not come in {limit}");
                 Standing::new(TaskState::Failed, reason)
             }
+            _ if self.goes_down() && self.is_away() => {
+                let limit = span::shortened(self.limit());
+                Standing::new(TaskState::Lost, format!("the device has not come back in {limit}"))
+            }
             TaskState::Running if self.goes_down() => {
-                let (state, what) = match self.is_away() {
-                    true => (TaskState::Lost, "the device has not come back"),
-                    false => (TaskState::Failed, "the device has not gone down"),
-                };
-                let limit = self.live.identity.kind.map(|kind| span::shortened(self.tasks.limit(kind)));
-                Standing::new(state, format!("{what} in {}", limit.unwrap_or_default()))
+                let limit = span::shortened(self.limit());
+                Standing::new(TaskState::Failed, format!("the device has not gone down in {limit}"))
             }
             TaskState::Running => Standing::new(TaskState::Stopping, "its time is over"),
             TaskState::Stopping => {
@@ -229,7 +226,7 @@ impl<'a> Watcher<'a> {
             _ => {
                 let deadlines = self.tasks.deadlines;
                 let is_begun = self.state == TaskState::Starting;
-                let limit = span::shortened(if is_begun { deadlines.run } else { deadlines.start });
+                let limit = span::shortened(if is_begun { deadlines.start } else { deadlines.accept });
                 Standing::new(TaskState::Failed, format!("the device did not start it in {limit}"))
             }
         })
@@ -279,22 +276,28 @@ impl<'a> Watcher<'a> {
     fn set_deadline(&mut self) {
         let since = self.since;
         self.deadline = match self.state {
-            TaskState::Requested => Some(since + self.tasks.deadlines.start),
-            TaskState::Starting => Some(since + self.tasks.deadlines.run),
+            TaskState::Requested => Some(since + self.tasks.deadlines.accept),
+            // One that is gone before it could say that it goes.
+            TaskState::Starting if self.goes_down() && self.is_away() => Some(since + self.limit()),
+            TaskState::Starting => Some(since + self.tasks.deadlines.start),
             // A device that says so and brings no bytes lies; or they went with the last server.
             TaskState::Running if self.lacks_bytes() => Some(since + self.time_for_bytes()),
-            TaskState::Running => {
-                let limit = self.live.identity.kind.map(|kind| self.tasks.limit(kind));
-                Some(since + limit.unwrap_or_else(|| self.tasks.longest_limit()))
-            }
+            TaskState::Running => Some(since + self.limit()),
             TaskState::Stopping => Some(since + self.tasks.deadlines.stop),
             TaskState::Done | TaskState::Failed | TaskState::Lost => None,
         };
     }
 
-    /// Whether its device is to go away now. What does not run yet has done nothing, and what is to stop is not wanted.
+    /// Whether its device is to go away now. What is to stop is not wanted.
     fn goes_down(&self) -> bool {
-        self.state == TaskState::Running && self.live.identity.kind.is_some_and(TaskKind::goes_down)
+        let is_begun = matches!(self.state, TaskState::Starting | TaskState::Running);
+        is_begun && self.live.identity.kind.is_some_and(TaskKind::goes_down)
+    }
+
+    /// How long it may run.
+    fn limit(&self) -> Duration {
+        let of_kind = self.live.identity.kind.map(|kind| self.tasks.limit(kind));
+        of_kind.unwrap_or_else(|| self.tasks.longest_limit())
     }
 
     fn is_away(&self) -> bool {
@@ -316,8 +319,8 @@ impl<'a> Watcher<'a> {
     fn time_for_bytes(&self) -> Duration {
         match self.live.identity.kind {
             // It runs as soon as its device begins to log in.
-            Some(TaskKind::OpenSsh) if !self.live.is_resumed => self.tasks.deadlines.run,
-            _ => self.tasks.deadlines.start,
+            Some(TaskKind::OpenSsh) if !self.live.is_resumed => self.tasks.deadlines.start,
+            _ => self.tasks.deadlines.accept,
         }
     }
 

@@ -125,7 +125,9 @@ fn a_device_that_is_offline_is_told_of_at_once_or_waited_for() -> io::Result<()>
     let output = fleet.run("ssh", &["kiosk.fleet", "true"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("is offline"), "{output:?}");
 
-    let waiting = fleet.file("waiting");
+    let (waiting, told) = (fleet.file("waiting"), fleet.file("told"));
+    // The server may be away just then, too.
+    fleet.server.terminate();
     let (data, key) = (fleet.server.data().to_owned(), fleet.sshd.key());
     let mut session = Command::new(holdfast_tests::binaries::holdfast())
         .args(["ssh", "--wait", "--data"])
@@ -135,8 +137,15 @@ fn a_device_that_is_offline_is_told_of_at_once_or_waited_for() -> io::Result<()>
         .args(["echo", "waited"])
         .stdin(Stdio::null())
         .stdout(fs::File::create(&waiting)?)
-        .stderr(Stdio::piped())
+        .stderr(fs::File::create(&told)?)
         .spawn()?;
+    let says = |what: &str| {
+        let said = || fs::read_to_string(&told).unwrap_or_default();
+        wait::until(&format!("it says {what:?}"), said, |said| said.contains(what));
+    };
+    says("Waiting for the server…");
+    fleet.server.run()?;
+    says("Waiting for kiosk to come online…");
     fleet.agent.run()?;
     let ended = wait::find(LONGEST_WAIT, || session.try_wait().expect("a child can be waited for"));
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");

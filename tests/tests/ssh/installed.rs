@@ -16,6 +16,12 @@ use holdfast_tests::{
 
 use crate::fleet::Fleet;
 
+/// How old a list is that is asked for again only where it lacks a host: all that a test does is done by then.
+const A_WHILE: Duration = Duration::from_secs(10);
+
+/// How old one is that is asked for again.
+const LONG: Duration = Duration::from_secs(3_600);
+
 /// An operator's home, in which it is installed.
 struct Home<'a> {
     fleet: &'a Fleet,
@@ -30,11 +36,18 @@ impl Home<'_> {
         process::run(Path::new("env"), [&[home.as_str()], words].concat(), LONGEST_WAIT).expect("env runs")
     }
 
+    /// `holdfast ssh-config`.
     #[track_caller]
-    fn install(&self) {
+    fn ssh_config(&self, option: &str) {
         let (program, data) = (binaries::holdfast(), self.fleet.server.data().display().to_string());
-        let output = self.run(&[&program.display().to_string(), "--data", &data, "ssh-config", "--install"]);
+        let output = self.run(&[&program.display().to_string(), "--data", &data, "ssh-config", option]);
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Sets how old the list of devices is.
+    fn age(&self, age: Duration) -> io::Result<()> {
+        let list = File::options().append(true).open(self.file("holdfast-devices.conf"))?;
+        list.set_modified(SystemTime::now() - age)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -67,7 +80,7 @@ fn devices_of_later_are_known_and_a_server_that_is_away_changes_nothing() -> io:
     let mut fleet = Fleet::start()?;
     let home = Home { fleet: &fleet, directory: fleet.file("a home") };
     fs::create_dir(&home.directory)?;
-    home.install();
+    home.ssh_config("--install");
     let included = fs::read_to_string(home.file("config"))?;
     assert_eq!(included, "Include holdfast.conf\nInclude holdfast-devices.conf\n");
     let output = home.ssh(&["kiosk.fleet", "echo", "here"]);
@@ -84,7 +97,9 @@ fn devices_of_later_are_known_and_a_server_that_is_away_changes_nothing() -> io:
     wait::until_true("the device has said who logs in there", || {
         fleet.server.device("later").is_some_and(|device| device["ssh_user"] == "ada")
     });
+    home.age(A_WHILE)?;
     assert_eq!(home.user("later.fleet"), "ada");
+    assert_eq!(home.user("Later.FLEET"), "ada", "names of hosts have no case");
     let refused = home.ssh(&["later.fleet", "true"]);
     assert_eq!(refused.status.code(), Some(255), "{refused:?}");
     assert!(fleet.sshd.log().contains("ada"), "it was reached, as that user: {}", fleet.sshd.log());
@@ -92,22 +107,24 @@ fn devices_of_later_are_known_and_a_server_that_is_away_changes_nothing() -> io:
     assert!(devices.contains("Host kiosk.fleet\n") && devices.contains("Host later.fleet\n"), "{devices}");
 
     // What is old is asked for again.
-    let age = |path: &Path| {
-        File::options().append(true).open(path)?.set_modified(SystemTime::now() - Duration::from_secs(3_600))
-    };
     fleet.server.tell(&["revoke", "later"]);
+    home.age(A_WHILE)?;
     assert_eq!(home.user("later.fleet"), "ada", "the list is not a minute old");
-    age(&home.file("holdfast-devices.conf"))?;
+    home.age(LONG)?;
     assert_eq!(home.user("kiosk.fleet"), sshd::user()?);
     assert!(!fs::read_to_string(home.file("holdfast-devices.conf"))?.contains("later"));
 
     let (list, directory) = (home.file("holdfast-devices.conf"), home.directory.clone());
     fleet.server.terminate();
-    age(&list)?;
     let home = Home { fleet: &fleet, directory };
+    home.age(LONG)?;
     let before = fs::read_to_string(&list)?;
     assert_eq!(home.user("kiosk.fleet"), sshd::user()?);
     assert_eq!(home.user("nobody.fleet"), sshd::user()?);
     assert_eq!(fs::read_to_string(&list)?, before, "what is there stays");
+
+    home.ssh_config("--uninstall");
+    assert_eq!(fs::read_to_string(home.file("config"))?.trim(), "");
+    assert!(!list.exists() && !home.file("holdfast.conf").exists());
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(in crate::cli) async fn accept(
     accept: &AcceptHostKey,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let name = device_name(&accept.device);
+    let name = &device_name(&accept.device);
     let request = match (&accept.kind, &accept.key) {
         (Some(kind), Some(key)) => HostKeyRequest { kind: kind.clone(), key: key.clone() },
         _ => {

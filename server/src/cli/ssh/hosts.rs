@@ -43,7 +43,7 @@ pub(in crate::cli) async fn known_hosts(
         }
         return Ok(());
     };
-    let name = device_name(without_port(host));
+    let name = &device_name(without_port(host));
     let device: DeviceView = api.get(&devices::path(name, "")).await?;
     if let [kind, key] = known.shown.as_slice()
         && !keys(&device).any(|registered| registered == (kind.as_str(), key.as_str()))

@@ -7,7 +7,7 @@ use std::{
     env,
     fs::{self, File, TryLockError},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -21,6 +21,13 @@ const DEVICES: &str = "holdfast-devices.conf";
 
 /// How old the list of devices may become.
 const LONGEST_AGE: Duration = Duration::from_secs(60);
+
+/// How old a list is at least that is asked for anew because it lacks a host: a name that is nobody's, asked for by many
+/// programs at once, is not worth a question each.
+const LEAST_AGE: Duration = Duration::from_secs(2);
+
+/// What stands in front of the server in the file that is said of all devices.
+const SERVER: &str = "# Server: ";
 
 /// How long ssh is held up at most where the server does not answer.
 pub(super) const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,10 +46,38 @@ impl Installed {
         Ok(Self(home.ok_or_else(unknown)?.join(".ssh")))
     }
 
-    /// Writes what is said of all devices.
-    pub(super) fn write(&self, text: &str) -> io::Result<()> {
+    /// Keeps all others from writing until the file is dropped; makes the directory, if need be.
+    pub(super) async fn lock(&self) -> io::Result<File> {
         files::create_private_directory(&self.0)?;
-        files::replace_private(&self.0.join(ALL), text.as_bytes())
+        self.locked(|| false).await?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Writes what is said of all devices of this server. Gives the server that it was said of before, if that is another.
+    pub(super) fn write(&self, server: &str, text: &str) -> io::Result<Option<String>> {
+        let before = fs::read_to_string(self.0.join(ALL)).unwrap_or_default();
+        let before = before.lines().find_map(|line| line.strip_prefix(SERVER)).map(ToOwned::to_owned);
+        files::replace_private(&self.0.join(ALL), format!("{SERVER}{server}\n{text}").as_bytes())?;
+        Ok(before.filter(|before| before != server))
+    }
+
+    /// Removes all that is installed. Gives whether there was something.
+    pub(super) fn remove(&self) -> io::Result<bool> {
+        let config = self.config();
+        let text = read(&config)?;
+        let (included, kept) = parted(&text);
+        if !included.is_empty() {
+            let kept = kept.join("\n");
+            files::replace_private(&config, format!("{}\n", kept.trim_matches('\n')).as_bytes())?;
+        }
+        let mut was_there = !included.is_empty();
+        for name in [ALL, DEVICES] {
+            match fs::remove_file(self.0.join(name)) {
+                Ok(()) => was_there = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(was_there)
     }
 
     /// Writes the list of devices.
@@ -53,50 +88,77 @@ impl Installed {
     /// Waits for the turn to bring the list of devices up to date; none if it need not be: it is new, and `host` is in it.
     /// Of many calls at once one asks the server, and the others wait for that.
     pub(super) async fn turn(&self, host: &str) -> io::Result<Option<File>> {
+        self.locked(|| self.is_fresh(host)).await
+    }
+
+    /// Waits until nobody else writes; gives none if that need not be waited for.
+    async fn locked(&self, is_needless: impl Fn() -> bool) -> io::Result<Option<File>> {
         let directory = File::open(&self.0)?;
         loop {
-            if self.is_fresh(host) {
+            if is_needless() {
                 return Ok(None);
             }
             match directory.try_lock() {
                 // It may have become so since it was looked at.
-                Ok(()) => return Ok((!self.is_fresh(host)).then_some(directory)),
+                Ok(()) => return Ok((!is_needless()).then_some(directory)),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_INTERVAL).await,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
 
-    /// Whether the list of devices is new, and has this one.
+    /// Whether the list of devices is new, and has this one, or is so new that it would not have it either if it were asked
+    /// for again.
     fn is_fresh(&self, host: &str) -> bool {
         let path = self.0.join(DEVICES);
         let written = fs::metadata(&path).and_then(|file| file.modified());
         // A time to come is none: somebody has set the clock.
-        let is_new = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LONGEST_AGE));
+        let Some(age) = written.ok().and_then(|at| at.elapsed().ok()) else { return false };
         let names =
             |line: &str| line.strip_prefix("Host ").is_some_and(|name| name.eq_ignore_ascii_case(host));
-        is_new && fs::read_to_string(&path).is_ok_and(|text| text.lines().any(names))
+        age < LEAST_AGE
+            || age < LONGEST_AGE && fs::read_to_string(&path).is_ok_and(|text| text.lines().any(names))
     }
 
     /// Has ssh's own configuration include ours: at its beginning, as the first word on a setting stands. Gives where that is.
     pub(super) fn include(&self) -> io::Result<PathBuf> {
-        let config = self.0.join("config");
-        // Where it is a link it stays one.
-        let config = fs::canonicalize(&config).unwrap_or(config);
-        let before = match fs::read_to_string(&config) {
-            Ok(before) => before,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let includes = [ALL, DEVICES].map(|name| format!("Include {name}"));
-        if includes.iter().all(|include| before.lines().any(|line| line.trim() == include)) {
+        let config = self.config();
+        let before = read(&config)?;
+        let (included, kept) = parted(&before);
+        if includes().iter().all(|include| included.contains(&include.as_str())) {
             return Ok(config);
         }
-        let kept: Vec<_> =
-            before.lines().filter(|line| !includes.iter().any(|include| line.trim() == include)).collect();
-        let text = format!("{}\n\n{}\n", includes.join("\n"), kept.join("\n").trim_start_matches('\n'));
+        let text = format!("{}\n\n{}", includes().join("\n"), kept.join("\n").trim_start_matches('\n'));
         files::replace_private(&config, format!("{}\n", text.trim_end()).as_bytes())?;
         Ok(config)
+    }
+
+    /// ssh's own configuration. Where it is a link it stays one.
+    fn config(&self) -> PathBuf {
+        let config = self.0.join("config");
+        fs::canonicalize(&config).unwrap_or(config)
+    }
+}
+
+/// The lines by which ssh's own configuration includes ours.
+fn includes() -> [String; 2] {
+    [ALL, DEVICES].map(|name| format!("Include {name}"))
+}
+
+/// The lines of ssh's own configuration: those by which it includes ours, and the others.
+fn parted(config: &str) -> (Vec<&str>, Vec<&str>) {
+    let includes = includes();
+    let is_ours = |line: &&str| includes.iter().any(|include| include == line.trim());
+    let (ours, others): (Vec<_>, Vec<_>) = config.lines().partition(is_ours);
+    (ours.into_iter().map(str::trim).collect(), others)
+}
+
+/// The text of a file; none if there is no such file.
+fn read(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        // Whoever sees this does not know which of their files it is about.
+        read => read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
     }
 }
 
@@ -125,12 +187,13 @@ mod tests {
         time::SystemTime,
     };
 
-    use super::{DEVICES, Installed, LONGEST_AGE, home_of};
+    use super::{DEVICES, Installed, LEAST_AGE, LONGEST_AGE, home_of};
 
     fn installed() -> (tempfile::TempDir, Installed) {
         let directory = tempfile::tempdir().unwrap();
         let installed = Installed(directory.path().join(".ssh"));
-        installed.write("Host *.fleet\n").unwrap();
+        fs::create_dir(&installed.0).unwrap();
+        assert_eq!(installed.write("--data '/a'", "Host *.fleet\n").unwrap(), None);
         (directory, installed)
     }
 
@@ -153,6 +216,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_removed_is_ours_alone() {
+        let (_directory, installed) = installed();
+        let own = "Host a\n    User b\n";
+        fs::write(installed.0.join("config"), own).unwrap();
+        installed.write_devices("Host a.fleet\n").unwrap();
+        installed.include().unwrap();
+        assert!(installed.remove().unwrap());
+        assert_eq!(fs::read_to_string(installed.0.join("config")).unwrap(), own);
+        assert_eq!(fs::read_dir(&installed.0).unwrap().count(), 1, "the user's own is left");
+        assert!(!installed.remove().unwrap(), "there is nothing any longer");
+        fs::write(installed.0.join("config"), b"Host \xff\n").unwrap();
+        assert!(installed.remove().unwrap_err().to_string().contains("/.ssh/config: "));
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_server_is_told() {
+        let (_directory, installed) = installed();
+        assert_eq!(installed.write("--data '/a'", "").unwrap(), None);
+        assert_eq!(installed.write("--context 'b'", "").unwrap().as_deref(), Some("--data '/a'"));
+        assert_eq!(installed.write("--context 'b'", "").unwrap(), None);
+    }
+
+    #[test]
     fn the_home_that_ssh_takes() {
         let users =
             "root:x:0:0:root:/root:/bin/sh\nbroken\nanna:x:1000:1000::/home/anna:/bin/sh\nx:x:7:7:::\n";
@@ -167,8 +253,11 @@ mod tests {
         installed.write_devices("Host a.fleet\n    User b\n\n").unwrap();
         assert!(installed.turn("a.fleet").await.unwrap().is_none());
         assert!(installed.turn("A.fleet").await.unwrap().is_none(), "names of hosts have no case");
-        assert!(installed.turn("b.fleet").await.unwrap().is_some(), "it is a new one");
+        assert!(installed.turn("b.fleet").await.unwrap().is_none(), "it is not there, and was not just now");
         let file = File::options().append(true).open(installed.0.join(DEVICES)).unwrap();
+        file.set_modified(SystemTime::now() - LEAST_AGE).unwrap();
+        assert!(installed.turn("a.fleet").await.unwrap().is_none());
+        assert!(installed.turn("b.fleet").await.unwrap().is_some(), "it may be there now");
         file.set_modified(SystemTime::now() - LONGEST_AGE).unwrap();
         assert!(installed.turn("a.fleet").await.unwrap().is_some(), "it is old");
         file.set_modified(SystemTime::now() + LONGEST_AGE).unwrap();

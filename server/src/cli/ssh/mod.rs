@@ -12,6 +12,7 @@ mod proxy;
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
 use clap::Args;
+use protocol_core::task::is_user_name;
 
 use super::{api_client::ApiClient, devices, error::CliError, output::exact_and_ago};
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 
 pub(super) use self::{
     accept::{AcceptHostKey, accept},
-    config::{SshConfig, refresh, ssh_config},
+    config::{SshConfig, refresh, ssh_config, uninstall},
     hosts::{KnownHosts, known_hosts},
     proxy::{Proxy, proxy},
 };
@@ -81,8 +82,11 @@ pub(super) fn ssh(api: &ApiClient, ssh: &Ssh) -> Result<(), CliError> {
 
 /// The device. One that is offline is told of here, in fewer words than ssh would need; unless it is waited for.
 async fn find(api: &ApiClient, ssh: &Ssh) -> Result<DeviceView, CliError> {
-    let name = device_name(ssh.parts().1);
-    let device: DeviceView = api.get(&devices::path(name, "")).await?;
+    let name = &device_name(ssh.parts().1);
+    let device = match ssh.wait {
+        true => await_answer(api, name).await?,
+        false => api.get(&devices::path(name, "")).await?,
+    };
     if device.online || device.revoked.is_some() {
         return Ok(device);
     }
@@ -98,23 +102,39 @@ async fn find(api: &ApiClient, ssh: &Ssh) -> Result<DeviceView, CliError> {
 /// How often it is looked whether a device has come online.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Waits until a device is online. A server that is away for a while, once it has answered, is waited for as well.
+/// Waits until a device is online, and until then for a server that is away as well.
 async fn wait_for(api: &ApiClient, name: &str) -> Result<(), CliError> {
-    let mut has_answered = false;
     loop {
-        match api.get::<DeviceView>(&devices::path(name, "")).await {
-            Ok(device) if device.online || device.revoked.is_some() => return Ok(()),
-            Ok(_) => has_answered = true,
-            Err(error) if has_answered && error.may_pass() => {}
-            Err(error) => return Err(error),
+        let device = await_answer(api, name).await?;
+        if device.online || device.revoked.is_some() {
+            return Ok(());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-/// The device's name in what people and ssh call it: `kiosk`, `kiosk.fleet`.
-fn device_name(host: &str) -> &str {
-    host.strip_suffix(DOMAIN).unwrap_or(host)
+/// What the server says of a device, as soon as it says something. That it is away is told once.
+async fn await_answer(api: &ApiClient, name: &str) -> Result<DeviceView, CliError> {
+    let mut is_told = false;
+    loop {
+        match api.get(&devices::path(name, "")).await {
+            Err(error) if error.may_pass() => {
+                if !is_told {
+                    eprintln!("holdfast: {error}");
+                    eprintln!("Waiting for the server…");
+                }
+                is_told = true;
+            }
+            answer => return answer,
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// The device's name in what people and ssh call it: `kiosk`, `kiosk.fleet`, `Kiosk.Fleet`. Names of hosts have no case.
+fn device_name(host: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    host.strip_suffix(DOMAIN).map(ToOwned::to_owned).unwrap_or(host)
 }
 
 /// The device's name, if it is one: what the server says becomes no line of a configuration, and no option of ssh.
@@ -127,21 +147,11 @@ fn user(device: &DeviceView) -> Option<&str> {
     device.ssh_user.as_deref().filter(|user| is_user_name(user))
 }
 
-/// `[a-z_][a-z0-9_-]{0,31}`
-fn is_user_name(name: &str) -> bool {
-    let mut letters = name.bytes();
-    let begins_well = letters.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_');
-    begins_well
-        && name.len() <= 32
-        && letters
-            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b"_-".contains(&letter))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
-    use super::{Ssh, device_name, is_user_name};
+    use super::{Ssh, device_name};
 
     #[test]
     fn words_are_taken_as_ssh_takes_them() {
@@ -162,12 +172,6 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!([device_name("kiosk"), device_name("kiosk.fleet")], ["kiosk", "kiosk"]);
-        for good in ["pi", "_x", "a-b_9", &"u".repeat(32)] {
-            assert!(is_user_name(good), "{good}");
-        }
-        for bad in ["", "-oProxyCommand=x", "Root", "a b", "9a", "a\n", "ä", "a;b", &"u".repeat(33)] {
-            assert!(!is_user_name(bad), "{bad:?}");
-        }
+        assert_eq!(["kiosk", "kiosk.fleet", "Kiosk.FLEET"].map(device_name), ["kiosk"; 3]);
     }
 }

@@ -52,7 +52,7 @@ pub(in crate::cli) struct Proxy {
 
 /// `holdfast proxy DEVICE`.
 pub(in crate::cli) async fn proxy(api: &ApiClient, proxy: &Proxy) -> Result<(), CliError> {
-    let name = device_name(&proxy.device);
+    let name = &device_name(&proxy.device);
     if proxy.wait {
         wait_for(api, name).await?;
     }

@@ -70,7 +70,7 @@ async fn a_port_is_a_devices_until_its_session_ends() {
 #[tokio::test]
 async fn a_session_whose_bytes_came_late_goes_on() {
     let short = Duration::from_millis(200);
-    let fleet = Fleet::new(Deadlines { run: short, ..LONG });
+    let fleet = Fleet::new(Deadlines { start: short, ..LONG });
     let (_device, mut task, _, port) = begun(&fleet).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let (mut far, _) = listener.accept().await.unwrap();
