@@ -30,6 +30,9 @@ pub const CLASSIC_PORT: u16 = 55222;
 /// The port of `/metrics` and `/healthz`.
 pub const HTTP_PORT: u16 = 55280;
 
+/// The account that devices log in to which come by this machine's SSH server.
+pub const SSH_ACCOUNT: &str = "ssh_server";
+
 /// The longest address that an invitation carries, in bytes.
 pub const MAX_ADDRESS: usize = 128;
 
@@ -206,6 +209,9 @@ impl Default for SshLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SshAccount {
+    /// The account's name: no setting, as `setup-ssh-account` makes it.
+    #[serde(skip)]
+    pub name: String,
     /// Its port.
     pub port: u16,
     /// The files of its public host keys; those that are not there are passed over.
@@ -215,7 +221,8 @@ pub struct SshAccount {
 impl Default for SshAccount {
     fn default() -> Self {
         let file = |kind| PathBuf::from(format!("/etc/ssh/ssh_host_{kind}_key.pub"));
-        Self { port: 22, host_keys: ["ed25519", "ecdsa", "rsa"].map(file).into() }
+        let host_keys = ["ed25519", "ecdsa", "rsa"].map(file).into();
+        Self { name: SSH_ACCOUNT.to_owned(), port: 22, host_keys }
     }
 }
 

@@ -110,6 +110,8 @@ event_kinds! {
     HostKeyRegistered = "host-key-registered",
     /// An operator has said which host key a device's SSH server has; `fingerprint` in the detail is its.
     HostKeyAccepted = "host-key-accepted",
+    /// A device listens on this machine, by a login of a session that is over; `port` in the detail is where.
+    PortKept = "port-kept",
     /// There were keys, but no database: it began anew, without any device.
     StoreMissing = "store-missing",
     /// The key in use was missing: the next one, which devices trust as well, was taken into use.

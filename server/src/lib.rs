@@ -24,6 +24,7 @@ pub mod host_key;
 pub mod http;
 pub mod id;
 pub mod listener;
+pub mod listeners;
 pub mod logs;
 pub mod mailbox;
 pub mod metrics;

@@ -9,14 +9,15 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use nix::unistd::User;
 use protocol_core::message::{HostKey, MAX_HOST_KEYS, OpenSshParameters, Text};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::config::SshAccount;
+use crate::config::{SSH_ACCOUNT, SshAccount};
 
 /// The account's name.
-pub const ACCOUNT: &str = "ssh_server";
+pub const ACCOUNT: &str = SSH_ACCOUNT;
 
 /// The type of devices' keys.
 pub const KEY_TYPE: &str = "ecdsa-sha2-nistp256";
@@ -56,7 +57,38 @@ pub enum SshAccountError {
     TooLong,
     /// There is no port.
     #[error("there is no free port on loopback: {0}")]
-    NoPort(#[from] io::Error),
+    NoPort(io::Error),
+    /// The account is not there.
+    #[error("there is no account {0} on the server's machine: run `holdfast setup-ssh-account` there")]
+    NoAccount(String),
+    /// It is not known whether the account is there.
+    #[error("the account {0} of the server's machine can't be looked up: {1}")]
+    Account(String, io::Error),
+    /// It is not known who listens.
+    #[error("it can't be seen who listens on the server's machine: {0}")]
+    Look(io::Error),
+    /// The device keeps what it was given for earlier sessions.
+    #[error("the device still listens on the ports of {} sessions that are over; {}", .0.len(), end_logins(.0))]
+    Kept(Vec<u16>),
+}
+
+/// What is to be done about logins that listen on these ports, though their sessions are over.
+pub fn end_logins(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    format!(
+        "as root on the server's machine: `ss -ltnp` names sshd's process at 127.0.0.1:{}, and `kill PROCESS` ends its login",
+        ports.join(" and :")
+    )
+}
+
+/// The account's user.
+///
+/// # Errors
+/// [`SshAccountError::NoAccount`] and [`SshAccountError::Account`].
+pub fn user(account: &SshAccount) -> Result<u32, SshAccountError> {
+    let found = User::from_name(&account.name);
+    let found = found.map_err(|error| SshAccountError::Account(account.name.clone(), error.into()))?;
+    found.map(|user| user.uid.as_raw()).ok_or_else(|| SshAccountError::NoAccount(account.name.clone()))
 }
 
 /// What a device is told that is to be found behind this port. Reads the host keys' files.
@@ -71,7 +103,7 @@ pub fn parameters(account: &SshAccount, listen: u16) -> Result<Vec<u8>, SshAccou
     }
     let parameters = OpenSshParameters {
         port: account.port,
-        account: Text::shortened(ACCOUNT),
+        account: Text::shortened(&account.name),
         listen,
         host_keys: keys.iter().map(|key| HostKey(key)).collect(),
     };

@@ -5,7 +5,7 @@ use std::{env, ffi::OsStr, io, path::Path, process::Command};
 /// Set in the process that has a view of its own.
 const INSIDE: &str = "HOLDFAST_TEST_NAMESPACE";
 
-/// Whether this process has a view of its own of what is mounted where. If not, the test of this name is run by one that
+/// Whether this process has a view of its own of what is mounted where, and a loopback of its own. If not, the test of this name is run by one that
 /// has, and has succeeded when this returns.
 ///
 /// # Errors
@@ -15,11 +15,12 @@ const INSIDE: &str = "HOLDFAST_TEST_NAMESPACE";
 /// The test fails there, or this user may not have such a view.
 pub fn is_inside(test: &str) -> io::Result<bool> {
     if env::var_os(INSIDE).is_some() {
+        succeed("ip", ["link", "set", "lo", "up"].map(OsStr::new))?;
         return Ok(true);
     }
     assert!(rustix::process::geteuid().is_root(), "only root may have a view of the machine of its own");
     let output = Command::new("unshare")
-        .arg("--mount")
+        .args(["--mount", "--net"])
         .arg(env::current_exe()?)
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
@@ -51,8 +52,12 @@ pub fn hide(directory: &Path) -> io::Result<()> {
 }
 
 fn mount<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> io::Result<()> {
-    match Command::new("mount").args(arguments).status()? {
+    succeed("mount", arguments)
+}
+
+fn succeed<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> io::Result<()> {
+    match Command::new(program).args(arguments).status()? {
         status if status.success() => Ok(()),
-        status => Err(io::Error::other(format!("mount ended with {status}"))),
+        status => Err(io::Error::other(format!("{program} ended with {status}"))),
     }
 }

@@ -48,7 +48,8 @@ impl SystemSshd {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = fs::read_to_string(CONFIG)?;
         let own = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nMaxStartups 200\nLogLevel VERBOSE\nPidFile none\n"
+            "Port {port}\nListenAddress 127.0.0.1\nLogLevel VERBOSE\nPidFile {}\n",
+            directory.path().join("sshd.pid").display()
         );
         fs::write(CONFIG, own + &config)?;
         command("ssh-keygen", &["-A"])?;
@@ -100,6 +101,22 @@ impl SystemSshd {
         self.process = Some(Process::start(Path::new("/usr/sbin/sshd"), ["-D", "-e"], &log)?);
         wait::until_true("sshd listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok());
         Ok(())
+    }
+
+    /// Starts it with this line in its configuration, which goes before what stands there.
+    ///
+    /// # Errors
+    /// It can't be written, or sshd not be started.
+    pub fn run_with(&mut self, line: &str) -> io::Result<()> {
+        self.kill();
+        let config = fs::read_to_string(CONFIG)?;
+        fs::write(CONFIG, format!("{line}\n{config}"))?;
+        self.run()
+    }
+
+    /// The file in which it says which process it is.
+    pub fn pid_file(&self) -> PathBuf {
+        self.directory.path().join("sshd.pid")
     }
 
     /// Ends it, and all who are logged in.

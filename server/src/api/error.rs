@@ -17,6 +17,7 @@ use crate::{
     enrolment::InviteError,
     registry::ReachError,
     span,
+    ssh_account::SshAccountError,
     store::{DeviceKind, DeviceRow, StoreError, UnixMillis},
     tasks::TaskError,
 };
@@ -273,6 +274,9 @@ impl From<TaskError> for ApiError {
                 .hint("`holdfast tasks` shows them, `holdfast task stop` ends one"),
             TaskError::Ended(_) => Self::new(StatusCode::BAD_GATEWAY, "task-failed", message)
                 .hint("`holdfast tasks` shows it, `holdfast task show` what it wrote"),
+            TaskError::SshAccount(SshAccountError::Kept(_)) => {
+                Self::new(StatusCode::CONFLICT, "ports-kept", message)
+            }
             TaskError::SshAccount(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ssh-account", message),
             TaskError::NoSuchTask => Self::new(StatusCode::CONFLICT, "ended", message),
             TaskError::NoRandom(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-random", message),

@@ -35,7 +35,7 @@ pub(super) async fn keys(asker: Asker, Body(request): Body<KeyRequest>) -> Resul
         return Ok(Json(KeyAnswer::default()));
     };
     let ports = match host.store.device_by_key(fingerprint).await? {
-        KeyStatus::Known(device) => host.tasks.ports(device.id),
+        KeyStatus::Known(device) => host.tasks.login_ports(device.id),
         KeyStatus::Revoked(_) | KeyStatus::Unknown => Vec::new(),
     };
     // It was decoded: it is base64, and no other text.

@@ -40,7 +40,7 @@ impl TaskKind {
     }
 
     /// The kinds that do what is asked for by this one: a device takes one of them.
-    pub(super) const fn ways(self) -> &'static [Self] {
+    pub(super) const fn transports(self) -> &'static [Self] {
         match self {
             Self::Ssh => &[Self::Ssh, Self::OpenSsh],
             Self::OpenSsh => &[Self::OpenSsh],

@@ -10,6 +10,7 @@ mod error;
 mod kind;
 mod live;
 mod openssh;
+mod ports;
 mod relay;
 mod task;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod watcher;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -27,7 +28,10 @@ use protocol_core::{
     code::Role,
     message::{self, Offer, Report, Secret},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 pub use self::{
     data_connection::DataConnection,
@@ -40,7 +44,7 @@ pub use self::{
 };
 use self::{
     live::{Live, News, TaskIdentity, Wish},
-    openssh::Ports,
+    ports::Ports,
     watcher::Watcher,
 };
 use crate::{
@@ -48,6 +52,7 @@ use crate::{
     event::{EventKind, NewEvent, Who},
     mailbox::Instruction,
     registry::{Online, Registry},
+    ssh_account::SshAccountError,
     store::{DeviceId, NewTask, OperatorId, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow},
 };
 
@@ -107,15 +112,17 @@ impl Tasks {
         account: SshAccount,
         deadlines: Deadlines,
     ) -> Arc<Self> {
-        let ports = Ports::new(account);
+        let ports = Ports::new(account, store.clone(), deadlines.login);
         Arc::new(Self { store, registry, ssh, ports, deadlines, places: Mutex::default() })
     }
 
-    /// Takes up the tasks that the last server left. Those that no device was asked for end here.
+    /// Takes up the tasks that the last server left. Those that no device was asked for end here. From now on it is looked
+    /// which ports devices keep.
     ///
     /// # Errors
     /// The store can't be read.
     pub async fn resume(self: &Arc<Self>) -> Result<(), StoreError> {
+        tokio::spawn(look_at_ports(Arc::downgrade(self)));
         let mut filter = TaskFilter { open: true, ..TaskFilter::default() };
         loop {
             let rows = self.store.tasks(filter).await?;
@@ -133,9 +140,10 @@ impl Tasks {
         }
     }
 
-    /// The ports of this machine's loopback on which a device may listen now.
-    pub fn ports(&self, device: DeviceId) -> Vec<u16> {
-        self.ports.of(device)
+    /// The ports of this machine's loopback on which a device may listen that logs in now. Each session is good for a few
+    /// logins only: ask for no other reason.
+    pub fn login_ports(&self, device: DeviceId) -> Vec<u16> {
+        self.ports.answer(device)
     }
 
     /// Has a device do something, in the way that it takes, and gives the task when it is written down and the device is being asked.
@@ -149,7 +157,7 @@ impl Tasks {
         requester: Requester,
     ) -> Result<Task, TaskError> {
         let online = self.registry.online(device).ok_or(TaskError::Offline)?;
-        let Some(way) = offered(&online, kind.ways()).await else {
+        let Some(transport) = offered(&online, kind.transports()).await else {
             let is_still_there = self.registry.online(device).is_some_and(|now| Arc::ptr_eq(&now, &online));
             if !is_still_there {
                 return Err(TaskError::Offline);
@@ -159,7 +167,7 @@ impl Tasks {
         };
         // By itself: once it is written down it goes on, and ends, whether or not somebody still waits for it here.
         let tasks = Arc::clone(self);
-        let begun = tokio::spawn(async move { tasks.begin(&online, way, requester).await }).await;
+        let begun = tokio::spawn(async move { tasks.begin(&online, transport, requester).await }).await;
         begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
@@ -187,9 +195,13 @@ impl Tasks {
             self.note_refused(online.device, kind, requester.who(), "the device has too many tasks").await;
             return Err(TaskError::TooMany);
         }
+        let who = requester.who();
         let begun = self.begin_as(code, online, kind, requester).await;
         if begun.is_err() {
             lock(&self.places).remove(&code);
+        }
+        if let Err(TaskError::SshAccount(error)) = &begun {
+            self.note_refused(online.device, kind, who, &error.to_string()).await;
         }
         begun
     }
@@ -206,7 +218,7 @@ impl Tasks {
         getrandom::fill(&mut key.0)?;
         let (port, parameters) = match kind {
             TaskKind::OpenSsh => {
-                self.ports.prepare(online.device).await.map(|(port, told)| (Some(port), told))?
+                self.ports.allot(online.device).await.map(|(port, told)| (Some(port), told))?
             }
             TaskKind::Ssh | TaskKind::Reboot => (None, Vec::new()),
         };
@@ -230,7 +242,7 @@ impl Tasks {
         self.watch(Arc::clone(&live), news);
         online.mailbox.instruct(order);
         if let Some(port) = port {
-            tokio::spawn(port.lead(live));
+            tokio::spawn(port.bring_bytes(live));
         }
         Ok(task)
     }
@@ -359,6 +371,23 @@ impl Tasks {
             sleep(MEMORY).await;
             lock(&tasks.places).remove(&live.identity.code);
         });
+    }
+}
+
+/// Looks now and then which ports devices keep, until the tasks are dropped.
+async fn look_at_ports(tasks: Weak<Tasks>) {
+    let Some(every) = tasks.upgrade().map(|tasks| tasks.deadlines.look) else { return };
+    let mut looks = interval(every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(tasks) = tasks.upgrade() else { return };
+        match tasks.ports.look().await {
+            // Where the account is not there, nobody listens by it.
+            Ok(_) | Err(TaskError::SshAccount(SshAccountError::NoAccount(_))) => {}
+            // Whoever wants a session by this transport is told.
+            Err(error) => tracing::debug!(%error, "it is not known which ports devices keep"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{collections::VecDeque, task::Poll, time::Duration};
 
 use futures_util::future::join_all;
+use nix::unistd::{Uid, User};
 use protocol_core::{
     code::{self, CloseReason},
     message::{BootId, Kind, Secret, Text},
@@ -36,6 +37,7 @@ const LONG: Deadlines = Deadlines {
     look: Duration::from_millis(10),
     count: LONGEST_WAIT,
     reboot: LONGEST_WAIT,
+    login: LONGEST_WAIT,
 };
 
 mod openssh;
@@ -57,12 +59,19 @@ struct Device {
 
 impl Fleet {
     fn new(deadlines: Deadlines) -> Self {
+        Self::changed(deadlines, |_| ())
+    }
+
+    /// With another account for devices than this user's own.
+    fn changed(deadlines: Deadlines, change: impl FnOnce(&mut SshAccount)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let registry = Arc::<Registry>::default();
         let host_key = directory.path().join("host_key.pub");
         std::fs::write(&host_key, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAABGdvb2Q= test\n").unwrap();
-        let account = SshAccount { host_keys: vec![host_key], ..SshAccount::default() };
+        let name = User::from_uid(Uid::effective()).unwrap().unwrap().name;
+        let mut account = SshAccount { name, host_keys: vec![host_key], ..SshAccount::default() };
+        change(&mut account);
+        let registry = Arc::<Registry>::default();
         let tasks =
             Tasks::new(store.clone(), Arc::clone(&registry), SshLimits::default(), account, deadlines);
         Self { _directory: directory, store, registry, tasks }

@@ -38,6 +38,8 @@ pub struct Deadlines {
     pub count: Duration,
     /// For a device to start anew: to go, and to come back.
     pub reboot: Duration,
+    /// For a login to go behind the end of its session: sshd ends those that are not used within half of it.
+    pub login: Duration,
 }
 
 impl Default for Deadlines {
@@ -51,6 +53,7 @@ impl Default for Deadlines {
             look: Duration::from_secs(5),
             count: Duration::from_secs(60),
             reboot: Duration::from_secs(10 * 60),
+            login: Duration::from_secs(60),
         }
     }
 }
@@ -125,9 +128,7 @@ impl<'a> Watcher<'a> {
                     code::TaskState::Refused => return Some(self.refused(detail).await),
                     code::TaskState::Other(_) => return None,
                 };
-                // Whoever wanted it to stop has said why.
-                let is_wanted = self.state == TaskState::Stopping && state == TaskState::Done;
-                let next = Standing { state, reason: detail.filter(|_| !is_wanted) };
+                let next = self.end_if_wanted(Standing { state, reason: detail });
                 self.output = output;
                 // What its bytes were is known when they have ended.
                 Some(if state.is_end() { self.after_bytes(next).await } else { next })
@@ -144,6 +145,19 @@ impl<'a> Watcher<'a> {
                 Some(Standing::new(TaskState::Lost, "the device does not have it any longer"))
             }
             News::Finished(end) => Some(self.end_of_bytes(end)),
+        }
+    }
+
+    /// Whoever wanted it to stop has said why, and has it as they wanted: however its process took that.
+    fn end_if_wanted(&self, next: Standing) -> Standing {
+        let is_stopping = self.state == TaskState::Stopping;
+        let is_wished = self.live.wish.borrow().is_some();
+        match next.state {
+            TaskState::Done if is_stopping => Standing { reason: None, ..next },
+            TaskState::Failed if is_stopping && is_wished => {
+                Standing { state: TaskState::Done, reason: None }
+            }
+            _ => next,
         }
     }
 

@@ -180,6 +180,22 @@ fn what_a_device_says_of_its_tasks_harms_nobody() -> io::Result<()> {
 }
 
 #[test]
+fn what_was_stopped_was_not_a_failure_of_its_own() -> io::Result<()> {
+    let server = Server::start()?;
+    let mut liar = Liar::online(&server, "liar")?;
+    let (ordered, operator) = liar.ordered(&server, "liar")?;
+    liar.report(ordered.task, TaskState::Running, "", b"")?;
+    wait::until("it runs", || task(&server, 0), |task| task["state"] == "running");
+    server.tell(&["task", "stop", &task(&server, 0)["id"].to_string()]);
+    liar.report(ordered.task, TaskState::Failed, "ssh ended with exit code 255", b"")?;
+    let ended = wait::until("it has ended", || task(&server, 0), |task| task["ended"].is_string());
+    let reason = ended["reason"].as_str().unwrap_or_default();
+    assert!(ended["state"] == "done" && reason.starts_with("stopped by "), "{ended}");
+    assert!(!operator.wait_with_output()?.status.success());
+    Ok(())
+}
+
+#[test]
 fn a_devices_word_becomes_no_option_of_ssh() -> io::Result<()> {
     let server = Server::start()?;
     let mut liar = Liar::online(&server, "liar")?;

@@ -8,6 +8,7 @@ mod installed;
 mod limits;
 mod many;
 mod openssh;
+mod openssh_kept;
 mod openssh_refused;
 mod operators;
 mod password;

@@ -95,7 +95,9 @@ fn sessions_by_a_stock_ssh() -> io::Result<()> {
     if !namespace::is_inside("openssh::sessions_by_a_stock_ssh")? {
         return Ok(());
     }
-    let stock = Stock::start()?;
+    let mut stock = Stock::start()?;
+    // So many begin at once here.
+    stock.account.run_with("MaxStartups 200")?;
     let fleet = &stock.fleet;
     let output = fleet.holdfast_ssh(&[], &["echo", "here;", "exit", "7"]);
     assert_eq!(
@@ -168,6 +170,30 @@ fn whatever_dies_nothing_is_left_of_a_session() -> io::Result<()> {
     assert!(failed["output"].as_str().is_some_and(|said| said.contains("Connection refused")), "{failed}");
     stock.account.run()?;
     assert_works(&stock.fleet);
+    Ok(())
+}
+
+#[test]
+fn a_session_that_sshd_turns_away_comes_on_the_retry() -> io::Result<()> {
+    if !namespace::is_inside("openssh::a_session_that_sshd_turns_away_comes_on_the_retry")? {
+        return Ok(());
+    }
+    let mut stock = Stock::start()?;
+    stock.account.run_with("MaxStartups 1")?;
+    // Somebody has the only place of those who are not logged in yet.
+    let mut place = TcpStream::connect((Ipv4Addr::LOCALHOST, stock.account.port()))?;
+    place.read_exact(&mut [0; 4])?;
+    let session = Command::new("ssh")
+        .arg("-F")
+        .arg(stock.fleet.config())
+        .args([HOST, "echo here"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    wait::until("it is turned away", || stock.account.log(), |log| log.contains("MaxStartups"));
+    drop(place);
+    let output = session.wait_with_output()?;
+    assert!(output.status.success() && output.stdout == b"here\n", "{output:?}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
 };
@@ -27,31 +27,62 @@ use crate::{
     openssh::Stock,
 };
 
-/// A device of the test's own with a session that waits for its bytes.
-struct Waiting {
-    liar: Liar,
-    operator: Child,
-    join: Join,
-    /// The port that it was given.
-    port: u16,
+/// A device of the test's own, which comes by the server's SSH server.
+pub(crate) struct Attacker {
+    pub(crate) liar: Liar,
+    pub(crate) name: &'static str,
+    /// The file of its key.
+    pub(crate) key: PathBuf,
 }
 
-impl Waiting {
-    fn new(stock: &Stock, name: &str) -> io::Result<Self> {
-        let server = &stock.fleet.server;
-        let mut liar = Liar::taking("openssh", server, name)?;
-        let (order, operator) = liar.asked(server, name)?;
+/// A session of its that waits for its bytes.
+pub(crate) struct Waiting {
+    pub(crate) operator: Child,
+    pub(crate) join: Join,
+    /// The port that it was given.
+    pub(crate) port: u16,
+}
+
+impl Attacker {
+    pub(crate) fn new(stock: &Stock, name: &'static str) -> io::Result<Self> {
+        let liar = Liar::taking("openssh", &stock.fleet.server, name)?;
+        let key = key_file(stock, name, &liar.key)?;
+        Ok(Self { liar, name, key })
+    }
+
+    pub(crate) fn session(&mut self, stock: &Stock) -> io::Result<Waiting> {
+        let (order, operator) = self.liar.asked(&stock.fleet.server, self.name)?;
         let order: Order<'_> = message::decode(&order).map_err(io::Error::other)?;
         let parameters = OpenSshParameters::decode(order.parameters).expect("parameters");
         assert_eq!((parameters.port, parameters.account.as_str()), (stock.account.port(), "ssh_server"));
         let (join, port) = (Join { task: order.task, key: order.key }, parameters.listen);
-        liar.report(join.task, TaskState::Starting, "", b"")?;
-        Ok(Self { liar, operator, join, port })
+        self.liar.report(join.task, TaskState::Starting, "", b"")?;
+        Ok(Waiting { operator, join, port })
+    }
+
+    /// What it does with a session of its own, which then ends.
+    fn with_session(&mut self, stock: &Stock, what: impl FnOnce(&Path, u16)) -> io::Result<()> {
+        let mut waiting = self.session(stock)?;
+        what(&self.key, waiting.port);
+        waiting.operator.kill()?;
+        waiting.operator.wait()?;
+        self.liar.report(waiting.join.task, TaskState::Done, "", b"")
+    }
+
+    /// Has the SSH server forward the session's port to this target, by a login that stays.
+    pub(crate) fn forward(&self, stock: &Stock, port: u16, target: SocketAddr) -> io::Result<Process> {
+        let log = stock.fleet.file(&format!("{port}.log"));
+        let listen = format!("127.0.0.1:{port}:{target}");
+        let words = login(stock, "ssh_server", &self.key, &["-N", "-R", &listen]);
+        Process::start(Path::new("ssh"), words, &log)
     }
 }
 
+/// What ssh says of a key that may do nothing.
+pub(crate) const DENIED: &str = "Permission denied";
+
 /// What ssh is told to log in to the account with this key.
-fn login(stock: &Stock, account: &str, key: &Path, more: &[&str]) -> Vec<String> {
+pub(crate) fn login(stock: &Stock, account: &str, key: &Path, more: &[&str]) -> Vec<String> {
     let (port, key) = (stock.account.port().to_string(), key.display().to_string());
     let options = [
         "BatchMode=yes",
@@ -72,7 +103,7 @@ fn login(stock: &Stock, account: &str, key: &Path, more: &[&str]) -> Vec<String>
 
 /// Logs in, which comes to an end with an error that has these words.
 #[track_caller]
-fn refused(stock: &Stock, key: &Path, more: &[&str], words: &str) {
+pub(crate) fn refused(stock: &Stock, key: &Path, more: &[&str], words: &str) {
     refused_as(stock, "ssh_server", key, more, words);
 }
 
@@ -116,92 +147,121 @@ fn a_key_gets_the_port_of_its_session_and_nothing_else() -> io::Result<()> {
     if !namespace::is_inside("openssh_refused::a_key_gets_the_port_of_its_session_and_nothing_else")? {
         return Ok(());
     }
-    const DENIED: &str = "Permission denied";
     let stock = Stock::start()?;
     let strangers = key_file(&stock, "stranger", &Key::new())?;
     refused(&stock, &strangers, &["-N"], DENIED);
     refused(&stock, &stock.fleet.sshd.key(), &["-N"], DENIED);
 
-    let waiting = Waiting::new(&stock, "liar")?;
-    let other = Waiting::new(&stock, "other")?;
-    let key = key_file(&stock, "liar", &waiting.liar.key)?;
-    let others_key = key_file(&stock, "other", &other.liar.key)?;
-    refused(&stock, &strangers, &["-N"], DENIED);
-    refused_as(&stock, "root", &key, &["-N"], DENIED);
+    let (mut attacker, mut other) = (Attacker::new(&stock, "liar")?, Attacker::new(&stock, "other")?);
+    let others = other.session(&stock)?;
+    attacker.with_session(&stock, |key, _| {
+        refused(&stock, &strangers, &["-N"], DENIED);
+        refused_as(&stock, "root", key, &["-N"], DENIED);
+    })?;
 
     // Where it may not listen: a port of another device, any, the same one for everybody, and a socket.
-    let own = waiting.port;
     let socket = stock.fleet.file("socket");
+    let free = free_port()?;
     for listen in [
-        format!("127.0.0.1:{}", other.port),
-        "127.0.0.1:0".to_owned(),
-        format!("127.0.0.1:{}", free_port()?),
-        format!("0.0.0.0:{own}"),
-        format!("*:{own}"),
-        format!("[::1]:{own}"),
-        socket.display().to_string(),
-    ] {
-        refused(&stock, &key, &["-N", "-R", &format!("{listen}:127.0.0.1:9")], "forwarding failed");
+        &|_| format!("127.0.0.1:{}", others.port),
+        &|_| "127.0.0.1:0".to_owned(),
+        &|_| format!("127.0.0.1:{free}"),
+        &|own| format!("0.0.0.0:{own}"),
+        &|own| format!("*:{own}"),
+        &|own| format!("[::1]:{own}"),
+        &|_| socket.display().to_string(),
+    ] as [&dyn Fn(u16) -> String; 7]
+    {
+        attacker.with_session(&stock, |key, own| {
+            let listen = format!("{}:127.0.0.1:9", listen(own));
+            refused(&stock, key, &["-N", "-R", &listen], "forwarding failed");
+        })?;
     }
     assert!(!socket.exists());
 
-    // Where it may not go: nowhere. And nothing runs.
+    // Whoever is revoked has no port, and no login.
+    stock.fleet.server.tell(&["revoke", "other"]);
+    refused(&stock, &other.key, &["-N"], DENIED);
+    let mut operator = others.operator;
+    assert!(!operator.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_login_leads_nowhere_and_runs_nothing() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::a_login_leads_nowhere_and_runs_nothing")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let mut attacker = Attacker::new(&stock, "liar")?;
     let sshd = format!("127.0.0.1:{}", stock.account.port());
-    refused(&stock, &key, &["-W", &sshd], "administratively prohibited");
+    attacker.with_session(&stock, |key, _| {
+        refused(&stock, key, &["-W", &sshd], "open failed: administratively prohibited");
+    })?;
     let local = free_port()?;
     let (forward, socks) = (format!("127.0.0.1:{local}:{sshd}"), format!("127.0.0.1:{local}"));
     let [high, low] = stock.account.port().to_be_bytes();
     let by_socks = [5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, high, low];
-    for (tunnel, first) in [(["-N", "-L", &forward], &b""[..]), (["-N", "-D", &socks], &by_socks)] {
-        let log = stock.fleet.file("log");
-        let _ssh = Process::start(Path::new("ssh"), login(&stock, "ssh_server", &key, &tunnel), &log)?;
-        let heard = through(local, first)?;
-        assert!(!String::from_utf8_lossy(&heard).contains("SSH"), "{heard:?}");
+    for (name, tunnel, first) in
+        [("L", ["-N", "-L", &forward], &b""[..]), ("D", ["-N", "-D", &socks], &by_socks)]
+    {
+        attacker.with_session(&stock, |key, _| {
+            let log = stock.fleet.file(name);
+            let words = login(&stock, "ssh_server", key, &tunnel);
+            let mut ssh = Process::start(Path::new("ssh"), words, &log).expect("ssh starts");
+            let heard = through(local, first).expect("it is the near end");
+            assert!(!String::from_utf8_lossy(&heard).contains("SSH"), "{heard:?}");
+            wait::until(
+                "it is refused",
+                || ssh.printed(),
+                |said| said.contains("administratively prohibited"),
+            );
+            assert!(ssh.ended().is_none(), "the login itself is good: {}", ssh.printed());
+        })?;
     }
+    // No channel is opened that anything could run in.
     for command in [&["--", "id"][..], &["-T"], &["-tt"], &["-s", "--", "sftp"], &["-tt", "--", "/bin/sh"]] {
-        refused(&stock, &key, command, "");
+        attacker.with_session(&stock, |key, _| refused(&stock, key, command, "channel 0: open failed"))?;
     }
+    Ok(())
+}
 
-    // Neither does the agent's own way lead to a session of this one.
-    assert_eq!(
-        turned_away(&stock.fleet.server, &waiting.liar.key, &frame_of(&waiting.join))?.reason,
-        CloseReason::NotServed
-    );
+#[test]
+fn a_session_is_had_once() -> io::Result<()> {
+    if !namespace::is_inside("openssh_refused::a_session_is_had_once")? {
+        return Ok(());
+    }
+    let stock = Stock::start()?;
+    let mut attacker = Attacker::new(&stock, "liar")?;
+    let Waiting { mut operator, join, port } = attacker.session(&stock)?;
 
-    // Whoever is revoked has no port, and no login.
-    stock.fleet.server.tell(&["revoke", "other"]);
-    refused(&stock, &others_key, &["-N"], DENIED);
-    let mut operator = other.operator;
-    assert!(!operator.wait()?.success());
+    // The agent's own way does not lead to a session of this one.
+    let closed = turned_away(&stock.fleet.server, &attacker.liar.key, &frame_of(&join))?;
+    assert_eq!(closed.reason, CloseReason::NotServed);
 
-    // None of that has spoilt the session: it is had once.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let target = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let mut liar = waiting.liar;
-    liar.report(waiting.join.task, TaskState::Running, "", b"")?;
-    let listen = format!("127.0.0.1:{own}:{target}");
-    let log = stock.fleet.file("ssh.log");
-    let mut ssh =
-        Process::start(Path::new("ssh"), login(&stock, "ssh_server", &key, &["-N", "-R", &listen]), &log)?;
+    attacker.liar.report(join.task, TaskState::Running, "", b"")?;
+    let mut ssh = attacker.forward(&stock, port, target)?;
     let accepted = wait::find(LONGEST_WAIT, || listener.accept().ok());
     let (mut stream, _) = accepted.unwrap_or_else(|| panic!("nobody comes: {}", ssh.printed()));
     stream.write_all(b"SSH-2.0-liar\r\n")?;
-    let mut operator = waiting.operator;
     let mut heard = [0; 14];
     operator.stdout.as_mut().expect("it is piped").read_exact(&mut heard)?;
     assert_eq!(&heard, b"SSH-2.0-liar\r\n");
-    refused(&stock, &key, &["-N", "-R", &listen], DENIED);
+    let listen = format!("127.0.0.1:{port}:{target}");
+    refused(&stock, &attacker.key, &["-N", "-R", &listen], DENIED);
     drop(stream);
     assert!(operator.wait_with_output()?.stdout.is_empty());
     stock.fleet.ended();
 
     // The session is over, but its login goes on: what it has kept leads to no session.
     assert!(ssh.ended().is_none(), "{}", ssh.printed());
-    refused(&stock, &key, &["-N", "-R", &listen], DENIED);
+    refused(&stock, &attacker.key, &["-N", "-R", &listen], DENIED);
     ssh.kill();
     wait::until("nobody is logged in", || stock.account.sessions(), Vec::is_empty);
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, own)).is_err());
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
     Ok(())
 }
 
@@ -236,7 +296,7 @@ fn a_device_that_waits_for_nothing_gets_nothing() -> io::Result<()> {
     let stock = Stock::start()?;
     let liar = Liar::taking("openssh", &stock.fleet.server, "liar")?;
     let key = key_file(&stock, "liar", &liar.key)?;
-    refused(&stock, &key, &["-N"], "Permission denied");
+    refused(&stock, &key, &["-N"], DENIED);
     let join = Join { task: TaskId(1), key: Secret([0; 16]) };
     let closed = turned_away(&stock.fleet.server, &liar.key, &frame_of(&join))?;
     assert_eq!(closed.reason, CloseReason::NotServed);

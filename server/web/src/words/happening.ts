@@ -50,6 +50,7 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'task-lost': ['Task lost', 'tasks', 'warn'],
   'task-refused': ['Task refused', 'refusals', 'warn'],
   'host-key-changed': ['Host key changed', 'refusals', 'bad'],
+  'port-kept': ['Port kept behind its session', 'refusals', 'bad'],
   'store-missing': ['Database was missing', 'server', 'bad'],
   'key-missing': ['Key was missing', 'server', 'bad'],
   'key-rotated': ['Key rotated', 'people', 'warn'],
