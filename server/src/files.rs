@@ -1,4 +1,4 @@
-//! Files that only the server may read, written as a whole or not at all.
+//! Files that are written as a whole or not at all, most of which only the server may read.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -27,12 +27,20 @@ pub fn others_may_read(path: &Path) -> bool {
 /// # Errors
 /// What the system said.
 pub fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace(path, 0o600, contents)
+}
+
+/// The same for a file of this mode, whatever the process's own mask is.
+///
+/// # Errors
+/// What the system said.
+pub fn replace(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // One of its own for each who writes: none of them moves away what another one is writing.
     let temporary =
         directory.join(format!(".{name}.{:016x}.new", getrandom::u64().map_err(io::Error::other)?));
-    let placed = write_private(&temporary, directory, contents).and_then(|()| fs::rename(&temporary, path));
+    let placed = write(&temporary, directory, mode, contents).and_then(|()| fs::rename(&temporary, path));
     if placed.is_err() {
         // If there is none, there is nothing to be left behind.
         let _ = fs::remove_file(&temporary);
@@ -41,13 +49,14 @@ pub fn replace_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn write_private(path: &Path, directory: &Path, contents: &[u8]) -> io::Result<()> {
+fn write(path: &Path, directory: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
+    // A new one: what somebody else has put there is neither written to nor followed.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
     let (wanted, found) = (fs::metadata(directory)?, file.metadata()?);
     if (wanted.uid(), wanted.gid()) != (found.uid(), found.gid()) {
         fchown(&file, Some(wanted.uid()), Some(wanted.gid()))?;
     }
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(contents)?;
     file.sync_all()
 }

@@ -261,8 +261,8 @@ Example:
 For devices whose agent.toml says transport = \"openssh\" under [tasks.ssh]: they run a stock ssh -R. The
 account has no shell, no home and no password, and sshd asks `holdfast authorized-keys` for its keys. What
 is to be done is shown first. It may be run again at any time; an account that can do more than that is refused.
-Where many sessions begin at the same moment, raise MaxStartups in /etc/ssh/sshd_config: sshd drops logins
-beyond ten.
+Where many sessions begin at the same moment, raise MaxStartups in /etc/ssh/sshd_config: from ten logins under
+way on sshd turns some away, at a hundred all.
 
 Examples:
   holdfast setup-ssh-account --dry-run

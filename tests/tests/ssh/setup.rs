@@ -1,7 +1,9 @@
 //! `holdfast setup-ssh-account` on a machine as Debian installs it: what it does, what it refuses, and twice.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
 };
@@ -9,9 +11,11 @@ use std::{
 use holdfast_tests::{
     namespace, process,
     system_sshd::{SystemSshd, command},
-    wait::LONGEST_WAIT,
+    wait::{self, LONGEST_WAIT},
 };
 use serde_json::Value;
+
+const CONFIG: &str = "/etc/ssh/sshd_config";
 
 const SNIPPET: &str = "/etc/ssh/sshd_config.d/00-holdfast.conf";
 
@@ -66,6 +70,89 @@ fn the_account_is_made_once_and_sshd_told() -> io::Result<()> {
     assert_eq!(fs::read_to_string(SNIPPET)?, written);
     assert!(getent("shadow").starts_with("ssh_server:*:"));
     assert_eq!(plan(&setup(&["--dry-run", "--json"]))["steps"], Value::Array(Vec::new()));
+
+    // How people switch accounts off, and how passwords age: an account that is not used, for whom it is no matter.
+    for ageing in [&["--expiredate", "1"][..], &["--lastday", "0"], &["--maxdays", "90"]] {
+        command("chage", &[ageing, &["ssh_server"]].concat())?;
+        let done = plan(&setup(&["--yes", "--json"]));
+        let by = done["steps"][0]["by"].as_str().unwrap_or_default();
+        assert!(by.starts_with("chage ") && done["steps"][1].is_null(), "{done}");
+        assert_eq!(plan(&setup(&["--dry-run", "--json"]))["steps"], Value::Array(Vec::new()), "{ageing:?}");
+    }
+    assert!(getent("shadow").starts_with("ssh_server:*::"), "{}", getent("shadow"));
+
+    // Root alone changes the file, whoever began with what mask.
+    fs::set_permissions(SNIPPET, Permissions::from_mode(0o666))?;
+    let data = data.path().display().to_string();
+    for mask in ["0", "077"] {
+        let words = format!("umask {mask} && /srv/holdfast setup-ssh-account --yes --data {data}");
+        command("sh", &["-c", &words])?;
+        assert_eq!(fs::symlink_metadata(SNIPPET)?.permissions().mode() & 0o7777, 0o644);
+        fs::remove_file(SNIPPET)?;
+    }
+    let elsewhere = Path::new("/srv/elsewhere");
+    fs::write(elsewhere, &written)?;
+    std::os::unix::fs::symlink(elsewhere, SNIPPET)?;
+    assert_eq!(plan(&setup(&["--yes", "--json"]))["steps"].as_array().map(Vec::len), Some(2));
+    assert!(fs::symlink_metadata(SNIPPET)?.is_file() && fs::read_to_string(elsewhere)? == written);
+    Ok(())
+}
+
+#[test]
+fn sshd_is_told_until_it_was() -> io::Result<()> {
+    if !namespace::is_inside("setup::sshd_is_told_until_it_was")? {
+        return Ok(());
+    }
+    let (mut sshd, data) = (SystemSshd::prepare()?, tempfile::tempdir()?);
+    sshd.run()?;
+    let setup = |sshd: &SystemSshd, arguments: &[&str]| sshd.setup(data.path(), arguments);
+    // It can't be told: its file is none.
+    let (file, aside) = (sshd.pid_file(), sshd.pid_file().with_extension("aside"));
+    fs::rename(&file, &aside)?;
+    fs::create_dir(&file)?;
+    let failed = setup(&sshd, &["--yes"]);
+    assert!(failed.status.code() == Some(1) && error(&failed).contains("can't be told"), "{failed:?}");
+    let left = plan(&setup(&sshd, &["--dry-run", "--json"]));
+    let by = left["steps"][0]["by"].as_str().unwrap_or_default();
+    assert!(by.starts_with("kill -HUP") && left["steps"][1].is_null(), "{left}");
+    assert!(!sshd.log().contains("SIGHUP"), "{}", sshd.log());
+    fs::remove_dir(&file)?;
+    fs::rename(&aside, &file)?;
+    assert_eq!(plan(&setup(&sshd, &["--yes", "--json"]))["done"], true);
+    wait::until("sshd has heard it", || sshd.log(), |log| log.contains("Received SIGHUP; restarting"));
+    assert_eq!(plan(&setup(&sshd, &["--dry-run", "--json"]))["steps"], Value::Array(Vec::new()));
+
+    fs::write(CONFIG, format!("PidFile none\n{}", fs::read_to_string(CONFIG)?))?;
+    let refused = setup(&sshd, &["--dry-run"]);
+    assert!(error(&refused).contains("take `PidFile none` out"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn an_older_sshd_is_told_what_it_knows() -> io::Result<()> {
+    if !namespace::is_inside("setup::an_older_sshd_is_told_what_it_knows")? {
+        return Ok(());
+    }
+    const SSHD: &str = "/usr/sbin/sshd";
+    let (sshd, data) = (SystemSshd::prepare()?, tempfile::tempdir()?);
+    let (older, real) = (data.path().join("older"), data.path().join("real"));
+    fs::copy(SSHD, &real)?;
+    let real = real.display();
+    fs::write(
+        &older,
+        format!(
+            "#!/bin/sh\n[ \"$1\" = -t ] || exec {real} \"$@\"\ntext=$(cat)\ncase \"$text\" in *Unused*)\n\
+             echo '/dev/stdin: line 9: Bad configuration option: UnusedConnectionTimeout' >&2; exit 255\nesac\n\
+             echo \"$text\" | exec {real} \"$@\"\n"
+        ),
+    )?;
+    fs::set_permissions(&older, Permissions::from_mode(0o755))?;
+    namespace::show(&older, Path::new(SSHD))?;
+    let done = plan(&sshd.setup(data.path(), &["--yes", "--json"]));
+    let notes = done["notes"].as_array().expect("notes");
+    let note = notes.last().and_then(Value::as_str).unwrap_or_default();
+    assert!(note.contains("knows no UnusedConnectionTimeout"), "{done}");
+    assert!(!fs::read_to_string(SNIPPET)?.contains("Unused"));
     Ok(())
 }
 
@@ -122,11 +209,32 @@ fn an_account_that_can_do_more_is_refused() -> io::Result<()> {
     usermod(&["--password", "*", "--groups", "sudo,adm"])?;
     refused(&["is in the group sudo", "is in the group adm", "gpasswd --delete ssh_server sudo"]);
     usermod(&["--groups", ""])?;
-    fs::write(sudoers, "ssh_server ALL=(ALL) NOPASSWD: ALL\n")?;
-    refused(&["may use sudo (/etc/sudoers.d/helpers)", "visudo"]);
+    let number = line.split(':').nth(2).expect("a number");
+    for rule in [
+        "ssh_server ALL=(ALL) NOPASSWD: ALL".to_owned(),
+        format!("#{number} ALL=(ALL) NOPASSWD: ALL"),
+        "User_Alias HELPERS = ada,ssh_server\nHELPERS ALL=(ALL) NOPASSWD: ALL".to_owned(),
+        format!("@includedir {text}"),
+    ] {
+        fs::write(home.join("elsewhere"), "ssh_server ALL=(ALL) NOPASSWD: ALL\n")?;
+        fs::write(sudoers, rule + "\n")?;
+        refused(&["may use sudo ((ALL) NOPASSWD: ALL)", "visudo"]);
+    }
     fs::remove_file(sudoers)?;
+    let accounts = fs::read_to_string("/etc/passwd")?;
+    fs::write("/etc/passwd", format!("{accounts}double:x:{number}:65534::/:/usr/sbin/nologin\n"))?;
+    refused(&["has the number of the account double", "userdel ssh_server"]);
+    fs::write("/etc/passwd", accounts)?;
     let done = plan(&sshd.setup(data.path(), &["--yes", "--json"]));
     assert_eq!(done["steps"].as_array().map(Vec::len), Some(2), "the account itself is right now: {done}");
+
+    // A rule that was there before the account.
+    command("userdel", &["--force", "ssh_server"])?;
+    fs::remove_file(SNIPPET)?;
+    fs::write(sudoers, "ALL ALL=(ALL) NOPASSWD: ALL\n")?;
+    let output = sshd.setup(data.path(), &["--yes"]);
+    assert!(output.status.code() == Some(1) && error(&output).contains("may use sudo"), "{output:?}");
+    assert!(!Path::new(SNIPPET).exists());
     Ok(())
 }
 
@@ -135,7 +243,6 @@ fn what_sshd_would_not_do_is_told_and_not_left_behind() -> io::Result<()> {
     if !namespace::is_inside("setup::what_sshd_would_not_do_is_told_and_not_left_behind")? {
         return Ok(());
     }
-    const CONFIG: &str = "/etc/ssh/sshd_config";
     let (sshd, data) = (SystemSshd::prepare()?, tempfile::tempdir()?);
     let before = fs::read_to_string(CONFIG)?;
     let refused = |words: &[&str]| {

@@ -58,6 +58,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("openssh-client openssh-server"),
     },
     Tool {
+        name: "sudo",
+        why: "tests have an account refused that may use it",
+        present: || Shell::new("sudo", "--version").succeeds(),
+        source: Source::Debian("sudo"),
+    },
+    Tool {
         name: "rsync",
         why: "tests copy files by it",
         present: || Shell::new("rsync", "--version").succeeds(),

@@ -2,6 +2,9 @@
 
 use crate::ssh_account::ACCOUNT;
 
+/// So many days are said for a password that never has to be changed.
+const NEVER: i64 = 99_999;
+
 /// An account that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
@@ -12,8 +15,12 @@ pub(super) struct Account {
     shell: String,
     /// The groups that it is in beside its own.
     groups: Vec<String>,
-    /// Files by which it, or everybody, may become somebody else.
-    sudoers: Vec<String>,
+    /// Others of the same number.
+    doubles: Vec<String>,
+    /// What it may do by sudo.
+    sudo: Option<String>,
+    /// Whether a day comes, or has come, from which on nobody gets in.
+    ends_some_day: bool,
     /// The files of keys in its home.
     keys: Vec<String>,
 }
@@ -23,10 +30,12 @@ pub(super) struct Account {
 pub(super) struct Databases {
     pub(super) passwd: String,
     pub(super) shadow: String,
+    /// All accounts.
+    pub(super) accounts: String,
     /// All groups.
     pub(super) group: String,
-    /// The files that say who may do what by sudo, and what stands in them.
-    pub(super) sudoers: Vec<(String, String)>,
+    /// What sudo says that it may do; empty where there is no sudo.
+    pub(super) sudo: String,
     /// The files of keys in its home that are there.
     pub(super) keys: Vec<String>,
 }
@@ -42,9 +51,19 @@ impl Account {
         // Without shadow passwords it stands in the open.
         let password = databases.shadow.split(':').nth(1).unwrap_or(in_passwd).to_owned();
         let groups = databases.group.lines().filter_map(|line| other_group(line, name, gid)).collect();
-        let names = |(_, text): &&(String, String)| text.lines().any(|line| grants(line, name));
-        let sudoers = databases.sudoers.iter().filter(names).map(|(file, _)| file.clone()).collect();
-        Some(Self { uid, gid, password, home, shell, groups, sudoers, keys: databases.keys.clone() })
+        let doubles = databases.accounts.lines().filter_map(|line| double(line, name, uid)).collect();
+        Some(Self {
+            uid,
+            gid,
+            password,
+            home,
+            shell,
+            groups,
+            doubles,
+            sudo: rights_by_sudo(&databases.sudo),
+            ends_some_day: ends_some_day(&databases.shadow),
+            keys: databases.keys.clone(),
+        })
     }
 
     /// Why it can't be used, each with what to do about it.
@@ -66,8 +85,15 @@ impl Account {
         for group in &self.groups {
             add(format!("is in the group {group}"), format!("gpasswd --delete {ACCOUNT} {group}"));
         }
-        for file in &self.sudoers {
-            add(format!("may use sudo ({file})"), format!("take it out by visudo -f {file}"));
+        for other in &self.doubles {
+            let next = format!("remove it (userdel {ACCOUNT}), and run this again");
+            add(format!("has the number of the account {other} ({uid})"), next);
+        }
+        if let Some(rights) = &self.sudo {
+            add(
+                format!("may use sudo ({rights})"),
+                format!("take out by visudo what sudo -l -U {ACCOUNT} shows"),
+            );
         }
         for file in &self.keys {
             add(
@@ -87,6 +113,41 @@ impl Account {
     pub(super) fn is_switched_off(&self) -> bool {
         self.has_no_password() && self.password != "*"
     }
+
+    /// Whether a day comes, or has come, from which on sshd lets nobody in.
+    pub(super) fn ends_some_day(&self) -> bool {
+        self.ends_some_day
+    }
+}
+
+/// The name of another account of this number.
+fn double(line: &str, name: &str, uid: u32) -> Option<String> {
+    let mut fields = line.split(':');
+    let (other, number) = (fields.next()?, fields.nth(1)?);
+    (number.parse() == Ok(uid) && other != name).then(|| other.to_owned())
+}
+
+/// Whether the account expires, or its password has to be changed some day, by its line of the shadow database.
+fn ends_some_day(shadow: &str) -> bool {
+    let mut fields = shadow.trim_end().split(':').skip(2);
+    let mut days = |passed_over| fields.nth(passed_over).and_then(|field| field.parse::<i64>().ok());
+    // The last change, (the shortest time,) the longest time, (the warning, the grace,) the account's own end.
+    let (changed, longest, end) = (days(0), days(1), days(2));
+    changed == Some(0)
+        || longest.is_some_and(|days| (0..NEVER).contains(&days))
+        || end.is_some_and(|day| day >= 0)
+}
+
+/// What `sudo -l` has said that it may do; nothing if that is nothing.
+fn rights_by_sudo(said: &str) -> Option<String> {
+    if said.trim().is_empty() || said.contains("is not allowed to run sudo") {
+        return None;
+    }
+    // If it is neither of both, it has something to complain about: that is shown.
+    let rules =
+        said.split_once("may run the following commands").and_then(|(_, behind)| behind.split_once('\n'));
+    let rules = rules.map_or(said, |(_, rules)| rules);
+    Some(rules.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// The name of a group, where this account is in it and it is not the account's own.
@@ -97,15 +158,6 @@ fn other_group(line: &str, name: &str, gid: u32) -> Option<String> {
     let is_first = number.parse() == Ok(gid);
     let is_own = is_first && group == name;
     ((is_member || is_first) && !is_own).then(|| group.to_owned())
-}
-
-/// Whether a line of sudo's rules speaks of this account, or of everybody.
-fn grants(line: &str, name: &str) -> bool {
-    let line = line.trim_start();
-    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
-    let is_comment = line.starts_with('#') || line.starts_with("Defaults") || line.starts_with('@');
-    let mut words = line.split(|letter| !is_word(letter));
-    !is_comment && (words.clone().next() == Some("ALL") || words.any(|word| word == name))
 }
 
 #[cfg(test)]
@@ -119,7 +171,9 @@ mod tests {
             passwd: "ssh_server:x:998:998::/nonexistent:/usr/sbin/nologin\n".into(),
             shadow: "ssh_server:*:20000::::::\n".into(),
             group: "root:x:0:\nsudo:x:27:ada,bob\nssh_server:x:998:\n".into(),
-            sudoers: vec![("/etc/sudoers".into(), "# ssh_server\nDefaults env_reset\nroot ALL=(ALL) ALL\n%sudo ALL=(ALL) ALL\n@includedir /etc/sudoers.d\n".into())],
+            accounts: "root:x:0:0::/root:/bin/bash\nssh_server:x:998:998::/nonexistent:/usr/sbin/nologin\n"
+                .into(),
+            sudo: "User ssh_server is not allowed to run sudo on fleet.\n".into(),
             keys: Vec::new(),
         };
         change(&mut databases);
@@ -138,6 +192,22 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_ends_some_day() {
+        for (days, ends) in [
+            ("20000::::::", false),
+            ("20000:0:99999:7:::", false),
+            ("::-1:::-1:", false),
+            ("0::::::", true),
+            ("20000:0:90:7:::", true),
+            ("20000:0:99999:7::1:", true),
+            ("20000:::::30000:", true),
+        ] {
+            let account = account(|databases| databases.shadow = format!("ssh_server:*:{days}\n"));
+            assert_eq!((account.ends_some_day(), account.obstacles()), (ends, Vec::new()), "{days}");
+        }
+    }
+
+    #[test]
     fn an_account_that_can_do_more_is_refused_with_what_to_do() {
         let changes: [(Change<'_>, &str); 13] = [
             (&|d| d.passwd = "ssh_server:x:0:998::/:/bin/false".into(), "rights of root: remove it"),
@@ -153,14 +223,19 @@ mod tests {
             (&|d| d.group = "sudo:x:27:ada,ssh_server\n".into(), "in the group sudo: gpasswd --delete"),
             (&|d| d.group = "wheel:x:998:\n".into(), "in the group wheel: gpasswd --delete"),
             (
-                &|d| d.sudoers[0].1 = "ssh_server ALL=(ALL) NOPASSWD: ALL".into(),
-                "may use sudo (/etc/sudoers)",
+                &|d| d.accounts += "www-data:x:998:33::/var/www:/usr/sbin/nologin\n",
+                "has the number of the account www-data (998): remove it (userdel ssh_server)",
             ),
             (
-                &|d| d.sudoers[0].1 = "User_Alias HELPERS = ada,ssh_server".into(),
-                "may use sudo (/etc/sudoers)",
+                &|d| {
+                    d.sudo = "Matching Defaults entries for ssh_server on fleet:\n    env_reset\n\nUser ssh_server may run the following commands on fleet:\n    (ALL) NOPASSWD: ALL\n    (root) /bin/ls\n".into()
+                },
+                "may use sudo ((ALL) NOPASSWD: ALL (root) /bin/ls): take out by visudo",
             ),
-            (&|d| d.sudoers[0].1 = "ALL ALL=(ALL) ALL".into(), "may use sudo (/etc/sudoers)"),
+            (
+                &|d| d.sudo = "sudo: /etc/sudoers is owned by uid 1\n".into(),
+                "may use sudo (sudo: /etc/sudoers is",
+            ),
             (&|d| d.keys = vec!["/home/x/.ssh/authorized_keys".into()], "has keys of its own (/home/x/.ssh"),
         ];
         for (change, words) in changes {

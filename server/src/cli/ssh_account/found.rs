@@ -23,6 +23,9 @@ const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/ssh
 /// What stands in the place of a shell.
 const NO_LOGIN: [&str; 3] = ["/usr/sbin/nologin", "/sbin/nologin", "/bin/false"];
 
+/// Where sudo may be.
+const SUDO: [&str; 3] = ["/usr/bin/sudo", "/usr/local/bin/sudo", "/bin/sudo"];
+
 /// Where keys would be in a home.
 const KEYS: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
 
@@ -35,6 +38,8 @@ pub(super) struct Found {
     pub(super) snippet: Snippet,
     /// And as it is.
     pub(super) snippet_now: Option<String>,
+    /// Whether that is a file which everybody may read, and root alone may change.
+    pub(super) is_snippet_plain: bool,
     pub(super) is_included: bool,
     /// How sshd sees its configuration for the account.
     pub(super) effective: String,
@@ -71,11 +76,14 @@ impl Found {
         }
         let config = Config::load(&data, &Overrides::default())?;
         Ok(Self {
-            account: Account::read(&databases()?),
+            account: account()?,
             sshd,
             no_login,
             snippet,
             snippet_now: fs::read_to_string(sshd::SNIPPET).ok(),
+            is_snippet_plain: fs::symlink_metadata(sshd::SNIPPET).is_ok_and(|file| {
+                file.is_file() && (file.uid(), file.mode() & 0o7777) == (0, sshd::SNIPPET_MODE)
+            }),
             is_included: sshd::is_included(&fs::read_to_string(sshd::CONFIG)?),
             effective: sshd::effective(sshd)?,
             told: config.ssh_account,
@@ -112,30 +120,44 @@ fn is_roots(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
+/// The account, if it is there now.
+pub(super) fn account() -> Result<Option<Account>, CliError> {
+    Ok(Account::read(&databases()?))
+}
+
 /// What the system's databases say of the account.
 fn databases() -> Result<Databases, CliError> {
     let passwd = getent("passwd", ACCOUNT)?;
     let home = PathBuf::from(passwd.split(':').nth(5).unwrap_or_default());
     let keys = KEYS.iter().map(|file| home.join(file)).filter(|file| file.exists());
     let keys = keys.map(|file| file.display().to_string()).collect();
-    let all = run("getent", &["group"], "")?;
-    let mut sudoers = Vec::new();
-    let directory = fs::read_dir("/etc/sudoers.d").into_iter().flatten().flatten().map(|entry| entry.path());
-    for path in directory.chain([PathBuf::from("/etc/sudoers")]) {
-        if let Ok(text) = fs::read(&path) {
-            sudoers.push((path.display().to_string(), String::from_utf8_lossy(&text).into_owned()));
-        }
-    }
+    let all = |database| Ok::<_, CliError>(text(&run("getent", &[database], "")?.stdout));
+    // It knows nobody who is not there.
+    let sudo = if passwd.is_empty() { String::new() } else { ask_sudo()? };
     Ok(Databases {
         passwd,
         shadow: getent("shadow", ACCOUNT)?,
-        group: String::from_utf8_lossy(&all.stdout).into_owned(),
-        sudoers,
+        accounts: all("passwd")?,
+        group: all("group")?,
+        sudo,
         keys,
     })
 }
 
+/// What sudo says that the account may do, by whatever rules there are; nothing where there is no sudo.
+fn ask_sudo() -> Result<String, CliError> {
+    if !SUDO.iter().any(|path| Path::new(path).exists()) {
+        return Ok(String::new());
+    }
+    let said = run("sudo", &["-n", "-l", "-U", ACCOUNT], "")?;
+    Ok(text(if said.status.success() { &said.stdout } else { &said.stderr }))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// One entry of a database; empty if there is none.
 fn getent(database: &str, name: &str) -> Result<String, CliError> {
-    Ok(String::from_utf8_lossy(&run("getent", &[database, name], "")?.stdout).into_owned())
+    Ok(text(&run("getent", &[database, name], "")?.stdout))
 }

@@ -1,21 +1,24 @@
 //! What is to be done, step by step; shown before any of it is done.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 
 use super::{
-    found::Found,
+    account::Account,
+    found::{self, Found},
     run,
     sshd::{self, Snippet},
 };
 use crate::{
     cli::{error::CliError, output::Output},
+    files,
     ssh_account::ACCOUNT,
 };
-
-/// The units that sshd may be.
-const UNITS: [&str; 2] = ["ssh.service", "sshd.service"];
 
 /// What is to be done, in this order.
 pub(super) struct Plan<'a> {
@@ -26,12 +29,14 @@ pub(super) struct Plan<'a> {
 
 /// One step.
 pub(super) enum Step<'a> {
+    /// Make the account.
+    Create { arguments: Vec<&'a str> },
     /// Run a program of the system's.
     Run { what: &'static str, program: &'static str, arguments: Vec<&'a str> },
     /// Write our part of sshd's configuration, in the place of what is there.
     Write { sshd: &'static str, snippet: &'a Snippet, before: Option<&'a str> },
-    /// Have sshd read its configuration again.
-    Reload,
+    /// Have sshd read its configuration again: the process that is named in this file, if there is one.
+    Reload { pid_file: PathBuf, snippet: &'a Snippet },
 }
 
 /// The plan, for programs.
@@ -54,7 +59,7 @@ struct StepView {
 impl<'a> Plan<'a> {
     /// What is to be done where this was found; or all that stands in the way, each with what to do about it.
     pub(super) fn new(found: &'a Found) -> Result<Self, Vec<String>> {
-        let Found { account, sshd, no_login, snippet, snippet_now, effective, .. } = found;
+        let Found { account, sshd, no_login, snippet, snippet_now, is_snippet_plain, effective, .. } = found;
         let mut obstacles = found.obstacles.clone();
         if !found.is_included {
             obstacles.push(format!(
@@ -63,11 +68,19 @@ impl<'a> Plan<'a> {
                 sshd::INCLUDE
             ));
         }
-        obstacles.extend(account.iter().flat_map(super::account::Account::obstacles));
+        obstacles.extend(account.iter().flat_map(Account::obstacles));
         obstacles.extend(sshd::shut_out(effective).map(|list| {
             format!("sshd lets {ACCOUNT} not log in, by {list} in its configuration: let it in there first")
         }));
-        let is_written = snippet_now.as_deref() == Some(&snippet.text());
+        let pid_file = sshd::pid_file(effective);
+        if pid_file.is_none() {
+            obstacles.push(
+                "sshd can't be told to read its configuration: take `PidFile none` out of it, and restart sshd".to_owned(),
+            );
+        }
+        let is = |text: String| *is_snippet_plain && snippet_now.as_deref() == Some(&text);
+        let is_read = is(snippet.text());
+        let is_written = is_read || is(snippet.unread_text());
         let missing = snippet.missing(effective);
         if is_written && found.is_included && !missing.is_empty() {
             obstacles.push(overridden(&missing));
@@ -85,9 +98,29 @@ impl<'a> Plan<'a> {
             }),
             Some(_) => {}
         }
+        if account.as_ref().is_some_and(Account::ends_some_day) {
+            steps.push(Step::Run {
+                what: "Let the account be used for ever: it expires, or its password has to be changed",
+                program: "chage",
+                arguments: vec![
+                    "--lastday",
+                    "-1",
+                    "--maxdays",
+                    "-1",
+                    "--inactive",
+                    "-1",
+                    "--expiredate",
+                    "-1",
+                    ACCOUNT,
+                ],
+            });
+        }
         if !is_written {
             steps.push(Step::Write { sshd, snippet, before: snippet_now.as_deref() });
-            steps.push(Step::Reload);
+        }
+        // Also where an earlier run has come no further than that.
+        if let Some(pid_file) = pid_file.filter(|_| !is_read) {
+            steps.push(Step::Reload { pid_file, snippet });
         }
         Ok(Self { steps, notes: notes(found) })
     }
@@ -135,7 +168,12 @@ fn notes(found: &Found) -> Vec<String> {
             "Devices would look for another sshd: write `{setting}` under [ssh-account] into the server's configuration, and restart it."
         )
     };
-    settings.into_iter().map(note).collect()
+    let without = |setting| {
+        format!(
+            "This sshd knows no {setting} (OpenSSH has it from 9.2 on): a device that stays logged in behind its session keeps its port until root ends its login. Its port is an event `port-kept` then."
+        )
+    };
+    settings.into_iter().map(note).chain(found.snippet.left_out().map(without)).collect()
 }
 
 fn overridden(missing: &[&str]) -> String {
@@ -159,40 +197,57 @@ impl<'a> Step<'a> {
             "Devices of the Holdfast fleet",
         ]);
         arguments.push(ACCOUNT);
-        Self::Run {
-            what: "Make the account: without a home, a shell and a password",
-            program: "useradd",
-            arguments,
-        }
+        Self::Create { arguments }
     }
 
     fn view(&self) -> StepView {
         let (what, by) = match self {
-            Self::Run { what, program, arguments } => {
-                let quoted = arguments.iter().map(|word| match word.contains([' ', '*']) {
-                    true => format!("'{word}'"),
-                    false => (*word).to_owned(),
-                });
-                let by = std::iter::once((*program).to_owned()).chain(quoted).collect::<Vec<_>>().join(" ");
-                ((*what).to_owned(), Some(by))
+            Self::Create { arguments } => {
+                let what = "Make the account: without a home, a shell and a password";
+                (what.to_owned(), Some(command("useradd", arguments)))
             }
+            Self::Run { what, program, arguments } => ((*what).to_owned(), Some(command(program, arguments))),
             Self::Write { snippet, before, .. } => {
                 let verb = if before.is_some() { "Replace" } else { "Write" };
                 (format!("{verb} {}", sshd::SNIPPET), Some(snippet.text()))
             }
-            Self::Reload => {
-                ("Have sshd read its configuration again: what is open stays open".to_owned(), None)
-            }
+            Self::Reload { pid_file, .. } => (
+                "Have sshd read its configuration again, if it runs: what is open stays open".to_owned(),
+                Some(format!("kill -HUP $(cat {})", pid_file.display())),
+            ),
         };
         StepView { what, by }
     }
 
     fn carry_out(&self) -> Result<(), CliError> {
         match self {
+            Self::Create { arguments } => create(arguments),
             Self::Run { program, arguments, .. } => succeed(program, arguments),
             Self::Write { sshd, snippet, before } => write(sshd, snippet, *before),
-            Self::Reload => reload(),
+            Self::Reload { pid_file, snippet } => {
+                reload(pid_file)?;
+                replace(Some(&snippet.text()))
+            }
         }
+    }
+}
+
+/// The command as it is typed.
+fn command(program: &str, arguments: &[&str]) -> String {
+    let quoted = arguments.iter().map(|word| match word.contains([' ', '*']) {
+        true => format!("'{word}'"),
+        false => (*word).to_owned(),
+    });
+    std::iter::once(program.to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Makes the account, and looks at it: rules that are about its name, or everybody, were there before it.
+fn create(arguments: &[&str]) -> Result<(), CliError> {
+    succeed("useradd", arguments)?;
+    let obstacles = found::account()?.map(|account| account.obstacles()).unwrap_or_default();
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::failed(obstacles.join("\n"))),
     }
 }
 
@@ -211,7 +266,7 @@ fn succeed(program: &str, arguments: &[&str]) -> Result<(), CliError> {
 
 /// Writes our part, and has sshd say that it does all of it: else what was there before is there again.
 fn write(sshd: &str, snippet: &Snippet, before: Option<&str>) -> Result<(), CliError> {
-    replace(Some(&snippet.text()))?;
+    replace(Some(&snippet.unread_text()))?;
     let wrong = match sshd::effective(sshd) {
         Ok(effective) => {
             let missing = snippet.missing(&effective);
@@ -232,22 +287,28 @@ fn write(sshd: &str, snippet: &Snippet, before: Option<&str>) -> Result<(), CliE
 fn replace(text: Option<&str>) -> Result<(), CliError> {
     let failed = |error: io::Error| CliError::failed(format!("{}: {error}", sshd::SNIPPET));
     let Some(text) = text else { return fs::remove_file(sshd::SNIPPET).map_err(failed) };
-    // sshd reads what ends with .conf: never a half of it.
-    let new = format!("{}.new", sshd::SNIPPET);
-    fs::write(&new, text).and_then(|()| fs::rename(&new, sshd::SNIPPET)).map_err(failed)
+    files::replace(Path::new(sshd::SNIPPET), sshd::SNIPPET_MODE, text.as_bytes()).map_err(failed)
 }
 
-/// Has sshd read its configuration, where one runs that can be told.
-fn reload() -> Result<(), CliError> {
-    if !Path::new("/run/systemd/system").exists() {
-        eprintln!("There is no systemd here to tell sshd: send SIGHUP to it yourself.");
-        return Ok(());
+/// Has sshd read its configuration. One that does not run reads it when it starts.
+fn reload(pid_file: &Path) -> Result<(), CliError> {
+    let failed = |error: io::Error| {
+        CliError::failed(format!(
+            "sshd can't be told to read its configuration ({}): {error}",
+            pid_file.display()
+        ))
+    };
+    let text = match fs::read_to_string(pid_file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let id = text.trim().parse().ok().and_then(Pid::from_raw);
+    let id = id.ok_or_else(|| failed(io::Error::other("expected the number of a process")))?;
+    // The file of one that was killed is still there, and its number may be another's.
+    let name = fs::read_to_string(format!("/proc/{}/comm", id.as_raw_nonzero())).unwrap_or_default();
+    match name.trim() {
+        "sshd" => kill_process(id, Signal::HUP).map_err(|error| failed(error.into())),
+        _ => Ok(()),
     }
-    for unit in UNITS {
-        if run("systemctl", &["cat", unit], "")?.status.success() {
-            // One that does not run reads it when it starts.
-            return succeed("systemctl", &["try-reload-or-restart", unit]);
-        }
-    }
-    Err(CliError::failed(format!("no unit of sshd is found ({}): reload it yourself", UNITS.join(", "))))
 }

@@ -17,12 +17,20 @@ pub(super) const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf";
 /// Where our part is: before others, as the first word on a setting stands.
 pub(super) const SNIPPET: &str = "/etc/ssh/sshd_config.d/00-holdfast.conf";
 
+/// Everybody may read it, root alone may change it.
+pub(super) const SNIPPET_MODE: u32 = 0o644;
+
+/// What stands at its end until sshd was told to read it.
+const UNREAD: &str = "# sshd may not have read this yet: `holdfast setup-ssh-account` tells it to.\n";
+
 /// A setting that sshd has from version 9.2 on: a login whose session is over does not stay, whoever forgets it.
 const UNUSED: (&str, &str) = ("UnusedConnectionTimeout", "10");
 
 /// What our part says for the account: what is not here is forbidden by each key's own line as well.
 pub(super) struct Snippet {
     settings: Vec<(&'static str, String)>,
+    /// What this version of sshd does not know.
+    left_out: Option<&'static str>,
 }
 
 impl Snippet {
@@ -59,14 +67,28 @@ impl Snippet {
         let mut settings =
             vec![("AuthorizedKeysCommand", command), ("AuthorizedKeysCommandUser", user.to_owned())];
         settings.extend(fixed.map(|(name, value)| (name, value.to_owned())));
-        Self { settings }
+        Self { settings, left_out: None }
     }
 
     /// Leaves out what sshd does not know. Gives whether there was such a thing.
     fn leave_out(&mut self, complaint: &str) -> bool {
         let before = self.settings.len();
         self.settings.retain(|(name, _)| *name != UNUSED.0 || !complaint.contains(name));
-        self.settings.len() < before
+        let is_left_out = self.settings.len() < before;
+        if is_left_out {
+            self.left_out = Some(UNUSED.0);
+        }
+        is_left_out
+    }
+
+    /// The setting that is not in it, as this version of sshd does not know it.
+    pub(super) fn left_out(&self) -> Option<&'static str> {
+        self.left_out
+    }
+
+    /// The file, until sshd was told to read it.
+    pub(super) fn unread_text(&self) -> String {
+        self.text() + UNREAD
     }
 
     /// The file.
@@ -143,6 +165,12 @@ pub(super) fn shut_out(effective: &str) -> Option<&'static str> {
     left_out.or(refused).map(|(_, name)| name)
 }
 
+/// The file in which sshd says which process it is, by its own view.
+pub(super) fn pid_file(effective: &str) -> Option<PathBuf> {
+    let file = effective.lines().find_map(|line| line.strip_prefix("pidfile "))?;
+    (file != "none").then(|| PathBuf::from(file))
+}
+
 /// The ports that sshd listens on, by its own view.
 pub(super) fn ports(effective: &str) -> Vec<u16> {
     effective.lines().filter_map(|line| line.strip_prefix("port ")?.parse().ok()).collect()
@@ -190,7 +218,9 @@ mod tests {
         assert_eq!(snippet.missing(&changed), ["MaxSessions"]);
         assert!(!snippet.leave_out("line 2: Bad configuration option: MaxSessions"));
         assert!(snippet.leave_out("line 27: Bad configuration option: UnusedConnectionTimeout"));
-        assert!(!snippet.text().contains("Unused"));
+        assert!(!snippet.text().contains("Unused") && snippet.left_out() == Some("UnusedConnectionTimeout"));
+        assert_eq!(pid_file("port 22\npidfile /run/sshd.pid\n"), Some(PathBuf::from("/run/sshd.pid")));
+        assert_eq!(pid_file("pidfile none\n"), None);
         let keys = host_keys("hostkeyagent none\nhostkey /etc/a\n");
         assert_eq!(keys, [Path::new("/etc/a.pub")]);
         assert_eq!(ports("port 22\nport 2222\nportal 3\n"), [22, 2222]);
