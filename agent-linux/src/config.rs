@@ -1,9 +1,11 @@
 //! What the agent is told by its file. Everything has a default: the file may be absent.
 
+mod cameras;
 mod tasks;
 
 use std::{
     fmt, fs, io,
+    marker::PhantomData,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +17,7 @@ use serde::{
 };
 
 use crate::queue::{MAX_FRAME, OVERHEAD};
+pub use cameras::{Camera, CameraKind, CameraSettings, Picture, Source, Url, VideoRules};
 pub use tasks::{AllowedRole, RebootRules, SshRules, TaskRules, Transport, host_name};
 
 /// The file that is read where none is named.
@@ -44,6 +47,9 @@ pub struct Config {
     /// The serial lines with devices at their other ends.
     #[serde(deserialize_with = "serial_lines")]
     pub serial: Vec<Serial>,
+    /// The cameras, as they stand in the file; [`VideoRules`] has them checked.
+    #[serde(deserialize_with = "camera_settings")]
+    pub cameras: Vec<CameraSettings>,
     /// Which tasks this device takes.
     pub tasks: TaskRules,
 }
@@ -119,6 +125,7 @@ impl Default for Config {
             outbox: OutboxLimits::default(),
             inbox: InboxLimits::default(),
             serial: Vec::new(),
+            cameras: Vec::new(),
             tasks: TaskRules::default(),
         }
     }
@@ -189,9 +196,11 @@ impl Config {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         match fs::read(path) {
             Ok(text) => {
-                let config: Self = toml::from_slice(&text)
+                let mut config: Self = toml::from_slice(&text)
                     .map_err(|error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) })?;
                 config.check().map_err(|wrong| wrong.of(path))?;
+                config.tasks.video.cameras =
+                    cameras::cameras(&config.cameras).map_err(|wrong| wrong.of(path))?;
                 Ok(config)
             }
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -296,21 +305,30 @@ fn range<T: PartialOrd + std::fmt::Display>(
     Err(OutOfRange(setting, expected, value.to_string()))
 }
 
-/// Reads all `[[serial]]`, and says how they are written.
+/// Reads all `[[serial]]`.
 fn serial_lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Serial>, D::Error> {
-    struct Lines;
-    impl<'de> Visitor<'de> for Lines {
-        type Value = Vec<Serial>;
+    deserializer.deserialize_seq(Tables("[[serial]] in two brackets each, once for each line", PhantomData))
+}
 
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("[[serial]] in two brackets each, once for each line")
-        }
+/// Reads all `[[cameras]]`.
+fn camera_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CameraSettings>, D::Error> {
+    deserializer
+        .deserialize_seq(Tables("[[cameras]] in two brackets each, once for each camera", PhantomData))
+}
 
-        fn visit_seq<A: SeqAccess<'de>>(self, lines: A) -> Result<Self::Value, A::Error> {
-            Vec::deserialize(SeqAccessDeserializer::new(lines))
-        }
+/// Tables of one name, and how they are written.
+struct Tables<T>(&'static str, PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Tables<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
     }
-    deserializer.deserialize_seq(Lines)
+
+    fn visit_seq<A: SeqAccess<'de>>(self, tables: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(tables))
+    }
 }
 
 /// Reads a span in seconds, whole or not.

@@ -6,8 +6,8 @@ use protocol_core::{
     code::{CloseReason, ConnectionKind},
     frame::HEADER_LENGTH,
     message::{
-        self, Body as _, Close, Endpoints, Hello, OLDEST_VERSION, Offer, Order, Pin, Report, SshHostKeys,
-        Stop, StreamId, TASKS_VERSION, Text, VERSION, Welcome, Window,
+        self, Body as _, CAMERAS_VERSION, Cameras, Close, Endpoints, Hello, OLDEST_VERSION, Offer, Order,
+        Pin, Report, SshHostKeys, Stop, StreamId, TASKS_VERSION, Text, VERSION, Welcome, Window,
     },
     session::{Client, Event, Lost, OPENING_MAX_FRAME, OUTPUT_ROOM, ProtocolError, SendError, Session},
     tag::Tag,
@@ -121,6 +121,7 @@ pub(crate) async fn hold<S: AsyncRead + AsyncWrite>(
             inward: Inward::default(),
             speaks_of_tasks: false,
             offer_due: false,
+            cameras_due: false,
             facts_due: false,
             host_keys_due: false,
             status_due: Instant::NEVER,
@@ -236,6 +237,7 @@ struct Duties<'a> {
     /// The version agreed on has tasks.
     speaks_of_tasks: bool,
     offer_due: bool,
+    cameras_due: bool,
     facts_due: bool,
     host_keys_due: bool,
     status_due: Instant,
@@ -289,6 +291,7 @@ impl Duties<'_> {
             Some(self.agent.store.ask(move |queues| queues.outbox.welcomed(named, archived, max_frame)));
         self.speaks_of_tasks = welcome.version >= TASKS_VERSION;
         self.offer_due = self.speaks_of_tasks;
+        self.cameras_due = welcome.version >= CAMERAS_VERSION;
         // They came with the same version.
         self.host_keys_due = self.speaks_of_tasks;
         self.facts_due = true;
@@ -378,12 +381,24 @@ impl Duties<'_> {
                 tracing::warn!(%error, "the server is not told which tasks this device takes: it gets none");
             }
         }
+        if std::mem::take(&mut self.cameras_due) {
+            let cameras = self.agent.tasks.cameras();
+            if !cameras.cameras.is_empty()
+                && let Err(error) =
+                    pipe.write(CAMERAS_ROOM, |room| session.notice(clock::now(), &cameras, room))
+            {
+                tracing::warn!(%error, "the server is not told which cameras this device has");
+            }
+        }
         self.agent.tasks.report(|due| pipe.unsent() < MOST_REPORTS && report(session, pipe, due).is_ok());
     }
 }
 
 /// The room for the largest offer.
 const OFFER_ROOM: usize = HEADER_LENGTH + Offer::MAX_LENGTH;
+
+/// The room for the most cameras.
+const CAMERAS_ROOM: usize = HEADER_LENGTH + Cameras::MAX_LENGTH;
 
 /// The room for the most host keys.
 const HOST_KEYS_ROOM: usize = HEADER_LENGTH + SshHostKeys::MAX_LENGTH;

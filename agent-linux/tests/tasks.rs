@@ -79,7 +79,7 @@ fn what_the_configuration_does_not_allow_is_not_offered_and_refused() {
         ),
         (3, Order { role: Role::Viewer, ..order(3, "reboot") }, "not from the role viewer"),
         (4, Order { role: Role::Other(9), ..order(4, "reboot") }, "not from the role code-9"),
-        (5, Order { role: Role::Admin, ..order(5, "video") }, "no tasks of the kind \"video\""),
+        (5, Order { role: Role::Admin, ..order(5, "surgery") }, "no tasks of the kind \"surgery\""),
         (6, Order { role: Role::Admin, parameters: b"-f", ..order(6, "reboot") }, "parameters"),
     ] {
         peer.notice(&order);

@@ -9,6 +9,9 @@ pub const OPENSSH: &str = "openssh";
 /// The kind of a task that starts the device anew.
 pub const REBOOT: &str = "reboot";
 
+/// The kind of a task that shows one of the device's cameras.
+pub const VIDEO: &str = "video";
+
 /// Whether this can be the name of a user, as whom somebody logs in by ssh: `[a-z_][a-z0-9_-]{0,31}`. So it is no option of
 /// ssh, and no more than one word anywhere.
 pub fn is_user_name(name: &str) -> bool {

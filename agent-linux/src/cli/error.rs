@@ -30,6 +30,12 @@ pub(super) enum CliError {
     /// Reading the input, or writing the output, failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A camera gives no pictures.
+    #[error("{0}")]
+    Camera(String),
+    /// There is no such camera.
+    #[error("there is no camera {name:?} in agent.toml; holdfast-agent cameras lists them")]
+    NoCamera { name: String },
     /// There are no random numbers.
     #[error("the system gave no random numbers: {0}")]
     NoRandom(#[from] getrandom::Error),

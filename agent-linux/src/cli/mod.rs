@@ -1,5 +1,6 @@
 //! The command line: arguments, and one file for each of the larger verbs.
 
+mod cameras;
 mod error;
 mod log;
 mod receive;
@@ -105,6 +106,18 @@ Examples:
     /// Show whether the agent runs and is connected, why not, and what waits
     #[command(after_help = "Example:\n  holdfast-agent status --json")]
     Status,
+    /// List this device's cameras, and what they would run; or try one
+    #[command(after_help = "\
+It needs no agent that runs. A camera that is shown at the moment can't be tried: most serve one at a time.
+
+Examples:
+  holdfast-agent cameras
+  holdfast-agent cameras --try front")]
+    Cameras {
+        /// Run this camera for five seconds, and count its pictures
+        #[arg(long = "try", value_name = "NAME")]
+        to_try: Option<String>,
+    },
     /// Print the completions for a shell
     #[command(
         after_help = "Example:\n  holdfast-agent completions bash > /etc/bash_completion.d/holdfast-agent"
@@ -164,6 +177,7 @@ fn perform(shared: &Shared, verb: Verb) -> Result<(), CliError> {
         Verb::Send(arguments) => send::send(shared, &config, &arguments),
         Verb::Receive { follow } => receive::receive(shared, &config, follow),
         Verb::Status => show::status(shared, &config),
+        Verb::Cameras { to_try } => cameras::cameras(shared, &config, to_try.as_deref()),
         Verb::Completions { .. } => Ok(()),
     }
 }

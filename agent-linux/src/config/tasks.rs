@@ -8,7 +8,7 @@ use std::{
 use protocol_core::code::Role;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{DAY, OutOfRange, range, seconds};
+use super::{DAY, OutOfRange, VideoRules, range, seconds};
 
 /// The most tasks at once; those that have ended lately have to be told of beside them.
 const MOST_TASKS: usize = 96;
@@ -46,6 +46,8 @@ pub struct TaskRules {
     pub ssh: SshRules,
     /// Starting this device anew.
     pub reboot: RebootRules,
+    /// Looking through this device's cameras.
+    pub video: VideoRules,
 }
 
 /// `[tasks.ssh]`: operators' sessions with this device's SSH server.
@@ -121,6 +123,7 @@ impl Default for TaskRules {
             limit: LONGEST_TASK,
             ssh: SshRules::default(),
             reboot: RebootRules::default(),
+            video: VideoRules::default(),
         }
     }
 }
@@ -154,6 +157,7 @@ impl TaskRules {
         range("[tasks] progress_seconds", self.progress.as_secs_f64(), &(0.1..=DAY), " seconds")?;
         let longest = LONGEST_TASK.as_secs_f64();
         range("[tasks] limit_seconds", self.limit.as_secs_f64(), &(1.0..=longest), " seconds")?;
+        self.video.check()?;
         let command = &self.reboot.command;
         if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
             let expected = "a program and its arguments, such as [\"systemctl\", \"reboot\"]".to_owned();
@@ -166,7 +170,7 @@ impl TaskRules {
 }
 
 /// Reads who may ask.
-fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedRole>, D::Error> {
+pub(super) fn roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AllowedRole>, D::Error> {
     let expected = "allow: expected a list of roles, such as [\"operator\", \"admin\"], or [] for nobody";
     let role = |word: &String| match word.as_str() {
         "viewer" => Ok(AllowedRole::Viewer),
@@ -186,7 +190,10 @@ fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
 }
 
 /// Reads a list of words, and says what was expected where it is none.
-fn words<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<Vec<String>, D::Error> {
+pub(super) fn words<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &str,
+) -> Result<Vec<String>, D::Error> {
     Vec::deserialize(deserializer).map_err(|_| D::Error::custom(expected))
 }
 
@@ -271,7 +278,7 @@ mod tests {
             ("[tasks.ssh]\ntransport = 'rsh'", "expected `holdfast` or `openssh`"),
             ("[tasks.reboot]\ncommand = []", "[tasks.reboot] command: expected a program"),
             ("[tasks.reboot]\ncommand = ['']", "expected a program and its arguments"),
-            ("[tasks.video]\nallow = []", "video"),
+            ("[tasks.vidoe]\nallow = []", "vidoe"),
             (&many, "the words of [tasks.reboot] command: expected 1 to 32, found 33"),
         ] {
             let error = parse(text).unwrap_err();

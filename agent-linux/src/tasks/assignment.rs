@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{openssh::OpenSsh, program::Program, ssh::Ssh};
+use super::{openssh::OpenSsh, program::Program, ssh::Ssh, video::Video};
 
 /// The longest assignment, in bytes.
 pub(super) const LONGEST: u64 = 64 * 1024;
@@ -33,4 +33,6 @@ pub(super) enum Work {
     OpenSsh(Box<OpenSsh>),
     /// Runs the program that starts the device anew, and waits for that.
     Reboot(Program),
+    /// Shows a camera on a data connection.
+    Video(Box<Video>),
 }

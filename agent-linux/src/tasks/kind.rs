@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use protocol_core::{
     code::Role,
-    message::{Kind as KindName, Order},
+    message::{Camera as CameraName, Cameras, Kind as KindName, Order, VideoParameters},
     task,
 };
 
 use super::{
     Contact,
     assignment::Work,
+    data::DataConnection,
     openssh::{OpenSsh, Target},
     program::Program,
     ssh::Ssh,
     supervisor::Restart,
+    video::Video,
 };
-use crate::config::{AllowedRole, TaskRules, Transport};
+use crate::config::{AllowedRole, Camera, Picture, TaskRules, Transport};
 
 /// A kind of task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) enum Kind {
     OpenSsh,
     /// Starts this device anew.
     Reboot,
+    /// Shows one of this device's cameras.
+    Video,
 }
 
 /// Why a task is refused.
@@ -44,16 +48,21 @@ pub(super) enum Refusal {
     OtherTransport { kind: &'static str },
     #[error("this device's agent knows no parameters of {kind}; update it")]
     Parameters { kind: &'static str },
+    #[error("this device has no cameras: there are no [[cameras]] in its agent.toml")]
+    NoCameras,
+    #[error("this device has no camera {name:?} in its agent.toml, but {}", cameras.join(", "))]
+    NoCamera { name: String, cameras: Vec<String> },
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Ssh, Self::OpenSsh, Self::Reboot];
+    const ALL: [Self; 4] = [Self::Ssh, Self::OpenSsh, Self::Reboot, Self::Video];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ssh => task::SSH,
             Self::OpenSsh => task::OPENSSH,
             Self::Reboot => task::REBOOT,
+            Self::Video => task::VIDEO,
         }
     }
 
@@ -62,15 +71,17 @@ impl Kind {
         match self {
             Self::Ssh | Self::OpenSsh => "tasks.ssh",
             Self::Reboot => "tasks.reboot",
+            Self::Video => "tasks.video",
         }
     }
 
-    /// Whether it is done in the way that the configuration chooses.
+    /// Whether it is done in the way that the configuration chooses, and can be.
     fn is_chosen(self, rules: &TaskRules) -> bool {
         match self {
             Self::Ssh => rules.ssh.transport == Transport::Holdfast,
             Self::OpenSsh => rules.ssh.transport == Transport::OpenSsh,
             Self::Reboot => true,
+            Self::Video => !rules.video.cameras.is_empty(),
         }
     }
 
@@ -78,7 +89,14 @@ impl Kind {
         match self {
             Self::Ssh | Self::OpenSsh => &rules.ssh.allow,
             Self::Reboot => &rules.reboot.allow,
+            Self::Video => &rules.video.allow,
         }
+    }
+
+    /// The cameras that this device shows to anybody at all.
+    pub(super) fn cameras(rules: &TaskRules) -> Cameras<'_> {
+        let shown = if rules.video.allow.is_empty() { &[] } else { rules.video.cameras.as_slice() };
+        Cameras { cameras: shown.iter().filter_map(told).collect() }
     }
 
     /// The names of the kinds that this device takes from anybody at all.
@@ -98,7 +116,10 @@ impl Kind {
             return Err(Refusal::SwitchedOff { kind, table });
         }
         if !found.is_chosen(rules) {
-            return Err(Refusal::OtherTransport { kind });
+            return Err(match found {
+                Self::Video => Refusal::NoCameras,
+                _ => Refusal::OtherTransport { kind },
+            });
         }
         if !allow.iter().any(|asker| asker.role() == order.role) {
             let names: Vec<_> = allow.iter().map(|asker| asker.role().to_string()).collect();
@@ -115,8 +136,8 @@ impl Kind {
     /// Whether a task of this kind is begun again where its process fails.
     pub(super) const fn restart(self) -> Restart {
         match self {
-            // The bytes that were on their way are gone.
-            Self::Ssh => Restart::Never,
+            // The bytes that were on their way are gone. Cameras are started anew by their task's process.
+            Self::Ssh | Self::Video => Restart::Never,
             // Before there are any: an SSH server turns logins away where many come at once.
             Self::OpenSsh | Self::Reboot => Restart::OnFailure { times: 2, pause: Duration::from_secs(1) },
         }
@@ -131,18 +152,18 @@ impl Kind {
         contact: &Contact<'_>,
     ) -> Result<Work, Refusal> {
         let not_understood = || Refusal::Parameters { kind: self.name() };
-        if self != Self::OpenSsh && !order.parameters.is_empty() {
+        if matches!(self, Self::Ssh | Self::Reboot) && !order.parameters.is_empty() {
             return Err(not_understood());
         }
+        let data = || DataConnection {
+            task: order.task.0,
+            key: order.key,
+            identity: contact.identity.clone(),
+            server: contact.server.to_owned(),
+            step,
+        };
         Ok(match self {
-            Self::Ssh => Work::Ssh(Box::new(Ssh {
-                task: order.task.0,
-                key: order.key,
-                identity: contact.identity.clone(),
-                server: contact.server.to_owned(),
-                step,
-                address: rules.ssh.address,
-            })),
+            Self::Ssh => Work::Ssh(Box::new(Ssh { data: data(), address: rules.ssh.address })),
             Self::OpenSsh => Work::OpenSsh(Box::new(OpenSsh {
                 key: contact.identity.key.clone(),
                 target: Target::new(order.parameters, ssh_host(rules, contact)).ok_or_else(not_understood)?,
@@ -150,8 +171,34 @@ impl Kind {
                 address: rules.ssh.address,
             })),
             Self::Reboot => Work::Reboot(Program { command: rules.reboot.command.clone() }),
+            Self::Video => {
+                let name = VideoParameters::decode(order.parameters).ok_or_else(not_understood)?.camera;
+                let cameras = &rules.video.cameras;
+                let camera = cameras.iter().find(|camera| camera.name == name.as_str()).cloned();
+                let no_camera = || Refusal::NoCamera {
+                    name: name.to_string(),
+                    cameras: cameras.iter().map(|camera| camera.name.clone()).collect(),
+                };
+                let camera = camera.ok_or_else(no_camera)?;
+                let (silence, restarts) = (rules.video.silence, rules.video.restarts);
+                Work::Video(Box::new(Video { data: data(), camera, silence, restarts }))
+            }
         })
     }
+}
+
+/// A camera, as the server is told of it.
+fn told(camera: &Camera) -> Option<CameraName<'_>> {
+    let (name, kind) = (KindName::new(&camera.name)?, KindName::new(camera.kind().name())?);
+    let asked = camera.picture();
+    let number = |of: fn(Picture) -> u16| asked.map_or(0, of);
+    Some(CameraName {
+        name,
+        kind,
+        width: number(|picture| picture.width),
+        height: number(|picture| picture.height),
+        framerate: number(|picture| picture.framerate),
+    })
 }
 
 /// On which host the server's SSH server is.
@@ -200,7 +247,7 @@ mod tests {
                     let admitted = |kind| Kind::admit(&order(kind, role), &rules).is_ok();
                     assert_eq!(admitted("ssh"), ssh.contains(&asker), "{role} {ssh:?}");
                     assert_eq!(admitted("reboot"), reboot.contains(&asker), "{role} {reboot:?}");
-                    assert!(!admitted("video"));
+                    assert!(!admitted("video") && !admitted("surgery"));
                 }
                 for unknown in [Role::Other(0), Role::Other(4), Role::Other(u16::MAX)] {
                     assert!(Kind::admit(&order("ssh", unknown), &rules).is_err());

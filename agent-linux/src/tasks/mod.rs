@@ -5,6 +5,9 @@
 //! what the server has to be told.
 
 mod assignment;
+pub(crate) mod camera;
+mod data;
+mod in_memory;
 mod kind;
 mod openssh;
 mod output;
@@ -16,6 +19,7 @@ mod reboots;
 mod register;
 mod ssh;
 mod supervisor;
+mod video;
 mod worker;
 
 use std::{
@@ -27,7 +31,7 @@ use std::{
 
 use protocol_core::{
     code::TaskState,
-    message::{Offer, Order, Report, Stop},
+    message::{Cameras, Offer, Order, Report, Stop},
 };
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
@@ -90,6 +94,11 @@ impl Tasks {
         let tasks = register.begin_session().into_iter().collect();
         lock(&self.reboots).keep(|task| register.has(task));
         Offer { kinds: Kind::offered(&self.rules).collect(), tasks }
+    }
+
+    /// The cameras of which the server is told behind the offer.
+    pub fn cameras(&self) -> Cameras<'_> {
+        Kind::cameras(&self.rules)
     }
 
     /// Sends the reports that are due, as long as `send` takes them.

@@ -3,21 +3,15 @@
 //! What the server says becomes numbers, addresses, names and keys here, before any of it stands on a command line or in
 //! a file: no word of it can be an option of ssh, or a line of its own.
 
-use std::{
-    fs::{File, Permissions},
-    io::{self, Write as _},
-    net::SocketAddr,
-    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use protocol_core::{message::OpenSshParameters, task::is_user_name};
-use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    in_memory::InMemory,
     program::{Program, ProgramError},
     progress::{Progress, tell},
 };
@@ -153,24 +147,6 @@ async fn run(program: Program) -> Result<(), ProgramError> {
     let ssh = program.start()?;
     tell(&Progress::Running)?;
     ssh.end().await
-}
-
-/// A file that is nowhere but in memory, and gone with this process, however that ends: a secret leaves no trace on a disk.
-struct InMemory(File);
-
-impl InMemory {
-    fn new(name: &str, contents: &[u8]) -> io::Result<Self> {
-        let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
-        // ssh takes no key that others may read.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(contents)?;
-        Ok(Self(file))
-    }
-
-    /// Its path, for processes of the same user.
-    fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
-    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn work(assignment: Assignment) -> io::Result<()> {
                 Work::Ssh(ssh) => ssh.run().await.map_err(|error| error.to_string()),
                 Work::OpenSsh(openssh) => openssh.run().await.map_err(|error| error.to_string()),
                 Work::Reboot(program) => program.reboot().await.map_err(|error| error.to_string()),
+                Work::Video(video) => video.run().await.map_err(|error| error.to_string()),
             }
         };
         tokio::select! {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod tasks;
+pub(crate) mod video;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -135,6 +136,7 @@ pub(crate) enum Heard {
         tasks: Vec<u64>,
     },
     Report(tasks::Reported),
+    Cameras(Vec<video::Told>),
     Closed(CloseReason),
     /// The connection ended.
     End,
@@ -196,6 +198,9 @@ impl Peer {
                 Event::Notice(frame) if matches!(frame.tag, Tag::OFFER | Tag::REPORT) => {
                     Some(tasks::heard(frame))
                 }
+                Event::Notice(frame) if frame.tag == Tag::CAMERAS => {
+                    Some(Heard::Cameras(video::told(frame.body)))
+                }
                 Event::Closed(close) => Some(Heard::Closed(close.reason)),
                 _ => None,
             });
@@ -244,10 +249,15 @@ impl Peer {
 
     /// The same, by this version of the protocol.
     pub(crate) fn welcome_as(&mut self, version: u8, archived: u64, window: Window) {
+        self.welcome_with(version, 1_000, archived, window);
+    }
+
+    /// The same, with so many milliseconds between two signs of life; 0 for none.
+    pub(crate) fn welcome_with(&mut self, version: u8, interval: u32, archived: u64, window: Window) {
         let welcome = Welcome {
             version,
-            interval: 1_000,
-            timeout: 1_000,
+            interval,
+            timeout: interval,
             max_frame: 16 * 1024,
             window,
             store: StoreId(1),
@@ -435,11 +445,18 @@ impl Device {
         self.root.path().join("state")
     }
 
+    /// Where this device finds its programs first.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.path().join("bin")
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-agent"));
         command.args(arguments).arg("--state").arg(self.state());
         command.arg("--config").arg(self.root.path().join("agent.toml"));
         command.env_remove("HOLDFAST_STATE").env("HOLDFAST_LOG", "debug");
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", self.programs().display()));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -141,16 +141,20 @@ impl Peer {
 /// A device at the other end of a data connection.
 pub(crate) struct Data {
     tls: StreamOwned<ServerConnection, TcpStream>,
-    input: Vec<u8>,
+    pub(super) input: Vec<u8>,
 }
 
 impl Data {
     /// Reads some more; gives how much, 0 at the end.
-    fn read_some(&mut self) -> usize {
+    pub(super) fn read_some(&mut self) -> usize {
+        self.try_read_some().unwrap()
+    }
+
+    pub(super) fn try_read_some(&mut self) -> std::io::Result<usize> {
         let mut room = [0; 16 * 1024];
-        let count = self.tls.read(&mut room).unwrap();
+        let count = self.tls.read(&mut room)?;
         self.input.extend_from_slice(&room[..count]);
-        count
+        Ok(count)
     }
 
     /// The next bytes.

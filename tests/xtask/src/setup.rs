@@ -76,6 +76,25 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("curl"),
     },
     Tool {
+        name: "ffmpeg",
+        why: "tests and the demo have it draw a test camera's pictures",
+        present: || Shell::new("ffmpeg", "-version").succeeds(),
+        source: Source::Debian("ffmpeg"),
+    },
+    Tool {
+        name: "GStreamer's RTSP server",
+        why: "a test looks through a camera in the network",
+        present: || {
+            Shell::new("/usr/bin/python3", "-c")
+                .argument("import gi; gi.require_version('GstRtspServer', '1.0')")
+                .succeeds()
+                && Shell::new("gst-inspect-1.0", "x264enc").succeeds()
+        },
+        source: Source::Debian(
+            "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-tools python3-gi",
+        ),
+    },
+    Tool {
         name: "Ansible",
         why: "a test has it manage a device",
         present: || Shell::new("ansible", "--version").succeeds(),
