@@ -72,7 +72,7 @@ event_kinds! {
     LoginOffered = "login-offered",
     /// A browser has logged in to the console.
     LoggedIn = "logged-in",
-    /// A browser was not logged in; `operator` in the detail is the name that it gave, `reason` is why.
+    /// Somebody could not show who they are; `operator` in the detail is whose name they gave, if it is one, `reason` is why.
     LoginRefused = "login-refused",
     /// A login of a browser was ended.
     LoggedOut = "logged-out",
@@ -80,6 +80,10 @@ event_kinds! {
     PasswordChanged = "password-changed",
     /// An operator has turned the second factor of the login on or off.
     SecondFactorChanged = "second-factor-changed",
+    /// An operator has made an access token; `operator` in the detail is whose it is, `token` what it is called.
+    AccessTokenCreated = "access-token-created",
+    /// An access token was revoked.
+    AccessTokenRevoked = "access-token-revoked",
     /// Browsers are shown another certificate: its files have changed.
     CertificateChanged = "certificate-changed",
     /// The certificate's files have changed and can't be used: the one before is still shown.
@@ -112,6 +116,8 @@ event_kinds! {
     HostKeyAccepted = "host-key-accepted",
     /// A device listens on this machine, by a login of a session that is over; `port` in the detail is where.
     PortKept = "port-kept",
+    /// A part of the server has failed, and has begun again; `part` in the detail is which, `reason` is why.
+    PartFailed = "part-failed",
     /// There were keys, but no database: it began anew, without any device.
     StoreMissing = "store-missing",
     /// The key in use was missing: the next one, which devices trust as well, was taken into use.

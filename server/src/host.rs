@@ -13,6 +13,7 @@ use crate::{
     classic_clients::ClassicClients,
     config::{Config, KeepAlive, Limits, SshLimits},
     mailbox::Farewell,
+    parts::Parts,
     registry::Registry,
     store::Store,
     strangers::Strangers,
@@ -33,6 +34,8 @@ pub struct Host {
     pub strangers: Arc<Strangers>,
     /// Who is online.
     pub registry: Arc<Registry>,
+    /// What the server consists of, and how it stands.
+    pub parts: Arc<Parts>,
     /// What devices are asked to do.
     pub tasks: Arc<Tasks>,
     /// Which classic clients are there.
@@ -61,6 +64,7 @@ impl Host {
                 config.ssh_account.clone(),
                 Deadlines::default(),
             ),
+            parts: Arc::new(Parts::new(store.clone())),
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             strangers: Strangers::new(config.limits.unknown_connections),

@@ -15,13 +15,13 @@ use hyper::{
     service::{Service, service_fn},
     upgrade::Upgraded,
 };
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{rt::TokioIo, server::conn::auto, service::TowerToHyperService};
 use tokio::{
     sync::{Notify, Semaphore},
     time::sleep,
 };
 
-pub use kept::{Bounds, held, keep};
+pub use kept::{Bounds, Known, KnownRequest, held, keep};
 
 use crate::{
     byte_stream::ByteStream,
@@ -89,8 +89,16 @@ where
 /// A connection that speaks HTTP no longer, and has no time limits any longer either: what its client has said already,
 /// and the stream itself. Nothing if it was not served here.
 pub fn taken_over(upgraded: Upgraded) -> Option<(Bytes, Stream)> {
-    let parts = upgraded.downcast::<TokioIo<WriteTimeout<Stream>>>().ok()?;
-    Some((parts.read_buf, parts.io.into_inner().into_inner()))
+    type Io = TokioIo<WriteTimeout<Stream>>;
+    let (read, io) = match upgraded.downcast::<Io>() {
+        Ok(parts) => (parts.read_buf, parts.io),
+        // One that was kept has looked at its first bytes, to tell the versions of HTTP apart.
+        Err(upgraded) => {
+            let parts = auto::upgrade::downcast::<Io>(upgraded).ok()?;
+            (parts.read_buf, parts.io)
+        }
+    };
+    Some((read, io.into_inner().into_inner()))
 }
 
 /// Hears one request and answers it. Until its head is there the client is a stranger.

@@ -28,6 +28,7 @@ pub mod listeners;
 pub mod logs;
 pub mod mailbox;
 pub mod metrics;
+pub mod parts;
 pub mod passwords;
 pub mod rate_limit;
 pub mod refusal;

@@ -25,6 +25,7 @@ use tracing::{error, info};
 use crate::{
     config::LogFiles,
     event::EventRow,
+    parts::{PartKind, Parts},
     store::{MessageRow, Newest, Store, StoreError, Unlogged},
 };
 use files::Files;
@@ -82,10 +83,22 @@ impl Logs {
     /// # Errors
     ///
     /// The directory can't be made, or the store can't be read.
-    pub fn start(store: &Store, directory: &Path, limits: LogFiles) -> Result<Self, LogError> {
-        let writer = Arc::new(Mutex::new(Writer::open(store.clone(), directory, limits)?));
+    pub fn start(
+        parts: &Arc<Parts>,
+        store: &Store,
+        directory: &Path,
+        limits: LogFiles,
+    ) -> Result<Self, LogError> {
+        let mut first = Some(Writer::open(store.clone(), directory, limits)?);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(follow(writer, store.newest(), stopped));
+        let (parts, store, directory) = (Arc::clone(parts), store.clone(), directory.to_owned());
+        let task = tokio::spawn(async move {
+            let run = || {
+                let (first, stopped) = (first.take(), stopped.clone());
+                begin(first, store.clone(), directory.clone(), limits, stopped)
+            };
+            parts.supervise("the log files", PartKind::Writer, run).await;
+        });
         Ok(Self { stop, task })
     }
 
@@ -95,6 +108,33 @@ impl Logs {
         if let Err(error) = self.task.await {
             error!(%error, "the logs were not closed in order: the next start mends them");
         }
+    }
+}
+
+/// Writes with this writer; or, behind a panic, with another one. That mends the files as after a crash, so nothing is
+/// missing and nothing stands there twice.
+async fn begin(
+    first: Option<Writer>,
+    store: Store,
+    directory: PathBuf,
+    limits: LogFiles,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut writer = first;
+    while writer.is_none() && !*stopped.borrow() {
+        let (store, directory) = (store.clone(), directory.clone());
+        let opened = tokio::task::spawn_blocking(move || Writer::open(store, &directory, limits)).await;
+        match opened {
+            Ok(Ok(opened)) => writer = Some(opened),
+            Ok(Err(error)) => error!(%error, "the log files can't be opened: it is tried again"),
+            Err(error) => error!(%error, "the log files could not be opened: it is tried again"),
+        }
+        if writer.is_none() {
+            _ = time::timeout(RETRY_INTERVAL, stopped.changed()).await;
+        }
+    }
+    if let Some(writer) = writer {
+        follow(Arc::new(Mutex::new(writer)), store.newest(), stopped).await;
     }
 }
 
@@ -149,9 +189,13 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&mut Writer) -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let writer = Arc::clone(writer);
-    tokio::task::spawn_blocking(move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)))
-        .await
-        .unwrap_or_else(|error| Err(LogError::Store(StoreError::Unavailable(error.to_string()))))
+    let working =
+        tokio::task::spawn_blocking(move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)));
+    working.await.unwrap_or_else(|error| match error.try_into_panic() {
+        // What it was about may be half done: this writer is not used again.
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(LogError::Store(StoreError::Unavailable(error.to_string()))),
+    })
 }
 
 /// What a step leaves to do.

@@ -152,6 +152,11 @@ impl Metrics {
         self.message_bytes.get_or_create(&way).inc_by(bytes);
     }
 
+    /// How many messages there were, both ways.
+    pub fn message_count(&self) -> u64 {
+        ["in", "out"].map(|way| self.messages.get_or_create(&label("direction", way)).get()).iter().sum()
+    }
+
     /// An event is recorded.
     pub fn event(&self, kind: &str) {
         self.events.get_or_create(&label("kind", kind)).inc();

@@ -1,13 +1,19 @@
 //! Passwords: kept as argon2 hashes, and hashed one at a time on a thread of their own. A hash is dear on purpose, and
 //! whoever tries many should not make others wait.
 
-use std::thread;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
 
 use argon2::{
     Argon2, PasswordHasher, PasswordVerifier,
     password_hash::{self, phc::PasswordHash},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 /// Why a password can't be hashed or compared.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +49,10 @@ pub fn is_right(password: &[u8], hash: &str) -> Result<bool, PasswordError> {
     }
 }
 
+/// As many wait for the thread as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread on which passwords are hashed and compared, one at a time: every thread that has made a hash keeps the
@@ -58,7 +68,8 @@ impl Hasher {
         let (sender, mut jobs) = mpsc::channel::<Job>(waiting);
         let work = move || {
             while let Some(job) = jobs.blocking_recv() {
-                job();
+                // Nothing of the job is left behind, and those who come after it are served. The panic is in the log.
+                let _ = catch_unwind(AssertUnwindSafe(job));
             }
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
@@ -67,18 +78,40 @@ impl Hasher {
         Self { jobs: sender }
     }
 
-    /// Does this on the thread, when it is its turn; nothing if there is no thread.
+    /// Does this on the thread, when it is its turn; nothing if there is no thread, or the work has panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (sender, done) = oneshot::channel();
-        let job = move || {
-            // Whoever is gone meanwhile needs no answer.
-            if !sender.is_closed() {
-                let _ = sender.send(work());
-            }
-        };
-        self.jobs.send(Box::new(job)).await.ok()?;
+        let (job, done) = job(work);
+        self.jobs.send(job).await.ok()?;
         done.await.ok()
     }
+
+    /// As [`Hasher::run`], where there is a place among those who wait.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn try_run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Busy> {
+        let (job, done) = job(work);
+        match self.jobs.try_send(job) {
+            Ok(()) => Ok(done.await.ok()),
+            Err(TrySendError::Full(_)) => Err(Busy),
+            Err(TrySendError::Closed(_)) => Ok(None),
+        }
+    }
+}
+
+/// The work, and where its result comes.
+fn job<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (Job, oneshot::Receiver<T>) {
+    let (sender, done) = oneshot::channel();
+    let job = move || {
+        // Whoever is gone meanwhile needs no answer.
+        if !sender.is_closed() {
+            let _ = sender.send(work());
+        }
+    };
+    (Box::new(job), done)
 }
 
 #[cfg(test)]
@@ -93,5 +126,12 @@ mod tests {
         let judged = hasher.run(move || (is_right(b"correct horse", &made), is_right(b"horse", &made))).await;
         assert_eq!(judged, Some((Ok(true), Ok(false))));
         assert_eq!(is_right(b"x", "$argon2id$v=19"), Err(PasswordError::NoHash));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_job_and_no_other() {
+        let hasher = Hasher::start("test", 1);
+        assert_eq!(hasher.run(|| -> u8 { panic!("wanted by a test") }).await, None);
+        assert_eq!(hasher.try_run(|| 7).await, Ok(Some(7)));
     }
 }

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many of those who try are remembered. While all of them wait for attempts, new ones get none.
+/// How many of those who try are remembered. While all of them wait for attempts, the one who has rested the longest is
+/// forgotten for a new one: whoever comes from very many places keeps nobody out by it.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// When each one who has made attempts will have all of theirs again.
@@ -19,7 +20,7 @@ pub struct RateLimit<K> {
     full: Mutex<HashMap<K, Instant>>,
 }
 
-impl<K: Eq + Hash> RateLimit<K> {
+impl<K: Clone + Eq + Hash> RateLimit<K> {
     /// So many attempts at once, and then one each time that this is over.
     pub fn new(attempts: u32, refill: Duration) -> Self {
         Self { attempts, refill, full: Mutex::default() }
@@ -33,23 +34,40 @@ impl<K: Eq + Hash> RateLimit<K> {
         let mut remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MAX_REMEMBERED && !remembered.contains_key(&key) {
             remembered.retain(|_, full| *full > now);
-            if remembered.len() >= MAX_REMEMBERED {
-                return Err(self.refill);
+            let rested = remembered.iter().min_by_key(|(_, full)| **full).map(|(key, _)| key.clone());
+            if let Some(rested) = rested.filter(|_| remembered.len() >= MAX_REMEMBERED) {
+                remembered.remove(&rested);
             }
         }
-        let full = remembered.get(&key).map_or(now, |full| now.max(*full)) + self.refill;
+        let full = self.after_one(remembered.get(&key), now)?;
+        remembered.insert(key, full);
+        Ok(())
+    }
+
+    /// Whether they have an attempt left; it is not taken.
+    ///
+    /// # Errors
+    /// As [`RateLimit::take`].
+    pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        self.after_one(remembered.get(key), now).map(drop)
+    }
+
+    /// When they will have all of their attempts again, after one more; or how long they have to wait for that.
+    fn after_one(&self, full: Option<&Instant>, now: Instant) -> Result<Instant, Duration> {
+        let full = full.map_or(now, |full| now.max(*full)) + self.refill;
         match full.checked_duration_since(now + self.refill * self.attempts) {
-            None | Some(Duration::ZERO) => {
-                remembered.insert(key, full);
-                Ok(())
-            }
+            None | Some(Duration::ZERO) => Ok(full),
             Some(wait) => Err(wait),
         }
     }
 
-    /// Gives them all of their attempts again.
-    pub fn forgive(&self, key: &K) {
-        self.full.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Gives one attempt back that they have taken: it was a good one.
+    pub fn give_back(&self, key: &K) {
+        let mut remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(full) = remembered.get_mut(key) {
+            *full = full.checked_sub(self.refill).unwrap_or(*full);
+        }
     }
 }
 
@@ -87,8 +105,11 @@ mod tests {
         assert!(limit.take(address, start + seconds(20)).is_ok());
         let rested = (0..20).filter(|_| limit.take(address, start + seconds(200)).is_ok()).count();
         assert_eq!(rested, 5, "never more than five at once");
-        limit.forgive(&address);
+        assert_eq!(limit.check(&address, start + seconds(200)), Err(seconds(10)));
+        limit.give_back(&address);
+        assert!(limit.check(&address, start + seconds(200)).is_ok(), "looking takes nothing");
         assert!(limit.take(address, start + seconds(200)).is_ok());
+        assert!(limit.take(address, start + seconds(200)).is_err(), "one was given back, and no more");
     }
 
     #[test]
@@ -109,9 +130,13 @@ mod tests {
         for number in 0..MAX_REMEMBERED as u32 {
             assert!(limit.take(address(number), start).is_ok());
         }
-        assert!(limit.take(address(u32::MAX), start).is_err());
         assert!(limit.take(address(1), start).is_ok(), "who is remembered is served");
-        assert!(limit.take(address(u32::MAX), start + seconds(11)).is_ok(), "who has rested is forgotten");
+        assert!(limit.take(address(u32::MAX), start).is_ok(), "and a newcomer, too");
+        assert_eq!(limit.full.lock().unwrap().len(), MAX_REMEMBERED);
+        assert!(
+            limit.take(address(u32::MAX - 1), start + seconds(11)).is_ok(),
+            "who has rested is forgotten"
+        );
         assert_eq!(limit.full.lock().unwrap().len(), 2);
     }
 }

@@ -2,15 +2,15 @@
 
 mod prepare;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol_core::code::CloseReason;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     listener::{self, classic::ClassicHost},
     logs::{LogError, Logs},
     mailbox::Farewell,
+    parts::{PartKind, Parts, STORE_WRITER},
     shutdown::Shutdown,
     store::{Store, StoreError, UnixMillis},
     tls::{Acceptor, Certificate, CertificateError, KeyError, Keys},
@@ -35,6 +36,9 @@ const DRAIN_RETRY: u32 = 2;
 
 /// How often it is written down who was heard, and looked whether messages have expired.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often it is tried to make the API's socket anew.
+const SOCKET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -118,10 +122,11 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     host.tasks.resume().await?;
     let certificate = prepare::certificate(config, &host.address_book.addresses)?;
     let acceptor = Acceptor::new(&keys, Arc::clone(&certificate))?;
-    let logs = Logs::start(&host.store, &config.data.join("logs"), config.log_files)?;
+    let logs = Logs::start(&host.parts, &host.store, &config.data.join("logs"), config.log_files)?;
     let classic = listeners.classic.is_some().then(|| {
         let (store, clients) = (host.store.clone(), Arc::clone(&host.classic_clients));
-        Arc::new(ClassicHost::new(config, store, clients, shutdown.clone()))
+        let parts = Arc::clone(&host.parts);
+        Arc::new(ClassicHost::new(config, parts, store, clients, shutdown.clone()))
     });
     let api = Arc::new(Api {
         host: Arc::clone(&host),
@@ -132,18 +137,12 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         rotation: Mutex::default(),
         shutdown: shutdown.clone(),
         time_limit: api::TIMEOUT,
-        streams: Arc::new(Semaphore::new(api::STREAMS)),
-        requests: Arc::new(Semaphore::new(api::REQUESTS)),
+        places: api::Places::default(),
         revocations: Revocations::default(),
         logins: Logins::default(),
         fleet: api::Fleet::default(),
     });
-    let (mut parts, api) = listeners.serve(api, acceptor, classic.clone());
-    let store = host.store.clone();
-    parts.spawn(async move {
-        watch_certificate(certificate, store).await;
-        "the watch over the certificate"
-    });
+    let (parts, api) = listeners.serve(api, acceptor, certificate, classic.clone());
 
     host.store
         .record(NewEvent::new(EventKind::ServerStarted).detail("version", env!("CARGO_PKG_VERSION")))
@@ -172,6 +171,7 @@ struct Listeners {
     classic: Option<TcpListener>,
     http: Option<TcpListener>,
     api: ApiListener,
+    data: PathBuf,
 }
 
 impl Listeners {
@@ -188,6 +188,7 @@ impl Listeners {
                 source,
             })?,
             api: ApiListener::bind(&config.data)?,
+            data: config.data.clone(),
         })
     }
 
@@ -202,45 +203,82 @@ impl Listeners {
     }
 
     /// Starts all parts of the server. Each ends with its name; none should, but the API (the second), which ends with
-    /// the shutdown.
+    /// the shutdown. Those that share nothing half done with others begin again where they panic.
     fn serve(
         self,
         api: Arc<Api>,
         acceptor: Acceptor,
+        certificate: Arc<Certificate>,
         classic: Option<Arc<ClassicHost>>,
     ) -> (JoinSet<&'static str>, JoinHandle<()>) {
-        let mut parts = JoinSet::new();
-        let remote = RemoteApi::new(Arc::clone(&api));
-        let web = WebApi::over_tls(Arc::clone(&api));
-        parts.spawn(async move {
-            listener::framed::run(remote, web, acceptor, self.framed).await;
-            "the device listener"
-        });
-        if let Some((host, listener)) = classic.zip(self.classic) {
-            parts.spawn(async move {
-                listener::classic::run(host, listener).await;
-                "the classic listener"
-            });
+        let mut running = JoinSet::new();
+        let (parts, store) = (Arc::clone(&api.host.parts), api.host.store.clone());
+        let (remote, web) = (RemoteApi::new(Arc::clone(&api)), WebApi::over_tls(Arc::clone(&api)));
+        let framed = Arc::new(self.framed);
+        running.spawn(supervised(&parts, "the device listener", PartKind::Listener, move || {
+            let (listener, acceptor) = (Arc::clone(&framed), acceptor.clone());
+            listener::framed::run(remote.clone(), web.clone(), acceptor, listener)
+        }));
+        if let Some((host, listener)) = classic.zip(self.classic.map(Arc::new)) {
+            running.spawn(supervised(&parts, "the classic listener", PartKind::Listener, move || {
+                listener::classic::run(Arc::clone(&host), Arc::clone(&listener))
+            }));
         }
-        if let Some(listener) = self.http {
+        if let Some(listener) = self.http.map(Arc::new) {
             let api = Arc::clone(&api);
-            parts.spawn(async move {
-                listener::http::run(api, listener).await;
-                "the HTTP listener"
-            });
+            running.spawn(supervised(&parts, "the HTTP listener", PartKind::Listener, move || {
+                listener::http::run(Arc::clone(&api), Arc::clone(&listener))
+            }));
         }
         let host = Arc::clone(&api.host);
-        parts.spawn(async move {
-            do_chores(&host).await;
-            "the housekeeping"
-        });
-        let store = api.host.store.clone();
-        parts.spawn(async move {
+        running.spawn(supervised(&parts, "the housekeeping", PartKind::Timer, move || {
+            do_chores(Arc::clone(&host))
+        }));
+        let events = store.clone();
+        running.spawn(supervised(&parts, "the watch over the certificate", PartKind::Timer, move || {
+            watch_certificate(Arc::clone(&certificate), events.clone())
+        }));
+        // What it was about may be half done: the server ends with it.
+        parts.part(STORE_WRITER, PartKind::Writer);
+        parts.part(api::RELAY, PartKind::Relay);
+        running.spawn(async move {
             store.ended().await;
             "the store"
         });
-        (parts, tokio::spawn(api::serve(self.api, api)))
+        let mut first = Some(self.api);
+        let serving = supervised(&parts, "the API's socket", PartKind::Listener, move || {
+            serve_socket(first.take(), self.data.clone(), Arc::clone(&api))
+        });
+        (
+            running,
+            tokio::spawn(async move {
+                let _name = serving.await;
+            }),
+        )
     }
+}
+
+/// Serves the API on this listener, or on another one in its place.
+async fn serve_socket(mut listener: Option<ApiListener>, data: PathBuf, api: Arc<Api>) {
+    loop {
+        let bound = listener.take().map_or_else(|| ApiListener::bind(&data), Ok);
+        match bound {
+            Ok(listener) => return api::serve(listener, api).await,
+            Err(error) => tracing::error!(%error, "the API's socket can't be made anew"),
+        }
+        sleep(SOCKET_INTERVAL).await;
+    }
+}
+
+/// A part, to be run in a task of its own.
+fn supervised<F: Future<Output = ()> + Send, R: FnMut() -> F + Send>(
+    parts: &Arc<Parts>,
+    name: &'static str,
+    kind: PartKind,
+    run: R,
+) -> impl Future<Output = &'static str> + Send + use<F, R> {
+    let parts = Arc::clone(parts);
+    async move { parts.supervise(name, kind, run).await }
 }
 
 impl RunningServer {
@@ -287,7 +325,7 @@ impl RunningServer {
 }
 
 /// What has to be done now and then.
-async fn do_chores(host: &Host) {
+async fn do_chores(host: Arc<Host>) {
     let mut ticks = interval(MAINTENANCE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard_before = std::collections::HashMap::new();

@@ -11,14 +11,18 @@ use serde::Deserialize;
 
 use super::{
     Api,
-    asker::{Asker, Body, Id, Nothing, Options},
+    asker::{Asker, Body, Id, Nothing, Options, done_whole},
     browser::Visitor,
     error::ApiError,
+    login::refuse,
     rights::{Action, Actor, Credential, Object, Operator},
-    view::{CodeRequest, LoginView, MeView, Page, PasswordChange, PasswordRequest, ServerName, TotpAnswer},
+    view::{
+        CodeRequest, LoginView, MeView, Page, PasswordChange, PasswordRequest, ServerName, TotpAnswer,
+        TotpRemoval,
+    },
 };
 use crate::{
-    store::{Candidate, SecretHash, UnixMillis},
+    store::{Candidate, LoginRow, SecretHash, UnixMillis},
     totp,
 };
 
@@ -30,7 +34,7 @@ pub(super) async fn me(asker: Asker) -> Result<Json<MeView>, ApiError> {
         Actor::Operator(operator) => api.host.store.operator(&operator.name).await?,
     };
     Ok(Json(MeView {
-        name: asker.who().name,
+        name: asker.actor().name(),
         role: asker.actor().role().to_string(),
         password: row.as_ref().is_some_and(|row| row.has_password),
         totp: row.as_ref().is_some_and(|row| row.has_totp),
@@ -50,20 +54,26 @@ pub(super) async fn set_password(
     asker: Asker,
     Body(request): Body<PasswordChange>,
 ) -> Result<Json<MeView>, ApiError> {
-    let api = asker.may(Action::OwnAccount, Object::Server)?;
-    let (operator, candidate) = prove(api, &asker, request.current).await?;
-    let password = api.logins.hash(request.new, true).await?;
-    let keep = operator.login();
-    let done =
-        api.host.store.set_password(operator.id, candidate.password, password, keep, asker.who()).await?;
-    api.revocations.add(done.ok_or_else(ApiError::wrong_login)?.into_iter().map(Credential::Login));
-    me(asker).await
+    done_whole(async move {
+        let api = asker.may(Action::OwnAccount, Object::Server)?;
+        let (operator, candidate) = prove(api, &asker, request.current).await?;
+        let password = api.logins.hash(request.new).await?;
+        let keep = operator.login();
+        let done = api.host.store.set_password(operator.id, candidate.password, password, keep, asker.who());
+        api.revocations
+            .add(done.await?.ok_or_else(ApiError::wrong_login)?.into_iter().map(Credential::Login));
+        me(asker).await
+    })
+    .await
 }
 
 /// `POST /me/totp`
-pub(super) async fn offer_totp(asker: Asker, _: Nothing) -> Result<Json<TotpAnswer>, ApiError> {
+pub(super) async fn offer_totp(
+    asker: Asker,
+    Body(PasswordRequest { password }): Body<PasswordRequest>,
+) -> Result<Json<TotpAnswer>, ApiError> {
     let api = asker.may(Action::OwnAccount, Object::Server)?;
-    let (operator, candidate) = account(api, &asker).await?;
+    let (operator, candidate) = prove(api, &asker, password).await?;
     if candidate.totp.is_some() {
         let message = "the second factor is on already";
         return Err(ApiError::new(StatusCode::CONFLICT, "totp-on", message).hint("turn it off first"));
@@ -83,14 +93,10 @@ pub(super) async fn confirm_totp(
 ) -> Result<Json<MeView>, ApiError> {
     let api = asker.may(Action::OwnAccount, Object::Server)?;
     let (operator, _) = account(api, &asker).await?;
-    api.logins.take_name(&operator.name)?;
-    let secret = api.host.store.offered_totp(operator.id).await?.ok_or_else(|| {
-        ApiError::new(StatusCode::CONFLICT, "no-totp", "no second factor was asked for before")
-    })?;
-    let step = totp::step_of(&secret, &code, UnixMillis::now().0).ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "wrong-code", "this is not the code of now")
-            .hint("look whether the clock of the device with the app is right")
-    })?;
+    api.logins.take_own(operator.id)?;
+    let none = || ApiError::new(StatusCode::CONFLICT, "no-totp", "no second factor was asked for before");
+    let secret = api.host.store.offered_totp(operator.id).await?.ok_or_else(none)?;
+    let step = totp::step_of(&secret, &code, UnixMillis::now().0).ok_or_else(ApiError::wrong_code)?;
     api.host.store.set_totp(operator.id, Some((secret, step)), asker.who()).await?;
     me(asker).await
 }
@@ -98,10 +104,17 @@ pub(super) async fn confirm_totp(
 /// `POST /me/totp/remove`
 pub(super) async fn remove_totp(
     asker: Asker,
-    Body(PasswordRequest { password }): Body<PasswordRequest>,
+    Body(TotpRemoval { password, code }): Body<TotpRemoval>,
 ) -> Result<Json<MeView>, ApiError> {
     let api = asker.may(Action::OwnAccount, Object::Server)?;
-    let (operator, _) = prove(api, &asker, password).await?;
+    let (operator, candidate) = prove(api, &asker, password).await?;
+    if candidate.totp.is_none() {
+        return Err(ApiError::new(StatusCode::CONFLICT, "no-totp", "there is no second factor"));
+    }
+    if api.logins.step_of(&candidate, &code)?.is_none() {
+        refuse(api, Some(&operator.name), operator.address, "wrong code, logged in");
+        return Err(ApiError::wrong_code());
+    }
     api.host.store.set_totp(operator.id, None, asker.who()).await?;
     me(asker).await
 }
@@ -123,11 +136,12 @@ async fn prove<'a>(
     password: String,
 ) -> Result<(&'a Operator, Candidate), ApiError> {
     let (operator, candidate) = account(api, asker).await?;
-    api.logins.take_name(&operator.name)?;
-    match api.logins.is_right(password, Some(candidate.password.clone()), true).await? {
-        true => Ok((operator, candidate)),
-        false => Err(ApiError::new(StatusCode::FORBIDDEN, "wrong-password", "this is not your password")),
+    api.logins.take_own(operator.id)?;
+    if api.logins.is_right(password, Some(candidate.password.clone()), true).await? {
+        return Ok((operator, candidate));
     }
+    refuse(api, Some(&operator.name), operator.address, "wrong password, logged in");
+    Err(ApiError::new(StatusCode::FORBIDDEN, "wrong-password", "this is not your password"))
 }
 
 /// Whose logins are wanted.
@@ -142,27 +156,17 @@ pub(super) async fn logins(
     asker: Asker,
     Options(Whose { operator }): Options<Whose>,
 ) -> Result<Json<Page<LoginView>>, ApiError> {
-    let own = asker.who().name;
+    let own = asker.actor().name();
     let name = operator.unwrap_or_else(|| own.clone());
     let action = if name == own { Action::Look } else { Action::ManageOperators };
     let api = asker.may(action, Object::Operator(&name))?;
-    let current = asker.actor().operator().and_then(Operator::login);
-    let rows = api.host.store.logins(Some(&name)).await?;
-    let items = rows.into_iter().map(|row| LoginView {
-        id: row.id,
-        operator: row.operator,
-        since: row.since.into(),
-        last_seen: row.last_seen.into(),
-        address: row.address,
-        browser: row.browser,
-        current: Some(row.hash) == current,
-    });
+    let items = api.host.store.logins(Some(&name)).await?.into_iter().map(|row| view(&asker, row));
     Ok(Json(Page { items: items.collect(), next: None }))
 }
 
 /// `POST /logins/{id}/revoke`
 pub(super) async fn revoke(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<LoginView>, ApiError> {
-    let own = asker.who().name;
+    let own = asker.actor().name();
     let api = asker.may(Action::OwnAccount, Object::Operator(&own))?;
     let row = api.host.store.logins(None).await?.into_iter().find(|row| row.id == id);
     let row = row.filter(|row| row.operator == own || asker.would(Action::ManageOperators));
@@ -170,16 +174,19 @@ pub(super) async fn revoke(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<
         ApiError::new(StatusCode::NOT_FOUND, "no-such-login", "it has ended, or is not yours")
     })?;
     end(api, &asker, row.hash).await?;
-    let current = asker.actor().operator().and_then(Operator::login) == Some(row.hash);
-    Ok(Json(LoginView {
-        id,
+    Ok(Json(view(&asker, row)))
+}
+
+fn view(asker: &Asker, row: LoginRow) -> LoginView {
+    LoginView {
+        id: row.id,
         operator: row.operator,
         since: row.since.into(),
         last_seen: row.last_seen.into(),
         address: row.address,
         browser: row.browser,
-        current,
-    }))
+        current: Some(row.hash) == asker.actor().operator().and_then(Operator::login),
+    }
 }
 
 /// `POST /logout`
@@ -198,7 +205,11 @@ pub(super) async fn logout(
 
 /// Ends a login, and what is open by it.
 async fn end(api: &Arc<Api>, asker: &Asker, hash: SecretHash) -> Result<(), ApiError> {
-    api.host.store.end_login(hash, asker.who()).await?;
-    api.revocations.add([Credential::Login(hash)]);
-    Ok(())
+    let (api, who) = (Arc::clone(api), asker.who());
+    done_whole(async move {
+        api.host.store.end_login(hash, who).await?;
+        api.revocations.add([Credential::Login(hash)]);
+        Ok(())
+    })
+    .await
 }

@@ -37,12 +37,23 @@ pub(super) struct Asker {
 impl Asker {
     /// The server, if the one who asks may do this.
     pub(super) fn may(&self, action: Action, object: rights::Object<'_>) -> Result<&Arc<Api>, ApiError> {
+        self.check_rights()?;
         match may(&self.actor, action, object) {
             Ok(()) => Ok(&self.api),
             Err(denied) => {
                 self.note_denied(action, object);
                 Err(denied.into())
             }
+        }
+    }
+
+    /// Whether who asks still has the rights that they came with: the rest of a request may come long after its head.
+    pub(super) fn check_rights(&self) -> Result<(), ApiError> {
+        match self.actor.operator() {
+            Some(operator) if !self.api.revocations.are_as_before(operator) => {
+                Err(ApiError::rights_changed())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -130,6 +141,21 @@ impl FromRequestParts<Arc<Api>> for Name {
             ApiError::bad_request("expected a device's name in the path, found bytes that are no UTF-8")
         })?;
         Ok(Self(name))
+    }
+}
+
+/// The two names in the path.
+pub(super) struct Names(pub(super) String, pub(super) String);
+
+impl FromRequestParts<Arc<Api>> for Names {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let names = Path::<(String, String)>::from_request_parts(parts, api).await;
+        let Path((first, second)) = names.map_err(|_| {
+            ApiError::bad_request("expected two names in the path, found bytes that are no UTF-8")
+        })?;
+        Ok(Self(first, second))
     }
 }
 

@@ -5,36 +5,35 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, Request},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority},
-    middleware::{Next, from_fn, map_response},
+    extract::{DefaultBodyLimit, FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
+    middleware::{Next, from_fn, from_fn_with_state, map_response},
     response::Response,
     routing::post,
 };
 use sha2::{Digest, Sha256};
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit},
-    time::Instant,
-};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
-    Api, REQUESTS,
+    Api,
     error::ApiError,
     known_routes, login,
     peer::Peer,
+    places::Place,
     rights::{Credential, Operator},
 };
 use crate::{
     byte_stream::ByteStream,
     console,
-    http::{self, Bounds},
-    store::{IDLE_LIMIT, SecretHash, TIME_LIMIT, UnixMillis},
+    http::{self, Bounds, Known, KnownRequest},
+    parts::Parts as ServerParts,
+    store::{IDLE_LIMIT, OperatorId, OperatorRef, SecretHash, TIME_LIMIT, UnixMillis},
     strangers::Stranger,
 };
 
@@ -44,27 +43,40 @@ const MAX_LOGIN: usize = 8 * 1024;
 /// The most that is kept of what a browser calls itself, in bytes.
 const MAX_NAME: usize = 200;
 
+/// The way by which a browser comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over TLS.
+    Tls,
+    /// Over plain HTTP, on this machine and this port.
+    Loopback {
+        /// The port: cookies know none, and another server here would take ours for its own.
+        port: u16,
+    },
+}
+
 /// A browser's connection.
 #[derive(Debug)]
 pub struct Browser {
     address: SocketAddr,
-    /// Whether it is over TLS.
-    is_secure: bool,
-    /// Told when it has shown that it is logged in.
-    known: Arc<Notify>,
+    way: Way,
+    /// Its requests of somebody who is known.
+    known: Arc<Known>,
+    /// Among the connections of the operator who is logged in there.
+    own: Mutex<Option<(OperatorId, OwnedSemaphorePermit)>>,
     /// Among all connections of its listener, to its end.
     _place: OwnedSemaphorePermit,
 }
 
 impl Browser {
     /// A browser there, whose connection has this place among those of its listener.
-    pub(super) fn new(
-        address: SocketAddr,
-        is_secure: bool,
-        known: Arc<Notify>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { address, is_secure, known, _place: place }
+    pub(super) fn new(address: SocketAddr, way: Way, known: Arc<Known>, place: OwnedSemaphorePermit) -> Self {
+        Self { address, way, known, own: Mutex::default(), _place: place }
+    }
+
+    /// Whether it comes over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.way == Way::Tls
     }
 
     /// Where it is.
@@ -73,13 +85,16 @@ impl Browser {
     }
 
     /// The cookie's name: over TLS one that browsers hold to this very host.
-    const fn cookie_name(&self) -> &'static str {
-        if self.is_secure { "__Host-holdfast" } else { "holdfast" }
+    fn cookie_name(&self) -> String {
+        match self.way {
+            Way::Tls => "__Host-holdfast".to_owned(),
+            Way::Loopback { port } => format!("holdfast-{port}"),
+        }
     }
 
     /// The cookie that carries this secret.
     pub(super) fn cookie(&self, secret: &str) -> Result<HeaderValue, ApiError> {
-        let (name, secure) = (self.cookie_name(), if self.is_secure { "; Secure" } else { "" });
+        let (name, secure) = (self.cookie_name(), if self.is_secure() { "; Secure" } else { "" });
         HeaderValue::try_from(format!("{name}={secret}; HttpOnly; SameSite=Strict; Path=/{secure}"))
             .map_err(|_| ApiError::bad_request("the secret is no text"))
     }
@@ -91,29 +106,52 @@ impl Browser {
             .map_err(|_| ApiError::bad_request("the cookie is no text"))
     }
 
-    /// The hash of the secret that a request shows.
+    /// The hash of the secret that a request shows. If it shows several, somebody else has set one: none is taken.
     pub(super) fn secret(&self, headers: &HeaderMap) -> Option<SecretHash> {
         let values = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-        let mut cookies =
+        let cookies =
             values.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-        let (_, secret) = cookies.find(|(name, _)| *name == self.cookie_name())?;
-        Some(hash(secret))
+        let name = self.cookie_name();
+        let mut secrets = cookies.filter(|(found, _)| *found == name).map(|(_, secret)| hash(secret));
+        secrets.next().filter(|_| secrets.next().is_none())
     }
 
-    /// The login that a request of our own page shows.
-    pub(super) fn login(&self, request: &Request) -> Result<SecretHash, ApiError> {
+    /// What a request shows: an access token, or the login of our own page.
+    pub(super) fn shown(&self, request: &Request) -> Result<Credential, ApiError> {
+        if let Some(shown) = request.headers().get(header::AUTHORIZATION) {
+            let token = shown.to_str().ok().and_then(|shown| shown.split_once(' '));
+            let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            let (_, token) = token.ok_or_else(ApiError::wrong_token)?;
+            return Ok(Credential::AccessToken(hash(token.trim())));
+        }
         self.check_origin(request)?;
-        self.secret(request.headers()).ok_or_else(ApiError::not_logged_in)
+        self.secret(request.headers()).map(Credential::Login).ok_or_else(ApiError::not_logged_in)
+    }
+
+    /// The places that a request of this operator takes: among their requests, and their connections.
+    fn place_for(&self, api: &Api, operator: OperatorId) -> Result<(Place, KnownRequest), ApiError> {
+        let place = api.places.request(operator)?;
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.as_ref().is_none_or(|(holder, _)| *holder != operator) {
+            *own = Some((operator, api.places.connection(operator)?));
+        }
+        Ok((place, self.known.begin()))
     }
 
     /// Whether a request comes from our own page.
     fn check_origin(&self, request: &Request) -> Result<(), ApiError> {
-        if [Method::GET, Method::HEAD].contains(request.method()) {
-            return Ok(());
+        match [Method::GET, Method::HEAD].contains(request.method()) {
+            true => Ok(()),
+            false => self.check_own_page(request.headers(), request.uri()),
         }
-        let scheme = if self.is_secure { "https" } else { "http" };
-        let own = host(request).map(|host| format!("{scheme}://{host}"));
-        let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    }
+
+    /// Whether this was asked by our own page, whatever its method is: for what a `GET` begins that is more than an
+    /// answer, as a WebSocket is.
+    pub(super) fn check_own_page(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
+        let scheme = if self.is_secure() { "https" } else { "http" };
+        let own = host(headers, uri).map(|host| format!("{scheme}://{host}"));
+        let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
         match (own, origin) {
             (Some(own), Some(origin)) if own.eq_ignore_ascii_case(origin) => Ok(()),
             (_, origin) => {
@@ -138,10 +176,9 @@ pub(super) fn name_of(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The host that a request is for: HTTP/2 says it in another place than HTTP/1.1.
-fn host(request: &Request) -> Option<Authority> {
-    let field =
-        request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    field.or_else(|| request.uri().authority().cloned())
+fn host(headers: &HeaderMap, uri: &Uri) -> Option<Authority> {
+    let field = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    field.or_else(|| uri.authority().cloned())
 }
 
 /// Refuses requests by names of somebody else, which lead here by a trick of theirs (DNS rebinding).
@@ -151,53 +188,71 @@ async fn check_host(request: Request, next: Next) -> Result<Response, ApiError> 
         host.eq_ignore_ascii_case("localhost")
             || address.is_ok_and(|address| address.to_canonical().is_loopback())
     };
-    match host(&request) {
+    match host(request.headers(), request.uri()) {
         Some(host) if is_loopback(host.host()) => Ok(next.run(request).await),
         host => {
             let found = host.map_or_else(|| "none".to_owned(), |host| format!("{:?}", host.host()));
             let message = format!("expected localhost or a loopback address as the host, found {found}");
             Err(ApiError::new(StatusCode::FORBIDDEN, "wrong-host", message)
-                .hint("from elsewhere the console is on the TLS port: https://HOST:55223/"))
+                .hint("from elsewhere the console is on the TLS port, by https"))
         }
     }
 }
 
-/// Lets those in who are not known yet, to say who they are, if their own page asks.
-async fn meet(request: Request, next: Next) -> Result<Response, ApiError> {
+/// Lets those in who are not known yet, to say who they are: if our own page asks, and only so many at a time. Nothing
+/// that they send is read before.
+async fn meet(State(api): State<Arc<Api>>, request: Request, next: Next) -> Result<Response, ApiError> {
     match request.extensions().get::<Peer>() {
-        Some(Peer::Browser(browser)) => browser.check_origin(&request)?,
+        Some(Peer::Browser(browser)) => {
+            browser.check_origin(&request)?;
+            api.logins.take_address(browser.ip())?;
+        }
         _ => return Err(ApiError::new(StatusCode::FORBIDDEN, "denied", "only browsers log in")),
     }
+    let _place = api.logins.place()?;
     Ok(next.run(request).await)
 }
 
-/// The operator who has this login, and the place among those who ask.
+/// The operator who is known by this, and their place among those who ask.
 pub(super) async fn know(
     api: &Api,
     browser: &Browser,
-    hash: SecretHash,
-) -> Result<(Operator, OwnedSemaphorePermit), ApiError> {
-    let found = api.host.store.operator_by_login(hash, browser.ip()).await?;
-    let (operator, since) = found.ok_or_else(ApiError::not_logged_in)?;
-    let Ok(place) = Arc::clone(&api.requests).try_acquire_owned() else {
-        return Err(ApiError::too_many_requests(REQUESTS));
+    credential: Credential,
+) -> Result<(Operator, (Place, KnownRequest)), ApiError> {
+    let (moment, store, address) = (api.revocations.moment(), &api.host.store, browser.ip());
+    // Those who only guess are many; they don't hold up who is known already.
+    let stranger = if browser.known.is_there() { None } else { Some(api.logins.place()?) };
+    let (operator, until, token) = match credential {
+        Credential::Login(hash) => {
+            let found = store.operator_by_login(hash, browser.is_secure(), address).await?;
+            let (operator, since) = found.ok_or_else(ApiError::not_logged_in)?;
+            (operator, end_of(since), None)
+        }
+        Credential::AccessToken(hash) => {
+            let found = store.operator_by_access_token(hash, address).await?;
+            let found = found.ok_or_else(|| {
+                login::refuse(api, None, address, "access token unknown, revoked or expired");
+                ApiError::wrong_token()
+            })?;
+            (found.operator, moment_of(found.expires_at), Some(found.token))
+        }
+        Credential::Key(_) => return Err(ApiError::not_logged_in()),
     };
-    browser.known.notify_one();
-    let operator = Operator {
-        id: operator.id,
-        name: operator.name,
-        role: operator.role,
-        credential: Credential::Login(hash),
-        until: Some(end_of(since)),
-        address: browser.ip(),
-    };
-    Ok((operator, place))
+    drop(stranger);
+    let place = browser.place_for(api, operator.id)?;
+    let OperatorRef { id, name, role } = operator;
+    Ok((Operator { id, name, role, credential, until: Some(until), moment, token, address }, place))
 }
 
 /// When what a login has open ends, at the latest: with the login; and while the login, whose use is noted at the
 /// beginning of each request, has not ended by being idle. Whoever still looks at it asks again, and goes on.
 fn end_of(since: UnixMillis) -> Instant {
-    let left = since.0.saturating_add(TIME_LIMIT).saturating_sub(UnixMillis::now().0).min(IDLE_LIMIT / 2);
+    moment_of(since.plus(TIME_LIMIT).min(UnixMillis::now().plus(IDLE_LIMIT / 2)))
+}
+
+/// A time of day, as the clock of the runtime has it.
+fn moment_of(time: UnixMillis) -> Instant {
+    let left = time.0.saturating_sub(UnixMillis::now().0);
     Instant::now() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
@@ -221,19 +276,26 @@ pub struct WebApi {
     api: Arc<Api>,
     routes: Router,
     bounds: Bounds,
-    is_secure: bool,
+    way: Way,
 }
 
 impl WebApi {
     /// For browsers that come over TLS.
     pub fn over_tls(api: Arc<Api>) -> Self {
-        Self { routes: web_routes(&api), api, bounds: Bounds::default(), is_secure: true }
+        Self { routes: web_routes(&api), api, bounds: Bounds::default(), way: Way::Tls }
     }
 
     /// For browsers of this machine that come without it, beside these routes for others.
     pub fn over_loopback(api: Arc<Api>, others: Router) -> Self {
         let routes = others.merge(web_routes(&api)).layer(from_fn(check_host));
-        Self { routes, api, bounds: Bounds::default(), is_secure: false }
+        let routes = routes.layer(map_response(console::protect));
+        let port = api.addresses.http.map_or(0, |address| address.port());
+        Self { routes, api, bounds: Bounds::default(), way: Way::Loopback { port } }
+    }
+
+    /// The server's parts.
+    pub fn parts(&self) -> Arc<ServerParts> {
+        Arc::clone(&self.api.host.parts)
     }
 
     /// Answers the requests of this connection, which has this place among those of its listener. Who has come is a
@@ -245,8 +307,8 @@ impl WebApi {
         stranger: Stranger,
         place: OwnedSemaphorePermit,
     ) {
-        let known = Arc::<Notify>::default();
-        let browser = Browser::new(address, self.is_secure, Arc::clone(&known), place);
+        let known = Arc::<Known>::default();
+        let browser = Browser::new(address, self.way, Arc::clone(&known), place);
         let (peer, routes) = (Peer::Browser(Arc::new(browser)), self.routes.clone());
         let shutdown = self.api.shutdown.clone();
         http::keep(Box::new(stream), peer, routes, known, self.bounds, stranger, shutdown).await;
@@ -254,13 +316,13 @@ impl WebApi {
 }
 
 /// All that a browser is answered. What is behind the doors asks who it is; the doors and the console's files don't.
-fn web_routes(api: &Arc<Api>) -> Router {
+pub(super) fn web_routes(api: &Arc<Api>) -> Router {
     let doors = Router::new()
         .route("/login", post(login::login))
         .route("/login/first", post(login::first))
         .method_not_allowed_fallback(ApiError::wrong_method)
         .layer(DefaultBodyLimit::max(MAX_LOGIN))
-        .layer(from_fn(meet))
+        .layer(from_fn_with_state(Arc::clone(api), meet))
         .with_state(Arc::clone(api));
     Router::new()
         .nest("/api/v1", known_routes(Arc::clone(api)).merge(doors))

@@ -103,9 +103,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "revoked", message).hint(LOG_IN)
     }
 
+    /// The rights of the one who asks were changed while they asked.
+    pub(super) fn rights_changed() -> Self {
+        let message = "your rights have changed since you asked: nothing was done";
+        Self::new(StatusCode::FORBIDDEN, "rights-changed", message).hint("ask again")
+    }
+
     /// As many requests are worked on as may be.
     pub(super) fn too_many_requests(limit: usize) -> Self {
-        let message = format!("{limit} requests are worked on, and no more may be");
+        let message = format!("{limit} requests are worked on, or connections open, and no more may be");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", message).hint("try again soon")
     }
 
@@ -139,6 +145,13 @@ impl ApiError {
             .hint("log in; `holdfast user login NAME` on the server makes a one-time login")
     }
 
+    /// The access token is none, or none any more.
+    pub(super) fn wrong_token() -> Self {
+        let message = "the access token is unknown, revoked or expired";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong-token", message)
+            .hint("`holdfast token list` shows those that there are, `holdfast token add NAME` makes one")
+    }
+
     /// Whoever wants to log in is not who they say, or can't show it. Which it is, is not told.
     pub(super) fn wrong_login() -> Self {
         let message =
@@ -158,6 +171,12 @@ impl ApiError {
         let message = format!("too many tries; the next one is taken in {seconds} s");
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-logins", message);
         Self { retry_after: Some(seconds), ..error }
+    }
+
+    /// The code of the second factor is not the one of now, or has been used.
+    pub(super) fn wrong_code() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "wrong-code", "this is not the code of now")
+            .hint("look whether the clock of the device with the app is right; each code is good for once")
     }
 
     /// Passwords can't be compared now.
@@ -209,6 +228,7 @@ impl From<Denied> for ApiError {
         let next_step = match denied {
             Denied::User(_) => "ask as the server's own user, or as root",
             Denied::Role(_) => "ask an admin to do it, or for a line with a higher role",
+            Denied::AccessToken => "log in to the console",
         };
         Self::new(StatusCode::FORBIDDEN, "denied", denied.to_string()).hint(next_step)
     }

@@ -16,13 +16,21 @@ use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
 };
-use futures_util::stream;
+use futures_util::stream as futures;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Api, STREAMS, devices::Connections, error::ApiError, peer::Rights, view::DeviceView};
+use super::{
+    Api,
+    devices::Connections,
+    error::ApiError,
+    peer::Rights,
+    places::Place,
+    stream::{self, SIGN_OF_LIFE},
+    view::DeviceView,
+};
 use crate::store::{DeviceId, DeviceRow, Newest, UnixMillis};
 
 /// How often the devices are looked at.
@@ -34,9 +42,6 @@ const ALL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// If so many have changed, all are read: that costs less than each by itself.
 const MANY: usize = 500;
-
-/// How often a comment is sent where nothing else is: by its silence a client knows a dead connection.
-pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Where those who look on share what they look at.
 pub type Fleet = tokio::sync::Mutex<Weak<Hub>>;
@@ -226,17 +231,12 @@ async fn look(hub: &Hub, seen: &mut Seen) -> Result<(), ApiError> {
 
 /// Streams all devices, then `ready`, then each that changes.
 pub(super) async fn follow(api: &Arc<Api>, rights: Rights) -> Result<Response, ApiError> {
-    if api.shutdown.is_requested() {
-        return Err(ApiError::stopping());
-    }
-    let Ok(place) = Arc::clone(&api.streams).try_acquire_owned() else {
-        return Err(ApiError::too_many_streams(STREAMS));
-    };
+    let place = stream::place_for(api, &rights)?;
     let hub = Hub::shared(api).await?;
     let newest = hub.newest.subscribe();
     let onlooker =
         Onlooker { hub, newest, rights, seen: 0, page: Vec::new(), is_ready: false, _place: place };
-    let events = stream::unfold(onlooker, async |mut onlooker| {
+    let events = futures::unfold(onlooker, async |mut onlooker| {
         let event = onlooker.next().await?;
         Some((Ok::<_, Infallible>(event), onlooker))
     });
@@ -252,7 +252,7 @@ struct Onlooker {
     /// What was not sent yet, the next at the end.
     page: Vec<Arc<str>>,
     is_ready: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Onlooker {

@@ -14,10 +14,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Api,
-    asker::Body,
+    asker::{Body, done_whole},
     browser::{Browser, Visitor, hash, name_of},
     error::ApiError,
     rights::Credential,
@@ -25,9 +26,9 @@ use super::{
 };
 use crate::{
     event::{EventKind, NewEvent, Who},
-    passwords::{self, Hasher},
+    passwords::{self, Busy, Hasher},
     rate_limit::{RateLimit, holder},
-    store::{NewLogin, OperatorRef, SecretHash, UnixMillis},
+    store::{Candidate, NewLogin, OperatorId, OperatorRef, SecretHash, UnixMillis},
     totp,
 };
 
@@ -44,38 +45,93 @@ const NAMES: u64 = 4_096;
 /// What a name that nobody has is compared with: nobody learns from the time which names there are.
 static NOBODYS: LazyLock<String> = LazyLock::new(|| passwords::hash(b"nobody's").unwrap_or_default());
 
+/// So many strangers' requests are worked on at a time.
+const STRANGERS: usize = 32;
+
 /// Who has tried to log in how often; and where passwords are compared.
 #[derive(Debug)]
 pub struct Logins {
+    strangers: Arc<Semaphore>,
+    /// From where somebody tries.
     addresses: RateLimit<IpAddr>,
+    /// For whose password they try, from wherever.
     names: RateLimit<u64>,
+    /// Those who try from where the operator was the last time: no stranger keeps them from it.
+    familiar: RateLimit<(OperatorId, IpAddr)>,
+    /// Those who are logged in, and show their password again.
+    own: RateLimit<OperatorId>,
+    /// Wrong codes behind a right password.
+    codes: RateLimit<OperatorId>,
     state: RandomState,
-    strangers: Hasher,
+    hasher: Hasher,
     /// For those who are where they were the last time, and for who is logged in: however many strangers try, they don't
     /// wait.
-    familiar: Hasher,
+    familiar_hasher: Hasher,
 }
 
 impl Default for Logins {
     fn default() -> Self {
+        let seconds = Duration::from_secs;
         Self {
-            addresses: RateLimit::new(5, Duration::from_secs(10)),
-            names: RateLimit::new(20, Duration::from_secs(10)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+            addresses: RateLimit::new(5, seconds(10)),
+            names: RateLimit::new(20, seconds(10)),
+            familiar: RateLimit::new(10, seconds(30)),
+            own: RateLimit::new(10, seconds(30)),
+            codes: RateLimit::new(5, seconds(60)),
             state: RandomState::new(),
-            strangers: Hasher::start("logins", 16),
-            familiar: Hasher::start("familiar-logins", 16),
+            hasher: Hasher::start("logins", 16),
+            familiar_hasher: Hasher::start("familiar-logins", 16),
         }
     }
 }
 
 impl Logins {
-    fn take_address(&self, address: IpAddr) -> Result<(), ApiError> {
+    /// A place among the strangers whose requests are worked on.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.strangers).try_acquire_owned();
+        place.map_err(|_| ApiError::too_many_requests(STRANGERS))
+    }
+
+    /// Takes one of the attempts from this address.
+    pub(super) fn take_address(&self, address: IpAddr) -> Result<(), ApiError> {
         self.addresses.take(holder(address), Instant::now()).map_err(ApiError::too_many_logins)
     }
 
-    /// Takes one of the attempts for the password of this name.
-    pub(super) fn take_name(&self, name: &str) -> Result<(), ApiError> {
-        self.names.take(self.state.hash_one(name) % NAMES, Instant::now()).map_err(ApiError::too_many_logins)
+    /// Takes one of the attempts for the password of this name. Gives whether it is from where that operator was the last
+    /// time.
+    fn take_name(
+        &self,
+        name: &str,
+        candidate: Option<&Candidate>,
+        address: IpAddr,
+    ) -> Result<bool, ApiError> {
+        let last = candidate.and_then(|candidate| candidate.address.as_ref()?.parse().ok().map(holder));
+        let (holder, now) = (holder(address), Instant::now());
+        let taken = match candidate.filter(|_| last == Some(holder)) {
+            Some(candidate) => self.familiar.take((candidate.operator.id, holder), now).map(|()| true),
+            None => self.names.take(self.state.hash_one(name) % NAMES, now).map(|()| false),
+        };
+        taken.map_err(ApiError::too_many_logins)
+    }
+
+    /// Takes one of the attempts of an operator who is logged in to show the password, or a code, again.
+    pub(super) fn take_own(&self, operator: OperatorId) -> Result<(), ApiError> {
+        self.own.take(operator, Instant::now()).map_err(ApiError::too_many_logins)
+    }
+
+    /// The step of a code of this operator's second factor, if it is a good one that was not used yet. After a few wrong
+    /// ones none is looked at for a while.
+    pub(super) fn step_of(&self, candidate: &Candidate, code: &str) -> Result<Option<u64>, ApiError> {
+        let (id, now) = (candidate.operator.id, Instant::now());
+        self.codes.check(&id, now).map_err(ApiError::too_many_logins)?;
+        let secret = candidate.totp.as_deref().unwrap_or_default();
+        let step = totp::step_of(secret, code, UnixMillis::now().0);
+        let step = step.filter(|step| candidate.totp.is_some() && *step > candidate.totp_step);
+        if step.is_none() {
+            let _ = self.codes.take(id, now);
+        }
+        Ok(step)
     }
 
     /// Whether this is the password of the hash, or of nobody.
@@ -85,26 +141,32 @@ impl Logins {
         hash: Option<String>,
         is_familiar: bool,
     ) -> Result<bool, ApiError> {
-        let hasher = if is_familiar { &self.familiar } else { &self.strangers };
         let compare = move || {
             let is_right = passwords::is_right(password.as_bytes(), hash.as_deref().unwrap_or(&NOBODYS));
             is_right.map(|is_right| is_right && hash.is_some())
         };
-        let compared = hasher.run(compare).await;
+        let compared = match is_familiar {
+            true => self.familiar_hasher.run(compare).await,
+            false => {
+                let compared = self.hasher.try_run(compare).await;
+                compared.map_err(|Busy| ApiError::too_many_logins(Duration::from_secs(1)))?
+            }
+        };
         compared.and_then(Result::ok).ok_or_else(ApiError::no_hash)
     }
 
-    /// The hash of a new password, if it is one.
-    pub(super) async fn hash(&self, password: String, is_familiar: bool) -> Result<String, ApiError> {
-        let characters = password.chars().count();
-        if characters < SHORTEST || password.len() > LONGEST {
-            let message =
-                format!("expected a password of {SHORTEST} characters or more, found one of {characters}");
+    /// The hash of a new password, if it is one. No stranger may set one.
+    pub(super) async fn hash(&self, password: String) -> Result<String, ApiError> {
+        let (characters, bytes) = (password.chars().count(), password.len());
+        if characters < SHORTEST || bytes > LONGEST {
+            let message = format!(
+                "expected a password of {SHORTEST} characters or more, and of {LONGEST} bytes at most, found \
+                 {characters} characters in {bytes} bytes"
+            );
             let hint = "a few words that nobody else would put together are easy to keep";
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad-password", message).hint(hint));
         }
-        let hasher = if is_familiar { &self.familiar } else { &self.strangers };
-        let made = hasher.run(move || passwords::hash(password.as_bytes())).await;
+        let made = self.familiar_hasher.run(move || passwords::hash(password.as_bytes())).await;
         made.and_then(Result::ok).ok_or_else(ApiError::no_hash)
     }
 }
@@ -114,35 +176,44 @@ pub(super) async fn login(
     State(api): State<Arc<Api>>,
     Visitor(browser): Visitor,
     headers: HeaderMap,
-    Body(LoginRequest { name, password, code }): Body<LoginRequest>,
+    Body(request): Body<LoginRequest>,
+) -> Result<Response, ApiError> {
+    done_whole(log_in(api, browser, headers, request)).await
+}
+
+async fn log_in(
+    api: Arc<Api>,
+    browser: Arc<Browser>,
+    headers: HeaderMap,
+    LoginRequest { name, password, code }: LoginRequest,
 ) -> Result<Response, ApiError> {
     let (logins, store, address) = (&api.logins, &api.host.store, browser.ip());
-    logins.take_address(address)?;
     let candidate = store.candidate(&name).await?;
-    let last_address = candidate.as_ref().and_then(|candidate| candidate.address.as_deref());
-    let is_familiar = last_address == Some(address.to_string().as_str());
-    if !is_familiar {
-        logins.take_name(&name)?;
-    }
+    let is_familiar = logins.take_name(&name, candidate.as_ref(), address)?;
     let hash = candidate.as_ref().map(|candidate| candidate.password.clone());
     let is_right = logins.is_right(password, hash, is_familiar).await?;
     let Some(candidate) = candidate else { return Err(refuse(&api, None, address, "unknown name")) };
     let operator = candidate.operator.clone();
     if !is_right {
-        return Err(refuse(&api, Some(&operator), address, "wrong password"));
+        return Err(refuse(&api, Some(&operator.name), address, "wrong password"));
     }
     let step = match (&candidate.totp, code.filter(|code| !code.trim().is_empty())) {
         (None, _) => None,
-        (Some(_), None) => return Err(ApiError::code_needed()),
-        (Some(secret), Some(code)) => {
-            let step =
-                totp::step_of(secret, &code, UnixMillis::now().0).filter(|step| *step > candidate.totp_step);
-            Some(step.ok_or_else(|| refuse(&api, Some(&operator), address, "wrong code"))?)
+        (Some(_), None) => {
+            // Whoever has the second factor as well comes back with it; who has not knows the password all the same.
+            if !is_familiar {
+                refuse(&api, Some(&operator.name), address, "no code, and the right password");
+            }
+            return Err(ApiError::code_needed());
+        }
+        (Some(_), Some(code)) => {
+            let step = logins.step_of(&candidate, &code)?;
+            Some(step.ok_or_else(|| refuse(&api, Some(&operator.name), address, "wrong code"))?)
         }
     };
     let (secret, login) = new_login(&browser, &headers)?;
     let Some(displaced) = store.begin_login(candidate, step, login).await? else {
-        return Err(refuse(&api, Some(&operator), address, "changed meanwhile"));
+        return Err(refuse(&api, Some(&operator.name), address, "changed meanwhile"));
     };
     welcome(&api, &browser, &headers, &operator, &secret, displaced).await
 }
@@ -152,15 +223,23 @@ pub(super) async fn first(
     State(api): State<Arc<Api>>,
     Visitor(browser): Visitor,
     headers: HeaderMap,
-    Body(FirstLoginRequest { token, password }): Body<FirstLoginRequest>,
+    Body(request): Body<FirstLoginRequest>,
 ) -> Result<Response, ApiError> {
-    let (logins, store, address) = (&api.logins, &api.host.store, browser.ip());
-    logins.take_address(address)?;
+    done_whole(log_in_first(api, browser, headers, request)).await
+}
+
+async fn log_in_first(
+    api: Arc<Api>,
+    browser: Arc<Browser>,
+    headers: HeaderMap,
+    FirstLoginRequest { token, password }: FirstLoginRequest,
+) -> Result<Response, ApiError> {
+    let (logins, store) = (&api.logins, &api.host.store);
     let token = hash(&token);
-    let unknown = || refuse(&api, None, address, "one-time login used, expired or unknown");
+    let unknown = || refuse(&api, None, browser.ip(), "one-time login used, expired or unknown");
     store.first_login(token).await?.ok_or_else(unknown)?;
     // Whoever has the token is no stranger.
-    let password = logins.hash(password, true).await?;
+    let password = logins.hash(password).await?;
     let (secret, login) = new_login(&browser, &headers)?;
     let (operator, ended) = store.use_first_login(token, password, login).await?.ok_or_else(unknown)?;
     welcome(&api, &browser, &headers, &operator, &secret, ended).await
@@ -169,7 +248,8 @@ pub(super) async fn first(
 /// A new secret, and the login that is known by it.
 fn new_login(browser: &Browser, headers: &HeaderMap) -> Result<(String, NewLogin), ApiError> {
     let secret = new_secret()?;
-    let login = NewLogin { hash: hash(&secret), address: browser.ip(), browser: name_of(headers) };
+    let (address, is_secure) = (browser.ip(), browser.is_secure());
+    let login = NewLogin { hash: hash(&secret), address, is_secure, browser: name_of(headers) };
     Ok((secret, login))
 }
 
@@ -181,6 +261,7 @@ pub(super) fn new_secret() -> Result<String, ApiError> {
 }
 
 /// Tells who has logged in who they are, and gives them the cookie. What the browser was logged in as before has ended.
+/// Their own attempt is given back to the address; those for others' passwords are not.
 async fn welcome(
     api: &Api,
     browser: &Browser,
@@ -189,23 +270,27 @@ async fn welcome(
     secret: &str,
     ended: Vec<SecretHash>,
 ) -> Result<Response, ApiError> {
-    api.logins.addresses.forgive(&holder(browser.ip()));
+    api.logins.addresses.give_back(&holder(browser.ip()));
     api.revocations.add(ended.into_iter().map(Credential::Login));
     if let Some(before) = browser.secret(headers) {
         let who = Who { name: operator.name.clone(), address: Some(browser.ip()) };
-        api.host.store.end_login(before, who).await?;
-        api.revocations.add([Credential::Login(before)]);
+        match api.host.store.end_login(before, who).await {
+            Ok(true) => api.revocations.add([Credential::Login(before)]),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the login before could not be ended"),
+        }
     }
     let answer = LoggedInAnswer { name: operator.name.clone(), role: operator.role.to_string() };
     Ok(([(header::SET_COOKIE, browser.cookie(secret)?)], Json(answer)).into_response())
 }
 
-/// Writes down that somebody was not logged in, most of a storm left out; and tells them no more than that.
-fn refuse(api: &Api, operator: Option<&OperatorRef>, address: IpAddr, reason: &str) -> ApiError {
+/// Writes down that somebody could not show that they are this operator, most of a storm left out; and tells them no more
+/// than that.
+pub(super) fn refuse(api: &Api, operator: Option<&str>, address: IpAddr, reason: &str) -> ApiError {
     let mut event = NewEvent::new(EventKind::LoginRefused).address(address).detail("reason", reason);
     // A name that nobody has may be a password in the wrong place.
     if let Some(operator) = operator {
-        event = event.detail("operator", operator.name.as_str());
+        event = event.detail("operator", operator);
     }
     if let Some(event) = api.host.store.limit_refusal(None, event) {
         tracing::warn!(%address, reason, "a login was refused");

@@ -5,6 +5,7 @@
 //! `Accept: text/event-stream`, messages and events are streamed as server-sent events whose ids are those of the
 //! rows: whoever was cut goes on by `Last-Event-ID`, without a gap and without a double.
 
+mod access_tokens;
 mod account;
 mod asker;
 mod browser;
@@ -16,7 +17,9 @@ mod keys;
 mod lists;
 mod login;
 mod operators;
+mod parts;
 mod peer;
+mod places;
 pub mod provisioning;
 pub mod rights;
 mod server;
@@ -41,7 +44,7 @@ use axum::{
     routing::{self, MethodRouter},
 };
 use protocol_core::message::Pin;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use crate::{
     byte_stream::ByteStream,
@@ -57,16 +60,12 @@ pub use fleet::Fleet;
 pub use login::Logins;
 pub use peer::Revocations;
 use peer::{Peer, Remote, identify};
+pub use places::{Places, REQUESTS};
 pub use socket::{ApiListener, SOCKET, SocketError};
+pub use tasks::RELAY;
 
 /// The longest request, in bytes: the longest message for a device, with all of it escaped.
 const MAX_REQUEST: usize = 512 * 1024;
-
-/// How many requests may be worked on at a time, over either way. Streams take only some of the places.
-pub const REQUESTS: usize = 256;
-
-/// How many streams there may be: fewer than requests, so that there is always a place for a question.
-pub const STREAMS: usize = 192;
 
 /// How many connections may be open that ask nothing yet: far more than ask at the same moment.
 const STRANGERS: usize = 512;
@@ -93,10 +92,8 @@ pub struct Api {
     pub shutdown: Shutdown,
     /// How long a client may take nothing of its answer, or leave its request unfinished: [`TIMEOUT`].
     pub time_limit: Duration,
-    /// The places of streams: [`STREAMS`].
-    pub streams: Arc<Semaphore>,
-    /// The places of requests that come over TLS: [`REQUESTS`].
-    pub requests: Arc<Semaphore>,
+    /// How many requests and streams there may be.
+    pub places: Places,
     /// Which operators' rights were taken away.
     pub revocations: Revocations,
     /// Who has tried to log in how often.
@@ -191,6 +188,7 @@ fn post<H: Handler<T, Arc<Api>>, T: 'static>(path: &'static str, handler: H) -> 
 fn routes() -> Vec<Route> {
     vec![
         get("/status", server::status),
+        get("/parts", parts::list),
         post("/stop", server::stop),
         post("/tokens", server::make_token),
         get("/provisioning", provisioning::show),
@@ -210,6 +208,9 @@ fn routes() -> Vec<Route> {
         post("/operators/{name}/login", users::offer_login),
         post("/operators/{name}/role", users::set_role),
         post("/operators/{name}/revoke", operators::revoke),
+        get("/operators/{name}/tokens", access_tokens::list),
+        post("/operators/{name}/tokens", access_tokens::add),
+        post("/operators/{name}/tokens/{token}/revoke", access_tokens::revoke),
         get("/devices", devices::list),
         post("/devices", devices::enrol_wired),
         get("/devices/{name}", devices::show),

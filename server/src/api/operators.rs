@@ -20,7 +20,9 @@ use crate::{
 /// `GET /operators`
 pub(super) async fn list(asker: Asker) -> Result<Json<Page<OperatorView>>, ApiError> {
     let api = asker.may(Action::Look, Object::Operators)?;
-    let items = api.host.store.operators().await?.into_iter().map(view).collect();
+    let (is_all, own) = (asker.would(Action::ManageOperators), asker.actor().name());
+    let rows = api.host.store.operators().await?.into_iter();
+    let items = rows.map(|row| if is_all || row.name == own { view(row) } else { in_short(row) }).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -36,16 +38,23 @@ pub(super) async fn revoke(
 
 async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<OperatorRevokeAnswer, ApiError> {
     let revoked = api.host.store.revoke_operator(&name, who).await?;
-    let RevokedOperator { operator, keys, logins } =
+    let RevokedOperator { operator, keys, logins, access_tokens } =
         revoked.ok_or_else(|| ApiError::no_such_operator(&name))?;
     // From here on nothing new begins; and what is open ends.
     api.revocations.add(keys.into_iter().map(|key| Credential::Key(Pin(key))));
     api.revocations.add(logins.into_iter().map(Credential::Login));
+    api.revocations.add(access_tokens.into_iter().map(Credential::AccessToken));
     let reason = format!("the rights of {} were taken away", operator.name);
     api.host.tasks.stop_of_operator(operator.id, &reason);
     let role = operator.role.to_string();
     let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
     Ok(OperatorRevokeAnswer { operator: operator.name, role, again })
+}
+
+/// What others than admins see of an operator: not where they are, nor by what they come in.
+fn in_short(row: OperatorRow) -> OperatorView {
+    let row = OperatorRow { key: None, last_seen: None, address: None, ..row };
+    OperatorView { password: false, totp: false, ..view(row) }
 }
 
 fn view(row: OperatorRow) -> OperatorView {

@@ -2,7 +2,7 @@
 //! once.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,13 +25,19 @@ use tokio::{
 };
 
 use super::{
-    Api, MAX_REQUEST, REQUESTS,
+    Api, MAX_REQUEST,
     browser::{self, Browser},
     error::ApiError,
+    places::Place,
     rights::{Actor, Credential, Operator},
     view::{ADDRESSES, KEYS, ROLE},
 };
-use crate::{event::EventKind, http, refusal::Refusal, store::OperatorKey};
+use crate::{
+    event::EventKind,
+    http,
+    refusal::Refusal,
+    store::{IDLE_LIMIT, OperatorId, OperatorKey},
+};
 
 /// How long one who is refused may go on with their request.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,7 +64,7 @@ pub struct Remote {
     /// Among all connections of the server's TLS port, to its end.
     _place: OwnedSemaphorePermit,
     /// Among the requests that are worked on, once one has come of someone who is known.
-    request: Mutex<Option<OwnedSemaphorePermit>>,
+    request: Mutex<Option<Place>>,
 }
 
 impl Remote {
@@ -67,7 +73,7 @@ impl Remote {
         Self { key, address, _place: place, request: Mutex::default() }
     }
 
-    fn keep(&self, request: Option<OwnedSemaphorePermit>) {
+    fn keep(&self, request: Option<Place>) {
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
     }
 }
@@ -92,13 +98,16 @@ pub(super) async fn identify(
     let known = match &peer {
         Peer::Local { uid } => Ok((Actor::User { uid: *uid }, None)),
         Peer::Remote(remote) => know(&api, remote).await.map(|operator| (Actor::Operator(operator), None)),
-        Peer::Browser(browser) => match browser.login(&request) {
-            Ok(login) => {
-                let known = browser::know(&api, browser, login).await;
-                known.map(|(operator, place)| (Actor::Operator(operator), Some(place)))
+        Peer::Browser(browser) => {
+            // What is shown is looked up only then: the request itself can't be waited with.
+            match browser.shown(&request) {
+                Ok(shown) => {
+                    let known = browser::know(&api, browser, shown).await;
+                    known.map(|(operator, place)| (Actor::Operator(operator), Some(place)))
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        },
+        }
     };
     let (actor, place) = match known {
         Ok(known) => known,
@@ -128,18 +137,18 @@ async fn pass_over(request: Request) {
 /// The operator whose key this is.
 async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
     let address = remote.address.ip().to_canonical();
+    let moment = api.revocations.moment();
     let (reason, error) = match api.host.store.operator_by_key(remote.key.0, address).await? {
         OperatorKey::Known(operator) => {
-            let Ok(place) = Arc::clone(&api.requests).try_acquire_owned() else {
-                return Err(ApiError::too_many_requests(REQUESTS));
-            };
-            remote.keep(Some(place));
+            remote.keep(Some(api.places.request(operator.id)?));
             return Ok(Operator {
                 id: operator.id,
                 name: operator.name,
                 role: operator.role,
                 credential: Credential::Key(remote.key),
                 until: None,
+                moment,
+                token: None,
                 address,
             });
         }
@@ -175,28 +184,66 @@ fn tell_operator(api: &Api, role: Role, headers: &mut HeaderMap) {
     }
 }
 
-/// Whose rights were taken away while the server runs, by what they were known: that never comes back.
-#[derive(Debug)]
-pub struct Revocations(watch::Sender<HashSet<Credential>>);
+/// How long it is remembered that a login has ended. What was begun by it goes on for half of that, at the most.
+const REMEMBERED: Duration = Duration::from_millis(IDLE_LIMIT.unsigned_abs());
 
-impl Default for Revocations {
-    fn default() -> Self {
-        Self(watch::Sender::new(HashSet::new()))
-    }
+/// Whose rights were taken away or changed while the server runs.
+#[derive(Debug, Default)]
+pub struct Revocations(watch::Sender<Changes>);
+
+#[derive(Debug, Default)]
+struct Changes {
+    /// By what those were known who have no rights any more, and since when: that never comes back.
+    revoked: HashMap<Credential, Instant>,
+    /// The operators who were given another role, and the moment of it.
+    changed: HashMap<OperatorId, u64>,
+    /// Counts the roles that were changed.
+    moment: u64,
 }
 
 impl Revocations {
     /// All that those who were known by these have open ends.
     pub(super) fn add(&self, credentials: impl IntoIterator<Item = Credential>) {
-        self.0.send_modify(|revoked| revoked.extend(credentials));
+        let (now, mut credentials) = (Instant::now(), credentials.into_iter().peekable());
+        if credentials.peek().is_none() {
+            return;
+        }
+        self.0.send_modify(|Changes { revoked, .. }| {
+            let is_over = |credential: &Credential, since: Instant| {
+                matches!(credential, Credential::Login(_)) && now.duration_since(since) > REMEMBERED
+            };
+            revoked.retain(|credential, since| !is_over(credential, *since));
+            revoked.extend(credentials.map(|credential| (credential, now)));
+        });
+    }
+
+    /// What this operator has asked for already, and was not done yet, is not done: they have another role now.
+    pub(super) fn change_role(&self, operator: OperatorId) {
+        self.0.send_modify(|Changes { changed, moment, .. }| {
+            *moment += 1;
+            changed.insert(operator, *moment);
+        });
+    }
+
+    /// The moment of now: what is looked up later is no older.
+    pub(super) fn moment(&self) -> u64 {
+        self.0.borrow().moment
+    }
+
+    /// Whether this operator still has the rights that they came with.
+    pub(super) fn are_as_before(&self, operator: &Operator) -> bool {
+        let Changes { revoked, changed, .. } = &*self.0.borrow();
+        let is_changed = changed.get(&operator.id).is_some_and(|moment| *moment > operator.moment);
+        !is_changed && !revoked.contains_key(&operator.credential)
     }
 
     /// The rights of this operator; of a user of this machine nothing is taken away.
     pub(super) fn of(&self, operator: Option<&Operator>) -> Rights {
         Rights {
+            operator: operator.map(|operator| operator.id),
             credential: operator.map(|operator| operator.credential),
             until: operator.and_then(|operator| operator.until),
-            revoked: self.0.subscribe(),
+            changes: self.0.subscribe(),
         }
     }
 }
@@ -204,16 +251,22 @@ impl Revocations {
 /// The rights of one who asked, for as long as what they asked for goes on.
 #[derive(Debug)]
 pub(super) struct Rights {
+    operator: Option<OperatorId>,
     credential: Option<Credential>,
     until: Option<Instant>,
-    revoked: watch::Receiver<HashSet<Credential>>,
+    changes: watch::Receiver<Changes>,
 }
 
 impl Rights {
+    /// The operator elsewhere whose they are.
+    pub(super) const fn operator(&self) -> Option<OperatorId> {
+        self.operator
+    }
+
     /// Whether they were taken away, or have ended.
     pub(super) fn are_gone(&self) -> bool {
-        self.until.is_some_and(|until| until <= Instant::now())
-            || self.credential.is_some_and(|credential| self.revoked.borrow().contains(&credential))
+        let is_revoked = |credential| self.changes.borrow().revoked.contains_key(&credential);
+        self.until.is_some_and(|until| until <= Instant::now()) || self.credential.is_some_and(is_revoked)
     }
 
     /// Waits until they are taken away, or end.
@@ -227,7 +280,8 @@ impl Rights {
             }
         };
         let taken = async {
-            if self.revoked.wait_for(|revoked| revoked.contains(&credential)).await.is_err() {
+            let is_revoked = |changes: &Changes| changes.revoked.contains_key(&credential);
+            if self.changes.wait_for(is_revoked).await.is_err() {
                 // The API has gone, and with it whoever could take them away.
                 std::future::pending::<()>().await;
             }

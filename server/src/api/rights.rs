@@ -35,6 +35,10 @@ pub struct Operator {
     pub credential: Credential,
     /// When what they have open ends, at the latest.
     pub until: Option<Instant>,
+    /// When they were looked up, as the changes of roles are counted.
+    pub moment: u64,
+    /// What the access token is called by which they are known, if it is one.
+    pub token: Option<String>,
     /// Where they are.
     pub address: IpAddr,
 }
@@ -43,7 +47,7 @@ impl Operator {
     /// Their browser's login, if they are known by one.
     pub fn login(&self) -> Option<SecretHash> {
         match self.credential {
-            Credential::Key(_) => None,
+            Credential::Key(_) | Credential::AccessToken(_) => None,
             Credential::Login(hash) => Some(hash),
         }
     }
@@ -56,6 +60,8 @@ pub enum Credential {
     Key(Pin),
     /// A browser's login, by the hash of its secret.
     Login(SecretHash),
+    /// An access token, by the hash of its secret.
+    AccessToken(SecretHash),
 }
 
 impl Actor {
@@ -67,18 +73,25 @@ impl Actor {
         }
     }
 
-    /// Their name, and where they are: for events. A user without a name is told by the number.
-    pub fn who(&self) -> Who {
+    /// Their name. A user without one is told by the number.
+    pub fn name(&self) -> String {
         match self {
             Self::User { uid } => {
                 let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-                let name = user_name(&users, *uid).unwrap_or_else(|| format!("uid {uid}"));
-                Who { name, address: None }
+                user_name(&users, *uid).unwrap_or_else(|| format!("uid {uid}"))
             }
-            Self::Operator(Operator { name, address, .. }) => {
-                Who { name: name.clone(), address: Some(*address) }
-            }
+            Self::Operator(operator) => operator.name.clone(),
         }
+    }
+
+    /// Their name, and where they are: for events. What is done by an access token says so: `anna/backup`.
+    pub fn who(&self) -> Who {
+        let (token, address) = match self {
+            Self::User { .. } => (None, None),
+            Self::Operator(operator) => (operator.token.as_ref(), Some(operator.address)),
+        };
+        let name = token.map_or_else(|| self.name(), |token| format!("{}/{token}", self.name()));
+        Who { name, address }
     }
 
     /// What they may do, as devices are told it.
@@ -126,7 +139,7 @@ pub enum Action {
     AuthorizeKey,
     /// Stop the server.
     Stop,
-    /// Change one's own password, second factor and logins.
+    /// Change one's own password, second factor, logins and access tokens.
     OwnAccount,
     /// Make operators, change their roles, and see and end their logins.
     ManageOperators,
@@ -191,12 +204,16 @@ pub enum Denied {
     /// An operator of this role asked.
     #[error("whoever has the role {0} may not do this")]
     Role(Role),
+    /// A program asked for what a person does.
+    #[error("no access token may do this")]
+    AccessToken,
 }
 
 /// The one place where rights are decided: may `actor` do this to that?
 ///
 /// Whoever reaches the socket as the server's own user, or as root, may do everything, other users nothing. Operators
 /// elsewhere may do what their role allows: a viewer may look; an operator also works with devices; an admin may do all.
+/// An access token may do what its operator may, but for what is about their own account.
 ///
 /// # Errors
 /// [`Denied`] if not.
@@ -204,6 +221,10 @@ pub fn may(actor: &Actor, action: Action, _: Object<'_>) -> Result<(), Denied> {
     match actor {
         Actor::User { uid } if [0, rustix::process::geteuid().as_raw()].contains(uid) => Ok(()),
         Actor::User { uid } => Err(Denied::User(*uid)),
+        // Whoever finds a token must not make more of it than it is.
+        Actor::Operator(Operator { token: Some(_), .. }) if action == Action::OwnAccount => {
+            Err(Denied::AccessToken)
+        }
         Actor::Operator(operator) if rank(operator.role) >= rank(action.least_role()) => Ok(()),
         Actor::Operator(operator) => Err(Denied::Role(operator.role)),
     }
@@ -256,7 +277,16 @@ mod tests {
         let address = "192.0.2.1".parse().unwrap();
         let (id, name, credential) = (OperatorId(1), "anna".to_owned(), Credential::Key(Pin([1; 32])));
         let role = Role::Other(4);
-        let anna = Actor::Operator(Operator { id, name, role, credential, until: None, address });
+        let anna = Actor::Operator(Operator {
+            id,
+            name,
+            role,
+            credential,
+            until: None,
+            moment: 0,
+            token: None,
+            address,
+        });
         assert!(may(&anna, Action::Look, Object::Devices).is_err());
     }
 

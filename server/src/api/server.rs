@@ -115,6 +115,11 @@ async fn checked_role(api: &Api, request: &TokenRequest) -> Result<Option<Role>,
             Err(ApiError::new(StatusCode::CONFLICT, "name-taken", message)
                 .hint("choose another name for another person or machine, or revoke this one first"))
         }
+        Some(holder) if holder.revoked_at.is_none() && holder.role != role => {
+            let message = format!("{operator} has the role {}, and a line gives no other", holder.role);
+            Err(ApiError::new(StatusCode::CONFLICT, "other-role", message)
+                .hint(format!("change it first: `holdfast user role {operator} {role}`")))
+        }
         _ => Ok(Some(role)),
     }
 }

@@ -4,7 +4,7 @@
 //! the store behind the last id it sent. A slow reader is only behind; one that takes nothing is cut
 //! (`http.rs`), and goes on by its last id.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     http::{HeaderMap, header},
@@ -13,11 +13,11 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::stream;
+use futures_util::stream as futures;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
-use super::{Api, STREAMS, error::ApiError, fleet::SIGN_OF_LIFE, peer::Rights};
+use super::{Api, error::ApiError, peer::Rights, places::Place};
 use crate::store::Newest;
 
 /// A list that grows at its end.
@@ -47,6 +47,17 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     accepts.is_some_and(|accepted| accepted.contains("text/event-stream"))
 }
 
+/// How often a comment is sent where nothing else is: by its silence a client knows a dead connection.
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// A place for a stream of the one with these rights.
+pub(super) fn place_for(api: &Api, rights: &Rights) -> Result<Place, ApiError> {
+    if api.shutdown.is_requested() {
+        return Err(ApiError::stopping());
+    }
+    api.places.stream(rights.operator())
+}
+
 /// Streams what is behind `after`, and then whatever comes, until the rights to it are gone.
 pub(super) async fn follow<L: List>(
     api: &Arc<Api>,
@@ -54,12 +65,7 @@ pub(super) async fn follow<L: List>(
     list: L,
     after: i64,
 ) -> Result<Response, ApiError> {
-    if api.shutdown.is_requested() {
-        return Err(ApiError::stopping());
-    }
-    let Ok(place) = Arc::clone(&api.streams).try_acquire_owned() else {
-        return Err(ApiError::too_many_streams(STREAMS));
-    };
+    let place = place_for(api, &rights)?;
     let mut follower = Follower {
         api: Arc::clone(api),
         rights,
@@ -71,7 +77,7 @@ pub(super) async fn follow<L: List>(
     };
     // If nothing can be read, that is the answer.
     follower.read().await?;
-    let events = stream::unfold(follower, async |mut follower| {
+    let events = futures::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
@@ -87,7 +93,7 @@ struct Follower<L: List> {
     page: VecDeque<L::View>,
     /// The last row that was read.
     after: i64,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<L: List> Follower<L> {

@@ -11,13 +11,21 @@ use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
 };
-use futures_util::stream;
+use futures_util::stream as futures;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 
-use super::{Api, STREAMS, error::ApiError, fleet::SIGN_OF_LIFE, peer::Rights, tasks::view, view::TaskView};
+use super::{
+    Api,
+    error::ApiError,
+    peer::Rights,
+    places::Place,
+    stream::{self, SIGN_OF_LIFE},
+    tasks::view,
+    view::TaskView,
+};
 use crate::store::{DeviceId, EventId, Newest, TaskFilter, TaskId};
 
 /// How often it is looked at most, however much happens.
@@ -32,12 +40,7 @@ pub(super) async fn follow(
     rights: Rights,
     device: Option<DeviceId>,
 ) -> Result<Response, ApiError> {
-    if api.shutdown.is_requested() {
-        return Err(ApiError::stopping());
-    }
-    let Ok(place) = Arc::clone(&api.streams).try_acquire_owned() else {
-        return Err(ApiError::too_many_streams(STREAMS));
-    };
+    let place = stream::place_for(api, &rights)?;
     let mut follower = Follower {
         api: Arc::clone(api),
         rights,
@@ -52,7 +55,7 @@ pub(super) async fn follow(
     };
     // If nothing can be read, that is the answer.
     follower.read().await?;
-    let events = stream::unfold(follower, async |mut follower| {
+    let events = futures::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
@@ -72,7 +75,7 @@ struct Follower {
     /// What was read and not sent yet.
     page: VecDeque<TaskView>,
     is_ready: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Follower {

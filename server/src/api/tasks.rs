@@ -22,9 +22,13 @@ use super::{
 };
 use crate::{
     http,
+    parts::PartKind,
     store::{DeviceKind, DeviceRow, StoreError, TaskFilter, TaskId, TaskRow, TaskState},
     tasks::{Relay, Task, TaskError, TaskKind},
 };
+
+/// The part that carries the bytes of sessions of ssh.
+pub const RELAY: &str = "sessions of ssh";
 
 /// Which tasks are wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -118,8 +122,10 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     let bytes = task.bytes().await?;
     let id = task.id();
     let (idle_limit, shutdown) = (api.host.ssh.idle_limit, api.shutdown.clone());
+    let parts = Arc::clone(&api.host.parts);
+    let part = parts.part(RELAY, PartKind::Relay);
     let peer = asker.take_over();
-    tokio::spawn(async move {
+    let relaying = async move {
         match upgrade.0.await.ok().and_then(http::taken_over) {
             Some((first, operator)) => {
                 let relay = Relay::new(operator, &first, idle_limit);
@@ -130,7 +136,8 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
             None => tracing::debug!("an operator has gone before the session began"),
         }
         drop(peer);
-    });
+    };
+    tokio::spawn(async move { parts.guard(&part, relaying).await });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "upgrade")
@@ -148,10 +155,8 @@ async fn begin(api: &Arc<Api>, asker: &Asker, name: &str, kind: TaskKind) -> Res
         started => started?,
     };
     // Whoever was revoked before the task was there to be stopped: it ends as it is dropped here.
-    match asker.rights().are_gone() {
-        true => Err(ApiError::operator_revoked(&asker.who().name)),
-        false => Ok(task),
-    }
+    asker.check_rights()?;
+    Ok(task)
 }
 
 /// The device of this name, if it is one that can be asked.

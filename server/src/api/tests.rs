@@ -9,14 +9,13 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::UnixStream,
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
     task::JoinHandle,
     time::timeout,
 };
 
 use super::{
-    Addresses, Api, ApiListener, Fleet, Logins, REQUESTS, Revocations, SOCKET, STRANGERS, STREAMS,
-    SocketError, serve,
+    Addresses, Api, ApiListener, Fleet, Logins, REQUESTS, Revocations, SOCKET, STRANGERS, SocketError, serve,
 };
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
@@ -52,8 +51,7 @@ pub(crate) fn api_of(data: &Path) -> Arc<Api> {
         rotation: Mutex::default(),
         shutdown: Shutdown::default(),
         time_limit: CLIENT_TIMEOUT,
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        requests: Arc::new(Semaphore::new(REQUESTS)),
+        places: super::Places::default(),
         revocations: Revocations::default(),
         logins: Logins::default(),
         fleet: Fleet::default(),

@@ -67,6 +67,8 @@ pub(super) async fn set_role(
 async fn change_role(api: Arc<Api>, name: String, role: Role, who: Who) -> Result<RoleAnswer, ApiError> {
     let before = api.host.store.set_role(&name, role, who).await?;
     let before = before.ok_or_else(|| ApiError::no_such_operator(&name))?;
+    // What was asked with the role before, and is not done yet, is not done.
+    api.revocations.change_role(before.id);
     if rank(role) < rank(before.role) {
         // Looking is what all may; what was begun by a higher role ends.
         let reason = format!("{name} has the role {role} now");

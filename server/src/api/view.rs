@@ -4,6 +4,7 @@
 
 mod host_keys;
 mod operators;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 pub use self::host_keys::{AcceptedHostKey, HostKeyRequest, HostKeyView, HostKeysView, ShownHostKey};
 pub use operators::*;
+pub use parts::*;
 
 use crate::id::UnixMillis;
 

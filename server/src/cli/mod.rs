@@ -1,5 +1,6 @@
 //! The command line: arguments, and one file for each group of verbs.
 
+mod access_tokens;
 mod api_client;
 pub mod client;
 mod confirm;
@@ -210,6 +211,18 @@ Examples:
   holdfast user role anna viewer"
     )]
     User(users::Verb),
+    /// Let a program ask the server in somebody's name, by a token
+    #[command(
+        subcommand,
+        after_help = "\
+A program shows its token as `Authorization: Bearer TOKEN`, on the TLS port or on loopback. It may do what its
+operator may, but for what is about their own account; events tell both, as anna/backup.
+
+Examples:
+  holdfast token add backup --operator anna
+  holdfast token revoke backup --operator anna"
+    )]
+    Token(access_tokens::Verb),
     /// Log in to a server elsewhere, with a line that `holdfast enroll --operator` has printed there
     #[command(after_help = "\
 The key is made here and stays here. It is kept with the server's address and the pin of its key, as
@@ -371,6 +384,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         }
         Verb::Operators => ask(operators::list(api, output)),
         Verb::User(verb) => ask(users::run(api, &verb, output)),
+        Verb::Token(verb) => ask(access_tokens::run(api, &verb, output)),
         Verb::RotateKey(arguments) => ask(rotate_key::run(api, &arguments, output)),
         Verb::Status => ask(server::status(api, output)),
         Verb::Stop(stop) => ask(server::stop(api, &stop, output)),

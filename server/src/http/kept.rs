@@ -4,13 +4,14 @@
 //! the server is bounded: requests at a time, heads, and how long nothing may happen.
 
 use std::{
+    collections::HashMap,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, http::StatusCode, response::IntoResponse};
 use hyper::{
     Request,
     body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
@@ -22,8 +23,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    sync::{Notify, watch},
-    time::{sleep, timeout},
+    sync::watch,
+    time::{Instant, sleep, timeout},
 };
 
 use super::Stream;
@@ -33,20 +34,25 @@ use crate::{shutdown::Shutdown, strangers::Stranger, write_timeout::WriteTimeout
 /// streams each.
 const STREAMS: u32 = 100;
 
+/// How many of them are worked on while it is not known who asks: a page with all that belongs to it.
+const STRANGERS_STREAMS: usize = 24;
+
 /// The most bytes that the head of a request may have.
 const HEAD: usize = 16 * 1024;
 
 /// How many fields that may be.
 const FIELDS: usize = 64;
 
+/// How much of the bodies of requests may be on its way, in bytes: of one, and of all of a connection.
+const WINDOW: u32 = 16 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024;
+
 /// How long connections are waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Until it is known who asks.
     pub stranger: Duration,
-    /// Until the head of a request has come, of which a part has.
-    pub head: Duration,
-    /// While nothing is asked.
+    /// While nobody who is known asks anything, or the head of a request is on its way.
     pub idle: Duration,
     /// While the client takes nothing of an answer.
     pub answer: Duration,
@@ -55,17 +61,17 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { stranger: seconds(60), head: seconds(30), idle: seconds(120), answer: seconds(30) }
+        Self { stranger: seconds(60), idle: seconds(120), answer: seconds(30) }
     }
 }
 
-/// Answers the requests of a connection, until it ends, nothing was asked for a while, or the server stops. Each carries
-/// `peer` among its extensions; `known` is told once it is known who asks.
+/// Answers the requests of a connection, until it ends, nobody who is known has asked for a while, or the server stops.
+/// Each carries `peer` among its extensions; who answers says in `known` which are of somebody who is known.
 pub async fn keep<P>(
     stream: Stream,
     peer: P,
     routes: Router,
-    known: Arc<Notify>,
+    known: Arc<Known>,
     bounds: Bounds,
     mut stranger: Stranger,
     shutdown: Shutdown,
@@ -73,12 +79,21 @@ pub async fn keep<P>(
     P: Clone + Send + Sync + 'static,
 {
     let routes = TowerToHyperService::new(routes);
-    let requests = Requests::default();
+    let (count, answers) = (Known::default(), Arc::<Answers>::default());
+    let mut coming = known.0.subscribe();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let request_guard = requests.begin();
+        let is_too_many = !known.is_there() && *count.0.borrow() >= STRANGERS_STREAMS;
+        let guard = count.begin();
         request.extensions_mut().insert(peer.clone());
-        let answer = routes.call(request);
-        async move { answer.await.map(|response| response.map(|body| held(body, request_guard))) }
+        let answer = if is_too_many { None } else { Some(routes.call(request)) };
+        let answers = Arc::clone(&answers);
+        async move {
+            let response = match answer {
+                Some(answer) => answer.await?,
+                None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            };
+            Ok::<_, std::convert::Infallible>(response.map(|body| held(answers.watched(body), guard)))
+        }
     });
     let builder = builder(bounds);
     let stream = TokioIo::new(WriteTimeout::new(stream, bounds.answer));
@@ -87,21 +102,29 @@ pub async fn keep<P>(
         // Who has just become known goes before the need of the place.
         biased;
         _ = &mut connection => return,
-        () = known.notified() => true,
+        // Its sender lives as long as `known`.
+        _ = coming.changed() => true,
         () = stranger.displaced() => return,
         () = sleep(bounds.stranger) => false,
     };
-    drop(stranger);
     if stays {
+        drop(stranger);
         tokio::select! {
             _ = &mut connection => return,
-            () = requests.idle(bounds.idle) => {}
+            () = known.idle(bounds.idle) => {}
+            () = answers.stand_still(bounds.answer) => return,
             _ = shutdown.requested() => {}
         }
+        connection.as_mut().graceful_shutdown();
+        // Whatever breaks now, it is the client who goes without an answer.
+        let _ = timeout(bounds.answer, connection).await;
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = timeout(bounds.answer, connection) => {}
+            () = stranger.displaced() => {}
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    // Whatever breaks now, it is the client who goes without an answer.
-    let _ = timeout(bounds.answer, connection).await;
 }
 
 fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
@@ -109,33 +132,42 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head)
+        // It runs between two requests as well.
+        .header_read_timeout(bounds.idle)
         .max_buf_size(HEAD)
         .max_headers(FIELDS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEAD as u32)
-        .keep_alive_interval(bounds.head)
-        .keep_alive_timeout(bounds.head);
+        .keep_alive_interval(bounds.answer)
+        .keep_alive_timeout(bounds.answer);
     builder
 }
 
-/// How many requests of a connection are worked on.
+/// How many requests of a connection are worked on whose sender is known.
 #[derive(Debug)]
-struct Requests(watch::Sender<usize>);
+pub struct Known(watch::Sender<usize>);
 
-impl Default for Requests {
+impl Default for Known {
     fn default() -> Self {
         Self(watch::Sender::new(0))
     }
 }
 
-impl Requests {
-    fn begin(&self) -> RequestGuard {
+impl Known {
+    /// One more, until what this gives is dropped.
+    pub fn begin(&self) -> KnownRequest {
         self.0.send_modify(|count| *count += 1);
-        RequestGuard(self.0.clone())
+        KnownRequest(self.0.clone())
+    }
+
+    /// Whether one is worked on now.
+    pub fn is_there(&self) -> bool {
+        *self.0.borrow() > 0
     }
 
     /// Waits until there was none for so long.
@@ -150,11 +182,91 @@ impl Requests {
 }
 
 /// A request, until its answer was sent.
-struct RequestGuard(watch::Sender<usize>);
+#[derive(Debug)]
+pub struct KnownRequest(watch::Sender<usize>);
 
-impl Drop for RequestGuard {
+impl Drop for KnownRequest {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// Since when each answer of a connection waits until its client takes more of it. With HTTP/2 the connection itself may be
+/// well, while the client opens no window for an answer: then nobody asks its body whether it should end.
+#[derive(Debug, Default)]
+struct Answers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    begun: u64,
+    since: HashMap<u64, Instant>,
+}
+
+impl Answers {
+    /// The body of an answer, which is watched from now on.
+    fn watched(self: Arc<Self>, body: Body) -> Body {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.begun += 1;
+        let id = waiting.begun;
+        waiting.since.insert(id, Instant::now());
+        drop(waiting);
+        Body::new(Watched { body, id, answers: self })
+    }
+
+    fn note(&self, id: u64, waits: bool) {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        let since = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
+        match waits {
+            true => since.insert(id, Instant::now()),
+            false => since.remove(&id),
+        };
+    }
+
+    /// Waits until one of them has stood still for so long.
+    async fn stand_still(&self, time_limit: Duration) {
+        let stands_still = || {
+            let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.since.values().any(|since| since.elapsed() >= time_limit)
+        };
+        while !stands_still() {
+            sleep(time_limit / 4).await;
+        }
+    }
+}
+
+struct Watched {
+    body: Body,
+    id: u64,
+    answers: Arc<Answers>,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // It is asked: whatever it has given was taken. Until it has more, it is not the client who keeps us waiting.
+        self.answers.note(self.id, false);
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.answers.note(self.id, true);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.answers.note(self.id, false);
     }
 }
 
@@ -193,13 +305,13 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use axum::{Router, routing::get};
+    use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        sync::Notify,
         time::{Instant, sleep, timeout},
     };
 
-    use super::{Bounds, keep};
+    use super::{Bounds, Known, keep};
     use crate::{
         shutdown::Shutdown,
         strangers::{Stranger, Strangers},
@@ -210,12 +322,18 @@ mod tests {
     /// The client's end of a connection that is kept; it is known who has come.
     fn connect(stranger: Stranger, is_known: bool, shutdown: &Shutdown) -> DuplexStream {
         let (ours, theirs) = duplex(64 * 1024);
-        let known = Arc::<Notify>::default();
-        if is_known {
-            known.notify_one();
-        }
-        let slow = get(async || sleep(Duration::from_secs(600)).await);
-        let routes = Router::new().route("/", get(async || "here")).route("/slow", slow);
+        let known = Arc::<Known>::default();
+        let knows = Arc::clone(&known);
+        let answer = get(async move || {
+            let _known = is_known.then(|| knows.begin());
+            "here"
+        });
+        let knows = Arc::clone(&known);
+        let slow = get(async move || {
+            let _known = knows.begin();
+            sleep(Duration::from_secs(600)).await;
+        });
+        let routes = Router::new().route("/", answer).route("/slow", slow);
         tokio::spawn(keep(
             Box::new(theirs),
             (),
@@ -250,7 +368,7 @@ mod tests {
         for _ in 0..3 {
             assert!(asks(&mut stream).await.ends_with("here"));
         }
-        assert!(closed(&mut stream).await <= 121);
+        assert!((120..=121).contains(&closed(&mut stream).await));
         let mut slow = connect(strangers.enter(), true, &shutdown);
         slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         assert!(closed(&mut slow).await >= 600, "what is worked on is not idle");
@@ -266,7 +384,25 @@ mod tests {
         assert!(closed(&mut second).await <= 61);
         let mut slow = connect(strangers.enter(), true, &shutdown);
         slow.write_all(&REQUEST[..10]).await.unwrap();
-        assert!(closed(&mut slow).await <= 31, "half a head");
+        assert!(closed(&mut slow).await <= 91, "half a head");
+    }
+
+    /// With HTTP/2 the connection is well while the client takes nothing of its answer.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_nothing_of_an_answer_is_cut() {
+        let (strangers, shutdown) = (Strangers::new(1), Shutdown::default());
+        let stream = TokioIo::new(connect(strangers.enter(), true, &shutdown));
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let shut = builder.timer(TokioTimer::new()).initial_stream_window_size(0);
+        let (mut sender, connection) = shut.handshake(stream).await.unwrap();
+        let start = Instant::now();
+        let connection = tokio::spawn(connection);
+        let request = hyper::Request::get("http://x/").body(axum::body::Body::empty()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let _ = timeout(Duration::from_secs(600), connection).await.expect("it is cut");
+        let seconds = start.elapsed().as_secs();
+        assert!((30..=45).contains(&seconds), "{seconds}");
+        drop(answer);
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     event::{EventKind, NewEvent},
     metrics::METRICS,
+    parts::{PartKind, Parts},
     shutdown::Shutdown,
     store::{
         Archived, EndReason, Incoming, Kind, NewSession, Outcome, RandomId, Reply, SessionEnd, Store,
@@ -67,6 +68,7 @@ thread_local! {
 
 /// What all classic connections share.
 pub struct ClassicHost {
+    parts: Arc<Parts>,
     /// What is kept.
     pub store: Store,
     /// Who is there.
@@ -84,12 +86,12 @@ pub struct ClassicHost {
 }
 
 /// Accepts connections until the future is dropped. Those that were accepted live on.
-pub async fn run(host: Arc<ClassicHost>, listener: TcpListener) {
+pub async fn run(host: Arc<ClassicHost>, listener: Arc<TcpListener>) {
     // Whoever connects does not wait until something is written down.
-    tokio::join!(accept(&host, listener), take_notes(&host));
+    tokio::join!(accept(&host, &listener), take_notes(&host));
 }
 
-async fn accept(host: &Arc<ClassicHost>, listener: TcpListener) {
+async fn accept(host: &Arc<ClassicHost>, listener: &TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => host.admit(stream, address),
@@ -115,10 +117,17 @@ async fn take_notes(host: &ClassicHost) {
 
 impl ClassicHost {
     /// What the classic connections of a server with this configuration share.
-    pub fn new(config: &Config, store: Store, clients: Arc<ClassicClients>, shutdown: Shutdown) -> Self {
+    pub fn new(
+        config: &Config,
+        parts: Arc<Parts>,
+        store: Store,
+        clients: Arc<ClassicClients>,
+        shutdown: Shutdown,
+    ) -> Self {
         // More permits than a semaphore has are more than there can be connections.
         let limit = config.limits.classic_connections.min(Semaphore::MAX_PERMITS);
         Self {
+            parts,
             store,
             clients,
             password: TermPassword::new(&config.data),
@@ -143,8 +152,10 @@ impl ClassicHost {
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
             METRICS.connected("classic");
             let connection = Connection { stream, address, host: Arc::clone(self), session: None };
+            let parts = Arc::clone(&self.parts);
+            let part = parts.part("classic clients", PartKind::Handler);
             tokio::spawn(async move {
-                connection.run().await;
+                parts.guard(&part, connection.run()).await;
                 drop(permit);
             });
         } else {

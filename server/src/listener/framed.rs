@@ -18,6 +18,7 @@ use crate::{
     event::EventKind,
     host::Host,
     metrics::METRICS,
+    parts::{Part, PartKind},
     refusal::Refusal,
     strangers::Stranger,
     tls::{Acceptor, Peer, Protocol, Stream},
@@ -63,9 +64,42 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// The parts that serve the connections of this port: a panic ends one of them, and nothing else.
+#[derive(Clone)]
+struct Handlers {
+    devices: Arc<Part>,
+    data: Arc<Part>,
+    operators: Arc<Part>,
+    web: Arc<Part>,
+    enrolment: Arc<Part>,
+}
+
+impl Handlers {
+    fn of(host: &Host) -> Self {
+        let handler = |name| host.parts.part(name, PartKind::Handler);
+        Self {
+            devices: handler("devices"),
+            data: handler("tasks' bytes"),
+            operators: handler("operators elsewhere"),
+            web: handler("browsers"),
+            enrolment: handler("enrolment"),
+        }
+    }
+
+    fn of_protocol(&self, protocol: Protocol) -> &Part {
+        match protocol {
+            Protocol::Framed | Protocol::Gateway => &self.devices,
+            Protocol::Data => &self.data,
+            Protocol::Api => &self.operators,
+            Protocol::Enrolment | Protocol::Login => &self.enrolment,
+        }
+    }
+}
+
 /// Accepts connections until the future is dropped. Those that were accepted live on.
-pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: TcpListener) {
+pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<TcpListener>) {
     let host = Arc::clone(api.host());
+    let handlers = Handlers::of(&host);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -86,7 +120,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: TcpL
             continue;
         };
         let (host, api, web, acceptor) = (Arc::clone(&host), api.clone(), web.clone(), acceptor.clone());
-        let mut stranger = host.strangers.enter();
+        let (mut stranger, handlers) = (host.strangers.enter(), handlers.clone());
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
             let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
@@ -97,22 +131,26 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: TcpL
                 Peer::Holder { key, protocol } => (key, protocol),
                 Peer::Browser => {
                     METRICS.connected("web");
-                    return web.serve(stream, address, stranger, permit).await;
+                    let serving = web.serve(stream, address, stranger, permit);
+                    return host.parts.guard(&handlers.web, serving).await;
                 }
             };
             METRICS.connected(protocol.name());
+            let (parts, handler) = (&host.parts, handlers.of_protocol(protocol));
             match protocol {
-                Protocol::Framed => {
-                    connection::serve(&host, stream, Caller::Device(key), address, stranger).await
-                }
-                Protocol::Gateway => {
-                    connection::serve(&host, stream, Caller::Gateway(key), address, stranger).await
+                Protocol::Framed | Protocol::Gateway => {
+                    let caller = match protocol {
+                        Protocol::Gateway => Caller::Gateway(key),
+                        _ => Caller::Device(key),
+                    };
+                    parts.guard(handler, connection::serve(&host, stream, caller, address, stranger)).await;
                 }
                 Protocol::Data => {
-                    return data::serve(&host, stream, key, address, stranger, permit).await;
+                    let serving = data::serve(&host, stream, key, address, stranger, permit);
+                    return parts.guard(handler, serving).await;
                 }
                 Protocol::Api => {
-                    return api.serve(stream, key, address, stranger, permit).await;
+                    return parts.guard(handler, api.serve(stream, key, address, stranger, permit)).await;
                 }
                 Protocol::Enrolment | Protocol::Login => {
                     let newcomer = match protocol {
@@ -121,10 +159,13 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: TcpL
                     };
                     let enrolment = Box::pin(enrolment::serve(&host, stream, newcomer, key, address));
                     // Whoever has to make way, and was enrolled, may ask again.
-                    tokio::select! {
-                        () = enrolment => {}
-                        () = stranger.displaced() => displaced(&host, address).await,
-                    }
+                    let enrolment = async {
+                        tokio::select! {
+                            () = enrolment => {}
+                            () = stranger.displaced() => displaced(&host, address).await,
+                        }
+                    };
+                    parts.guard(handler, enrolment).await;
                 }
             }
             drop(permit);

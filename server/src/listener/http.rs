@@ -1,7 +1,7 @@
 //! HTTP without encryption: `/metrics` and `/healthz`, without password, for machines that watch; and on a loopback
 //! address the console and the API for browsers of this machine, too.
 
-use std::{future, io, sync::Arc, time::Duration};
+use std::{future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,9 +9,10 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
+    serve::Listener,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -23,12 +24,13 @@ use crate::{
     http::{self, Limits},
     id::UnixMillis,
     metrics::{MEDIA_TYPE, METRICS, Snapshot},
+    parts::PartKind,
     store::StoreError,
     strangers::Strangers,
 };
 
-/// Those who watch are few, and ask now and then.
-const LIMITS: Limits = Limits { requests: 64, strangers: 64, time_limit: Duration::from_secs(60) };
+/// Those who watch are few, and ask now and then; browsers keep their connections, a few for each window.
+const LIMITS: Limits = Limits { requests: 256, strangers: 64, time_limit: Duration::from_secs(60) };
 
 /// How long to pause when the system can't accept more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,18 +56,20 @@ pub async fn bind(http: Http) -> io::Result<Option<TcpListener>> {
 
 /// Serves until the future is dropped. What asks for passwords is served on a loopback address only: elsewhere they
 /// would be seen on their way.
-pub async fn run(api: Arc<Api>, listener: TcpListener) {
+pub async fn run(api: Arc<Api>, listener: Arc<TcpListener>) {
     let watched = Watched { host: Arc::clone(&api.host), started: api.started };
     let routes =
         Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(watched);
     match listener.local_addr().is_ok_and(|address| address.ip().is_loopback()) {
-        true => browse(WebApi::over_loopback(api, routes), listener).await,
-        false => http::serve(listener, routes, LIMITS, future::pending()).await,
+        true => browse(WebApi::over_loopback(api, routes), &listener).await,
+        false => http::serve(Shared(listener), routes, LIMITS, future::pending()).await,
     }
 }
 
 /// Serves browsers as well, whose connections are kept.
-async fn browse(web: WebApi, listener: TcpListener) {
+async fn browse(web: WebApi, listener: &TcpListener) {
+    let parts = web.parts();
+    let handler = parts.part("browsers", PartKind::Handler);
     let strangers = Strangers::new(LIMITS.strangers);
     let places = Arc::new(Semaphore::new(LIMITS.requests + LIMITS.strangers));
     loop {
@@ -76,13 +80,40 @@ async fn browse(web: WebApi, listener: TcpListener) {
                 let (web, stranger) = (web.clone(), strangers.enter());
                 // Small answers go out at once; if that can't be had, a little later.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(async move { web.serve(stream, address, stranger, place).await });
+                let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
+                tokio::spawn(async move {
+                    parts.guard(&handler, web.serve(stream, address, stranger, place)).await;
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "no HTTP connection could be accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// A listener that outlives whoever takes connections from it.
+struct Shared(Arc<TcpListener>);
+
+impl Listener for Shared {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "no HTTP connection could be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }
 
@@ -157,7 +188,7 @@ mod tests {
         let http = Http { address: Some(address.parse().unwrap()), explicit: true };
         let listener = bind(http).await.unwrap().unwrap();
         let port = listener.local_addr().unwrap().port();
-        tokio::spawn(run(Arc::clone(&api), listener));
+        tokio::spawn(run(Arc::clone(&api), Arc::new(listener)));
         (directory, api, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 

@@ -374,7 +374,10 @@ fn more_devices_than_files_may_be_open() {
 fn follows_the_store_until_it_is_stopped() {
     let mut bench = Bench::new(large());
     let (store, path) = (bench.store.clone(), bench.path(""));
-    let logs = bench.runtime.block_on(async { Logs::start(&store, &path, large()) }).unwrap();
+    let logs = bench
+        .runtime
+        .block_on(async { Logs::start(&Arc::new(Parts::new(store.clone())), &store, &path, large()) })
+        .unwrap();
     bench.send_some(5);
     bench.runtime.block_on(logs.stop());
     assert_eq!(bench.texts(), bench.expected());

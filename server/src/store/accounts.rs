@@ -7,7 +7,7 @@ use super::{
     DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, UnixMillis,
     change::Change,
     logins::{SecretHash, end_all},
-    operators::{OperatorRef, place},
+    operators::{OperatorRef, end_lines, place},
     roles::some_role,
 };
 use crate::event::{EventKind, NewEvent, Who};
@@ -90,6 +90,7 @@ impl Store {
                     .connection
                     .prepare_cached("UPDATE operators SET role = ?2, created = ?3 WHERE id = ?1")?
                     .execute(params![operator.id, role.to_string(), change.now])?;
+                end_lines(change, &name)?;
                 let event = NewEvent::new(EventKind::RoleChanged)
                     .who(&who)
                     .detail("operator", operator.name.as_str());
@@ -125,8 +126,11 @@ impl Store {
             if changed == 0 {
                 return Ok(None);
             }
-            change.event(&NewEvent::new(EventKind::PasswordChanged).who(&who))?;
-            end_all(change, operator, keep).map(Some)
+            let ended = end_all(change, operator, keep)?;
+            change.event(
+                &NewEvent::new(EventKind::PasswordChanged).who(&who).detail("logins_ended", ended.len()),
+            )?;
+            Ok(Some(ended))
         })
         .await
     }
@@ -207,7 +211,7 @@ impl Store {
 }
 
 /// The operator of this name, if they have rights.
-fn find(change: &Change<'_>, name: &str) -> Result<Option<OperatorRef>, StoreError> {
+pub(super) fn find(change: &Change<'_>, name: &str) -> Result<Option<OperatorRef>, StoreError> {
     let found = change
         .connection
         .prepare_cached("SELECT id, name, role FROM operators WHERE name = ? AND revoked_at IS NULL")?

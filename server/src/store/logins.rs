@@ -1,12 +1,15 @@
-//! Logins of browsers: begun by a password, known by a secret, and ended. What has ended is not kept; its events are.
+//! Logins of browsers: begun by a password, known by a secret, and ended. What has ended is not kept. That it was ended
+//! is an event; one that ends by itself, unused or too old, has none.
 
 use std::net::IpAddr;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    OperatorId, Store, StoreError, UnixMillis, change::Change, operators::OperatorRef,
-    operators::SEEN_INTERVAL, roles::some_role,
+    OperatorId, Store, StoreError, UnixMillis,
+    change::Change,
+    operators::{OperatorRef, SEEN_INTERVAL, Shown},
+    roles::some_role,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -44,6 +47,8 @@ pub struct NewLogin {
     pub hash: SecretHash,
     /// Where it is.
     pub address: IpAddr,
+    /// Whether it came over TLS. The login is good for the way by which it came, and no other.
+    pub is_secure: bool,
     /// What it calls itself.
     pub browser: Option<String>,
 }
@@ -115,7 +120,8 @@ impl Store {
         .await
     }
 
-    /// Whose login this is. That it was used, from there, is noted now and then; nobody waits for that.
+    /// Whose login this is, shown over TLS or not. That it was used, from there, is noted now and then; nobody waits for
+    /// that.
     ///
     /// # Errors
     ///
@@ -123,17 +129,18 @@ impl Store {
     pub async fn operator_by_login(
         &self,
         hash: SecretHash,
+        is_secure: bool,
         address: IpAddr,
     ) -> Result<Option<(OperatorRef, UnixMillis)>, StoreError> {
         let address = address.to_canonical().to_string();
         let now = UnixMillis::now();
         let found = {
             let address = address.clone();
-            self.read(move |connection| look(connection, &hash, now, &address)).await?
+            self.read(move |connection| look(connection, &hash, is_secure, now, &address)).await?
         };
         let Some((operator, since, is_news)) = found else { return Ok(None) };
         if is_news {
-            self.note_seen(operator.id, now, address, Some(hash));
+            self.note_seen(operator.id, now, address, Shown::Login(hash));
         }
         Ok(Some((operator, since)))
     }
@@ -227,8 +234,8 @@ impl Store {
                 )?
                 .execute(params![operator.id, password])?;
             let who = Who { name: operator.name.clone(), address: Some(login.address) };
-            change
-                .event(&NewEvent::new(EventKind::PasswordChanged).who(who).detail("by", "one-time login"))?;
+            let event = NewEvent::new(EventKind::PasswordChanged).who(who).detail("by", "one-time login");
+            change.event(&event.detail("logins_ended", ended.len()))?;
             begin(change, &operator, &login)?;
             Ok(Some((operator, ended)))
         })
@@ -262,6 +269,7 @@ fn candidate(
 fn look(
     connection: &Connection,
     hash: &SecretHash,
+    is_secure: bool,
     now: UnixMillis,
     address: &str,
 ) -> Result<Option<(OperatorRef, UnixMillis, bool)>, StoreError> {
@@ -270,10 +278,19 @@ fn look(
             "SELECT operators.id, name, role, logins.created,
                 logins.last_seen NOT BETWEEN ?4 AND ?5 OR logins.address IS NOT ?6
                 FROM logins JOIN operators ON operators.id = operator
-                WHERE hash = ?1 AND logins.created > ?2 AND logins.last_seen > ?3 AND operators.revoked_at IS NULL",
+                WHERE hash = ?1 AND logins.created > ?2 AND logins.last_seen > ?3 AND operators.revoked_at IS NULL
+                    AND secure = ?7",
         )?
         .query_row(
-            params![hash, now.plus(-TIME_LIMIT), now.plus(-IDLE_LIMIT), now.plus(-SEEN_INTERVAL), now, address],
+            params![
+                hash,
+                now.plus(-TIME_LIMIT),
+                now.plus(-IDLE_LIMIT),
+                now.plus(-SEEN_INTERVAL),
+                now,
+                address,
+                is_secure
+            ],
             |row| {
                 let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
                 Ok((operator, row.get(3)?, row.get(4)?))
@@ -312,7 +329,7 @@ fn begin(
         .prepare_cached("DELETE FROM logins WHERE created <= ?1 OR last_seen <= ?2")?
         .execute(params![now.plus(-TIME_LIMIT), now.plus(-IDLE_LIMIT)])?;
     connection.prepare_cached("DELETE FROM first_logins WHERE expires_at <= ?")?.execute([now])?;
-    let displaced = connection
+    let displaced: Vec<SecretHash> = connection
         .prepare_cached(
             "DELETE FROM logins WHERE id IN (SELECT id FROM logins WHERE operator = ?1 ORDER BY last_seen DESC, id DESC
                 LIMIT -1 OFFSET ?2) RETURNING hash",
@@ -321,9 +338,17 @@ fn begin(
         .collect::<Result<_, _>>()?;
     connection
         .prepare_cached(
-            "INSERT INTO logins (hash, operator, created, last_seen, address, browser) VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
+            "INSERT INTO logins (hash, operator, created, last_seen, address, secure, browser)
+                VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![login.hash, operator.id, now, address.to_string(), login.browser])?;
+        .execute(params![
+            login.hash,
+            operator.id,
+            now,
+            address.to_string(),
+            login.is_secure,
+            login.browser
+        ])?;
     connection
         .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
         .execute(params![operator.id, now, address.to_string()])?;
@@ -331,6 +356,9 @@ fn begin(
     let mut event = NewEvent::new(EventKind::LoggedIn).who(who).detail("role", operator.role.to_string());
     if let Some(browser) = &login.browser {
         event = event.detail("browser", browser.as_str());
+    }
+    if !displaced.is_empty() {
+        event = event.detail("logins_ended", displaced.len());
     }
     change.event(&event)?;
     Ok(displaced)

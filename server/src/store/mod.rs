@@ -7,6 +7,7 @@
 //! Readers go on after the last id they saw and are woken by [`Store::newest`]: ids are given in the order of
 //! commits, so nothing is missed and nothing comes twice, however slow a reader is.
 
+mod access_tokens;
 mod accounts;
 mod archive;
 mod change;
@@ -43,7 +44,7 @@ mod writer;
 
 use std::{
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -55,6 +56,9 @@ use tracing::warn;
 pub use crate::id::{
     DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId, RandomId,
     SessionId, TaskId, TokenId, UnixMillis,
+};
+pub use access_tokens::{
+    AccessTokenHolder, AccessTokenRefusal, AccessTokenRow, MOST_ACCESS_TOKENS, NewAccessToken,
 };
 pub use accounts::FirstLogin;
 pub use archive::{Archived, Incoming, Outcome, Reply};
@@ -100,6 +104,7 @@ pub struct Store {
 
 struct Shared {
     id: RandomId,
+    path: PathBuf,
     queue: Arc<Queue<Job>>,
     readers: Arc<Readers>,
     newest: watch::Receiver<Newest>,
@@ -158,7 +163,7 @@ impl Store {
         let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(Some(lock)));
         let refusals = refusals::Refusals::default();
         let seen_notes = Arc::new(Semaphore::new(1));
-        let shared = Shared { id, queue, readers, newest, writing, refusals, seen_notes, writer, lock };
+        let shared = Shared { id, path, queue, readers, newest, writing, refusals, seen_notes, writer, lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -197,6 +202,16 @@ impl Store {
     /// What waits for the writer: jobs, and bytes of messages.
     pub fn backlog(&self) -> (usize, usize) {
         self.shared.queue.waiting()
+    }
+
+    /// How large the database is, with its log, in bytes.
+    pub fn size(&self) -> u64 {
+        let files = ["", "-wal"].map(|end| {
+            let mut name = self.shared.path.clone().into_os_string();
+            name.push(end);
+            std::fs::metadata(name).map_or(0, |file| file.len())
+        });
+        files.iter().sum()
     }
 
     /// The newest committed rows, as they change: wake up by it, then read what is new by id. Its sender is gone

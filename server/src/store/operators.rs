@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     DeviceName, EnrolmentRefusal, OperatorId, Store, StoreError, TokenId, UnixMillis,
+    access_tokens::end_access_tokens,
     change::Change,
     logins::{SecretHash, end_all},
     roles::some_role,
@@ -75,6 +76,19 @@ pub struct RevokedOperator {
     pub keys: Vec<[u8; 32]>,
     /// The logins that have ended by it.
     pub logins: Vec<SecretHash>,
+    /// The access tokens that have.
+    pub access_tokens: Vec<SecretHash>,
+}
+
+/// By what an operator was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shown {
+    /// A key.
+    Key,
+    /// A login.
+    Login(SecretHash),
+    /// An access token.
+    AccessToken(SecretHash),
 }
 
 /// An operator who asks to be registered.
@@ -119,20 +133,14 @@ impl Store {
             self.read(move |connection| look(connection, &key, seen, &address)).await?
         };
         if let (OperatorKey::Known(operator), true) = (&found, is_news) {
-            self.note_seen(operator.id, seen, address, None);
+            self.note_seen(operator.id, seen, address, Shown::Key);
         }
         Ok(found)
     }
 
     /// Notes that an operator was seen. It is for people to see: a disk that stands still, or is full, holds nobody up over it,
-    /// and only one such note is on its way at a time. With a `login`, that was used.
-    pub(super) fn note_seen(
-        &self,
-        id: OperatorId,
-        seen: UnixMillis,
-        address: String,
-        login: Option<SecretHash>,
-    ) {
+    /// and only one such note is on its way at a time.
+    pub(super) fn note_seen(&self, id: OperatorId, seen: UnixMillis, address: String, shown: Shown) {
         let Ok(turn) = Arc::clone(&self.shared.seen_notes).try_acquire_owned() else { return };
         let store = self.clone();
         tokio::spawn(async move {
@@ -141,10 +149,16 @@ impl Store {
                     .connection
                     .prepare_cached("UPDATE operators SET last_seen = ?2, address = ?3 WHERE id = ?1")?
                     .execute(params![id, seen, address])?;
-                if let Some(hash) = login {
-                    let update = "UPDATE logins SET last_seen = ?2, address = ?3 WHERE hash = ?1";
-                    change.connection.prepare_cached(update)?.execute(params![hash, seen, address])?;
-                }
+                let (update, hash) = match shown {
+                    Shown::Key => return Ok(()),
+                    Shown::Login(hash) => {
+                        ("UPDATE logins SET last_seen = ?2, address = ?3 WHERE hash = ?1", hash)
+                    }
+                    Shown::AccessToken(hash) => {
+                        ("UPDATE access_tokens SET last_seen = ?2, address = ?3 WHERE hash = ?1", hash)
+                    }
+                };
+                change.connection.prepare_cached(update)?.execute(params![hash, seen, address])?;
                 Ok(())
             });
             if let Err(error) = noted.await {
@@ -293,15 +307,14 @@ fn key_status(
     Ok(found)
 }
 
-/// The operator of this name who has no key yet, only a password or a one-time login. The line says which role they have
-/// from now on.
+/// The operator of this name who has no key yet, only a password or a one-time login; if they still have the role that
+/// the line was made for.
 fn keyless(change: &Change<'_>, name: &DeviceName, role: Role) -> Result<Option<OperatorId>, StoreError> {
     let id = change
         .connection
         .prepare_cached(
-            "UPDATE operators SET role = ?2 WHERE name = ?1 AND revoked_at IS NULL AND NOT EXISTS
-                (SELECT 1 FROM operator_keys WHERE operator = operators.id AND operator_keys.revoked_at IS NULL)
-                RETURNING id",
+            "SELECT id FROM operators WHERE name = ?1 AND role = ?2 AND revoked_at IS NULL AND NOT EXISTS
+                (SELECT 1 FROM operator_keys WHERE operator = operators.id AND operator_keys.revoked_at IS NULL)",
         )?
         .query_row(params![name.as_str(), role.to_string()], |row| row.get(0))
         .optional()?;
@@ -364,11 +377,20 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Option<Revok
             .detail("role", operator.role.to_string());
         change.event(&event)?;
     }
+    end_lines(change, &operator.name)?;
     let logins = end_all(change, operator.id, None)?;
+    let access_tokens = end_access_tokens(change, operator.id)?;
     let mut statement =
         change.connection.prepare_cached("SELECT hash FROM operator_keys WHERE operator = ?")?;
     let keys = statement.query_map([operator.id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    Ok(Some(RevokedOperator { operator, keys, logins }))
+    Ok(Some(RevokedOperator { operator, keys, logins, access_tokens }))
+}
+
+/// Ends the lines that were made for an operator of this name: what they would give was decided before.
+pub(super) fn end_lines(change: &Change<'_>, name: &str) -> Result<(), StoreError> {
+    let end = "UPDATE tokens SET expires_at = min(expires_at, ?2) WHERE name = ?1 AND role IS NOT NULL";
+    change.connection.prepare_cached(end)?.execute(params![name, change.now])?;
+    Ok(())
 }
 
 const SELECT: &str = "SELECT name, role,

@@ -13,7 +13,7 @@ use tokio::{
 use super::{LONGEST_WAIT, Server};
 use crate::{
     api::{
-        browser::{Browser, hash},
+        browser::{Browser, Way, hash, web_routes},
         peer::{Peer, Remote},
         router, routes,
     },
@@ -25,6 +25,7 @@ use crate::{
 /// The least role that may ask this; `STOP` comes last, as the server answers nothing more behind it.
 const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/status", ""),
+    (Role::Viewer, "GET", "/parts", ""),
     (Role::Viewer, "GET", "/provisioning", ""),
     (Role::Viewer, "GET", "/operators", ""),
     (Role::Viewer, "GET", "/devices", ""),
@@ -37,10 +38,13 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/events", ""),
     (Role::Viewer, "GET", "/me", ""),
     (Role::Viewer, "GET", "/logins", ""),
+    (Role::Admin, "GET", "/operators/{name}/tokens", ""),
+    (Role::Admin, "POST", "/operators/{name}/tokens", r#"{"name":"backup"}"#),
+    (Role::Admin, "POST", "/operators/{name}/tokens/{token}/revoke", "{}"),
     (Role::Viewer, "POST", "/me/password", r#"{"current":"","new":""}"#),
-    (Role::Viewer, "POST", "/me/totp", "{}"),
+    (Role::Viewer, "POST", "/me/totp", r#"{"password":""}"#),
     (Role::Viewer, "POST", "/me/totp/confirm", r#"{"code":"1"}"#),
-    (Role::Viewer, "POST", "/me/totp/remove", r#"{"password":""}"#),
+    (Role::Viewer, "POST", "/me/totp/remove", r#"{"password":"","code":"1"}"#),
     (Role::Viewer, "POST", "/logins/{id}/revoke", "{}"),
     (Role::Operator, "POST", "/devices/{name}/messages", r#"{"body":"hello"}"#),
     (Role::Operator, "POST", "/devices/{name}/ping", "{}"),
@@ -112,7 +116,7 @@ impl Server {
     pub(super) async fn browser(&self) -> Peer {
         let place = Arc::clone(&self.api.host.connections).acquire_owned().await.unwrap();
         let address = "192.0.2.9:4711".parse().unwrap();
-        Peer::Browser(Arc::new(Browser::new(address, true, Arc::default(), place)))
+        Peer::Browser(Arc::new(Browser::new(address, Way::Tls, Arc::default(), place)))
     }
 
     /// What the requests of a new operator's browser say.
@@ -120,7 +124,8 @@ impl Server {
         let (store, secret) = (&self.api.host.store, format!("secret-of-{name}"));
         let first = FirstLogin { hash: hash(name), expires_at: UnixMillis::now().plus(60_000) };
         store.add_operator(name.parse().unwrap(), role, first, "test".into()).await.unwrap().unwrap();
-        let login = NewLogin { hash: hash(&secret), address: "192.0.2.9".parse().unwrap(), browser: None };
+        let address = "192.0.2.9".parse().unwrap();
+        let login = NewLogin { hash: hash(&secret), address, is_secure: true, browser: None };
         store.use_first_login(hash(name), "a hash".to_owned(), login).await.unwrap().unwrap();
         format!("Origin: https://x\r\nCookie: other=1; __Host-holdfast={secret}\r\n")
     }
@@ -279,7 +284,7 @@ fn the_table_has_every_route() {
 async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
     let server = Server::start();
     let everyone = server.everyone().await;
-    let routes = router(Arc::clone(&server.api));
+    let (plain, web) = (router(Arc::clone(&server.api)), web_routes(&server.api));
     for (least, method, path, body) in TABLE {
         let before = server.contents().await;
         // Those who may not come first: nothing may have changed by what they asked for.
@@ -293,11 +298,12 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
                 if role.is_some_and(|role| u16::from(role) >= u16::from(*least)) != allowed {
                     continue;
                 }
+                let routes = if matches!(peer, Peer::Browser(_)) { &web } else { &plain };
                 // For one that there is, as for one that there is not: whoever may not learns nothing by it.
                 for of in ["nobody", "pi"] {
                     let id = if path.starts_with("/logins") { "999" } else { "1" };
-                    let path = path.replace("{name}", of).replace("{id}", id);
-                    let (status, code) = ask_with(&routes, peer, headers, method, &path, body).await;
+                    let path = path.replace("{name}", of).replace("{id}", id).replace("{token}", "x");
+                    let (status, code) = ask_with(routes, peer, headers, method, &path, body).await;
                     let told = format!("{name}: {method} {path}: {status} {code}");
                     match allowed {
                         false => {
@@ -348,7 +354,7 @@ async fn every_live_stream_is_for_those_who_may_look() {
     let routes = router(Arc::clone(&server.api));
     server.post("/devices/pi/messages", json!({ "body": "hello" })).await;
     let accept = "Accept: text/event-stream\r\n";
-    for list in ["/messages", "/events", "/tasks", "/messages?device=pi", "/events?device=pi"] {
+    for list in ["/messages", "/events", "/tasks", "/parts", "/messages?device=pi", "/events?device=pi"] {
         let separator = if list.contains('?') { '&' } else { '?' };
         for (path, header) in [(format!("{list}{separator}follow=true"), ""), (list.to_owned(), accept)] {
             for Someone { name, peer, role, refusal, headers } in &everyone {

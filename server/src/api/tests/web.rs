@@ -16,6 +16,7 @@ use super::{LONGEST_WAIT, api_of};
 use crate::{
     api::{Api, WebApi, browser::hash},
     event::{EventKind, NewEvent},
+    parts::PartKind,
     store::{
         FirstLogin, NewSession, NewTask, RandomId, TaskChange, TaskState, UnixMillis,
         tests::{enrolled, key_of},
@@ -123,9 +124,13 @@ impl Web {
     }
 
     async fn follow(&self, path: &str, cookie: &str) -> Lines<BufReader<TcpStream>> {
+        self.follow_with(path, &format!("Cookie: {cookie}")).await
+    }
+
+    async fn follow_with(&self, path: &str, header: &str) -> Lines<BufReader<TcpStream>> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "GET /api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n",
+            "GET /api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{header}\r\n\r\n",
             self.address
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -175,7 +180,7 @@ async fn the_cookie_is_for_our_page_alone() {
     let answer = web.login("anna", PASSWORD, None).await;
     let cookie = answer.header("set-cookie").unwrap();
     assert!(
-        cookie.starts_with("holdfast=") && cookie.ends_with("; HttpOnly; SameSite=Strict; Path=/"),
+        cookie.starts_with("holdfast-0=") && cookie.ends_with("; HttpOnly; SameSite=Strict; Path=/"),
         "{cookie}"
     );
     let cookie = answer.cookie();
@@ -230,7 +235,9 @@ async fn who_tries_many_passwords_waits_and_others_do_not() {
 async fn a_second_factor_is_asked_for_once_it_is_confirmed() {
     let web = Web::start().await;
     let cookie = web.user("anna", "viewer").await;
-    let offered = web.post("/me/totp", &cookie, json!({})).await;
+    let offered = web.post("/me/totp", &cookie, json!({"password": "not mine, I think"})).await;
+    assert_eq!((offered.status, offered.code()), (403, "wrong-password"));
+    let offered = web.post("/me/totp", &cookie, json!({"password": PASSWORD})).await;
     assert!(offered.body["uri"].as_str().unwrap().starts_with("otpauth://totp/Holdfast"), "{}", offered.body);
     assert_eq!(web.login("anna", PASSWORD, None).await.status, 200, "it is not on yet");
     let id = web.api.host.store.candidate("anna").await.unwrap().unwrap().operator.id;
@@ -247,10 +254,17 @@ async fn a_second_factor_is_asked_for_once_it_is_confirmed() {
         "a code is good for once"
     );
     assert_eq!(web.login("anna", PASSWORD, Some(&code(30_000))).await.status, 200);
-    let removed = web.post("/me/totp/remove", &cookie, json!({"password": "not mine, I think"})).await;
+    let remove = async |password: &str, code: &str| {
+        web.post("/me/totp/remove", &cookie, json!({"password": password, "code": code})).await
+    };
+    let removed = remove("not mine, I think", "123456").await;
     assert_eq!((removed.status, removed.code()), (403, "wrong-password"));
-    let removed = web.post("/me/totp/remove", &cookie, json!({"password": PASSWORD})).await;
-    assert_eq!(removed.body["totp"], json!(false));
+    let removed = remove(PASSWORD, &now).await;
+    assert_eq!((removed.status, removed.code()), (400, "wrong-code"), "it was used");
+    for _ in 0..3 {
+        remove(PASSWORD, "123456").await;
+    }
+    assert_eq!(remove(PASSWORD, "123456").await.code(), "too-many-logins", "nobody tries all codes");
 }
 
 #[tokio::test]
@@ -277,6 +291,138 @@ async fn logins_are_seen_and_ended_and_a_new_role_is_in_force_at_once() {
     assert_eq!(web.get("/me", &boris).await.code(), "not-logged-in");
     let operators = web.get("/operators", &anna).await;
     assert_eq!(operators.body["items"][0]["password"], json!(true));
+}
+
+#[tokio::test]
+async fn who_knows_one_password_does_not_guess_others_by_it() {
+    let web = Web::start().await;
+    web.user("anna", "admin").await;
+    web.user("boris", "viewer").await;
+    for _ in 0..4 {
+        assert_eq!(web.login("anna", "a wrong password", None).await.code(), "wrong-login");
+    }
+    assert_eq!(web.login("boris", PASSWORD, None).await.status, 200);
+    assert_eq!(web.login("anna", "a wrong password", None).await.code(), "wrong-login");
+    assert_eq!(web.login("anna", "a wrong password", None).await.code(), "too-many-logins");
+}
+
+/// The rest of a request may come long after its head, and after its sender was revoked or given another role.
+#[tokio::test]
+async fn what_was_begun_with_rights_is_not_done_without_them() {
+    let web = Web::start().await;
+    let anna = web.user("anna", "admin").await;
+    for (name, how) in [("boris", "/operators/boris/revoke"), ("carla", "/operators/carla/role")] {
+        let cookie = web.user(name, "admin").await;
+        let body = json!({"name": format!("friend-of-{name}"), "role": "admin"}).to_string();
+        let mut stream = TcpStream::connect(web.address).await.unwrap();
+        let head = format!(
+            "POST /api/v1/operators HTTP/1.1\r\nHost: {}\r\n{}Cookie: {cookie}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+            web.address,
+            web.origin(),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It is known who asks, and waited for the rest.
+        let id = web.api.host.store.candidate(name).await.unwrap().unwrap().operator.id;
+        timeout(LONGEST_WAIT, async {
+            while web.api.places.taken_by(id) == 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        let body_of = if how.ends_with("role") { json!({"role": "viewer"}) } else { json!({}) };
+        assert_eq!(web.post(how, &anna, body_of).await.status, 200);
+        stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONGEST_WAIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("rights-changed"), "{name}: {answer}");
+        assert!(web.api.host.store.operator(&format!("friend-of-{name}")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_program_asks_by_a_token_in_its_operators_name() {
+    let web = Web::start().await;
+    let cookie = web.user("anna", "operator").await;
+    enrolled(&web.api.host.store, "pi", key_of("pi")).await;
+    let made = web.post("/operators/anna/tokens", &cookie, json!({"name": "backup"})).await;
+    assert_eq!((made.status, &made.body["role"]), (201, &json!("operator")), "{}", made.body);
+    let token = made.body["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("holdfast_"), "{token}");
+    let again = web.post("/operators/anna/tokens", &cookie, json!({"name": "backup"})).await;
+    assert_eq!((again.status, again.code()), (409, "name-taken"));
+    let ask = async |method: &str, path: &str, body: Value| {
+        web.ask(method, path, &format!("Authorization: Bearer {token}\r\n"), &body).await
+    };
+    assert_eq!(ask("GET", "/me", Value::Null).await.body["name"], json!("anna"));
+    let sent = ask("POST", "/devices/pi/messages", json!({"body": "hello"})).await;
+    assert_eq!(sent.status, 201, "without the header Origin: {}", sent.body);
+    let denied = ask("POST", "/tokens", json!({})).await;
+    assert_eq!((denied.status, denied.code()), (403, "denied"), "its operator may not, either");
+    for (path, body) in [
+        ("/operators/anna/tokens", json!({"name": "another"})),
+        ("/me/password", json!({"current": PASSWORD, "new": "another one, as long"})),
+    ] {
+        assert_eq!(ask("POST", path, body).await.code(), "denied", "{path}: that is for people");
+    }
+    let other = web.user("boris", "operator").await;
+    assert_eq!(web.get("/operators/anna/tokens", &other).await.code(), "denied");
+    let listed = web.get("/operators/anna/tokens", &cookie).await;
+    assert_eq!(listed.body["items"][0]["name"], json!("backup"));
+    assert!(!listed.body.to_string().contains(&token));
+    let events = web.api.host.store.events(crate::store::EventFilter::default()).await.unwrap();
+    let sent = events.iter().find(|event| event.kind == "message-sent").unwrap();
+    assert_eq!(sent.who.as_deref(), Some("anna/backup"), "the audit trail tells which token it was");
+    let mut stream = web.follow_with("/events?follow=true", &format!("Authorization: Bearer {token}")).await;
+    line(&mut stream, "data: ").await.unwrap();
+    assert_eq!(web.post("/operators/anna/tokens/backup/revoke", &cookie, json!({})).await.status, 200);
+    while line(&mut stream, "data: ").await.is_some() {}
+    let refused = ask("GET", "/me", Value::Null).await;
+    assert_eq!((refused.status, refused.code()), (401, "wrong-token"));
+}
+
+/// A panic in the real server's terms: the part is one of a running server, and whoever looks on sees it.
+#[tokio::test]
+async fn a_part_that_fails_is_seen_and_the_others_go_on() {
+    let web = Web::start().await;
+    let cookie = web.user("anna", "viewer").await;
+    let parts = Arc::clone(&web.api.host.parts);
+    let (told, fails) = tokio::sync::watch::channel(false);
+    let supervised = tokio::spawn(async move {
+        let run = || {
+            let mut fails = fails.clone();
+            async move {
+                let _ = fails.changed().await;
+                panic!("wanted by a test");
+            }
+        };
+        parts.supervise("a timer", PartKind::Timer, run).await
+    });
+    let mut stream = web.follow("/parts?follow=true", &cookie).await;
+    for is_told in [false, true] {
+        told.send_if_modified(|_| is_told);
+        loop {
+            let parts: Value = serde_json::from_str(&line(&mut stream, "data: ").await.unwrap()).unwrap();
+            assert!(parts["figures"]["memory_bytes"].as_f64().unwrap() > 0.0, "{parts}");
+            let part = parts["parts"].as_array().unwrap().iter().find(|part| part["name"] == "a timer");
+            let Some(part) = part else { continue };
+            if !is_told {
+                assert_eq!((&part["state"], &part["restarts"]), (&json!("running"), &json!(0)));
+                break;
+            }
+            if part["restarts"] == 1 {
+                assert_eq!(part["reason"], json!("wanted by a test"));
+                break;
+            }
+        }
+    }
+    assert_eq!(web.get("/me", &cookie).await.status, 200, "all else goes on");
+    let events = web.api.host.store.events(crate::store::EventFilter::default()).await.unwrap();
+    let failed = events.iter().find(|event| event.kind == "part-failed").unwrap();
+    assert_eq!((&failed.detail["part"], &failed.detail["restarts"]), (&json!("a timer"), &json!(1)));
+    supervised.abort();
 }
 
 #[tokio::test]

@@ -118,6 +118,16 @@ pub struct PasswordRequest {
     pub password: String,
 }
 
+/// Takes the second factor away.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TotpRemoval {
+    /// The password.
+    pub password: String,
+    /// The code of now.
+    pub code: String,
+}
+
 /// Shows that an app has the secret of the second factor.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +163,58 @@ pub struct LoginView {
     pub browser: Option<String>,
     /// Whether it is the one that asks.
     pub current: bool,
+}
+
+/// An access token, by which programs ask in an operator's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenView {
+    /// What its operator calls it.
+    pub name: String,
+    /// Since when there is it.
+    pub since: Time,
+    /// Until when it is good.
+    pub expires: Time,
+    /// When it was last used, within a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// From where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// Makes an access token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessTokenRequest {
+    /// What to call it: as devices are called.
+    pub name: String,
+    /// For how long it is good, in seconds: up to 10 years; 90 days if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
+}
+
+/// An access token that was made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenAnswer {
+    /// What it is called.
+    pub name: String,
+    /// Whose it is.
+    pub operator: String,
+    /// What they may do, and it with them: `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// The token, for the header `Authorization: Bearer TOKEN`. It is told only here.
+    pub token: String,
+    /// Until when it is good.
+    pub expires: Time,
+}
+
+/// An access token is good no longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenRevoked {
+    /// What it was called.
+    pub name: String,
+    /// Whose it was.
+    pub operator: String,
 }
 
 /// Makes an operator.

@@ -31,8 +31,9 @@ impl Server {
         config.classic_gap = Duration::from_millis(5);
         config.limits.classic_connections = limit;
         let store = Store::open(data.path()).unwrap();
-        let host = Arc::new(ClassicHost::new(&config, store, Arc::default(), Shutdown::default()));
-        let running = tokio::spawn(run(Arc::clone(&host), listener));
+        let parts = Arc::new(Parts::new(store.clone()));
+        let host = Arc::new(ClassicHost::new(&config, parts, store, Arc::default(), Shutdown::default()));
+        let running = tokio::spawn(run(Arc::clone(&host), Arc::new(listener)));
         Self { data, host, address, running }
     }
 

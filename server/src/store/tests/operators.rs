@@ -123,14 +123,25 @@ async fn an_operator_is_known_by_a_key_until_they_are_revoked() {
     let revoked = store.revoke_operator("anna", "test").await.unwrap();
     assert_eq!(
         revoked,
-        Some(RevokedOperator { operator: anna.clone(), keys: vec![key(b'a')], logins: vec![] })
+        Some(RevokedOperator {
+            operator: anna.clone(),
+            keys: vec![key(b'a')],
+            logins: vec![],
+            access_tokens: vec![]
+        })
     );
     assert_eq!(whose(&store, b'a').await, OperatorKey::Revoked(anna));
     assert_eq!(log_in(&store, 2, b'a').await.unwrap_err(), EnrolmentRefusal::KeyRevoked);
     assert_eq!(store.revoke_operator("nobody", "test").await.unwrap(), None);
+    assert_eq!(
+        log_in(&store, 2, b'c').await.unwrap_err(),
+        EnrolmentRefusal::Expired,
+        "a line that was made before gives nothing back"
+    );
 
     // The same person with a new key, and the new role; the old key stays what it is.
-    let back = log_in(&store, 2, b'c').await.unwrap();
+    line(&store, 3, "anna", Some(Role::Admin), FOR_LONG).await;
+    let back = log_in(&store, 3, b'c').await.unwrap();
     assert_eq!(back.role, Role::Admin);
     assert_eq!(whose(&store, b'c').await, OperatorKey::Known(back));
     assert!(matches!(whose(&store, b'a').await, OperatorKey::Revoked(_)));
@@ -167,11 +178,17 @@ async fn an_operator_with_a_password_gets_a_key_by_a_line_and_stays_one() {
     let added = store.add_operator(name.clone(), Role::Viewer, first, "test".into()).await.unwrap().unwrap();
     let again = store.add_operator(name.clone(), Role::Admin, first, "test".into()).await.unwrap();
     assert_eq!(again, Err(EnrolmentRefusal::OperatorTaken(name)));
-    let login = NewLogin { hash: [2; 32], address: "192.0.2.1".parse().unwrap(), browser: None };
+    let login =
+        NewLogin { hash: [2; 32], address: "192.0.2.1".parse().unwrap(), is_secure: true, browser: None };
     store.use_first_login([1; 32], "a hash".to_owned(), login.clone()).await.unwrap().unwrap();
     assert!(store.use_first_login([1; 32], "another".to_owned(), login).await.unwrap().is_none());
-    line(&store, 3, "anna", Some(Role::Operator), FOR_LONG).await;
-    let keyed = log_in(&store, 3, b'a').await.unwrap();
+    line(&store, 3, "anna", Some(Role::Viewer), FOR_LONG).await;
+    store.set_role("anna", Role::Operator, "test".into()).await.unwrap().unwrap();
+    assert_eq!(log_in(&store, 3, b'a').await, Err(EnrolmentRefusal::Expired), "of another role");
+    line(&store, 5, "anna", Some(Role::Admin), FOR_LONG).await;
+    assert!(matches!(log_in(&store, 5, b'a').await, Err(EnrolmentRefusal::OperatorTaken(_))), "a higher one");
+    line(&store, 6, "anna", Some(Role::Operator), FOR_LONG).await;
+    let keyed = log_in(&store, 6, b'a').await.unwrap();
     assert_eq!((keyed.id, keyed.role), (added.id, Role::Operator));
     line(&store, 4, "anna", Some(Role::Admin), FOR_LONG).await;
     assert!(matches!(log_in(&store, 4, b'b').await, Err(EnrolmentRefusal::OperatorTaken(_))), "one key each");
@@ -181,5 +198,5 @@ async fn an_operator_with_a_password_gets_a_key_by_a_line_and_stays_one() {
     assert_eq!((revoked.keys.len(), revoked.logins.as_slice()), (1, &[[2; 32]][..]));
     let row = store.operator("anna").await.unwrap().unwrap();
     assert!(!row.has_password && row.revoked_at.is_some());
-    assert!(store.operator_by_login([2; 32], "192.0.2.1".parse().unwrap()).await.unwrap().is_none());
+    assert!(store.operator_by_login([2; 32], true, "192.0.2.1".parse().unwrap()).await.unwrap().is_none());
 }

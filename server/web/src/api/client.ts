@@ -49,6 +49,13 @@ export function onLoggedOut(callback: () => void): void {
   loggedOut = callback;
 }
 
+let refused: () => void = () => {};
+
+/** Says what is to be done when somebody may not do what the page offers: their role may be another one now. */
+export function onRefused(callback: () => void): void {
+  refused = callback;
+}
+
 /** What an answer that is not 2xx says; one without our JSON is told by its status. */
 export async function errorOf(response: Response): Promise<ApiError> {
   const answer = (await response.json().catch(() => null)) as Partial<ErrorAnswer> | null;
@@ -57,6 +64,7 @@ export async function errorOf(response: Response): Promise<ApiError> {
   const words = message ?? `the server answered ${response.status} without saying why`;
   const error = new ApiError(response.status, code, words, next_step, retryAfter);
   if (error.isLoggedOut) loggedOut();
+  if (code === 'denied' || code === 'rights-changed') refused();
   return error;
 }
 

@@ -19,6 +19,7 @@ export type Role = 'viewer' | 'operator' | 'admin';
 export interface Me {
   name: string;
   role: Role;
+  password: boolean;
   totp: boolean;
   server: { version: string; name: string };
 }
@@ -144,11 +145,13 @@ export interface OneTimeLogin {
   role: Role;
   login: string;
   expires: Time;
+  /** Where it is used, as far as the server knows its own addresses. */
+  links?: string[];
 }
 
 /** A browser that is logged in. */
 export interface Login {
-  id: number | string;
+  id: number;
   operator: string;
   since: Time;
   last_seen: Time;

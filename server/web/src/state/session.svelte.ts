@@ -1,6 +1,6 @@
 // Who is logged in here.
 
-import { ApiError, get, onLoggedOut, post } from '../api/client.ts';
+import { ApiError, get, onLoggedOut, onRefused, post } from '../api/client.ts';
 import type { Me, Role } from '../api/types.ts';
 import { fleet } from './fleet.svelte.ts';
 
@@ -19,6 +19,7 @@ class LoginSession {
       this.hasEnded = this.me != null;
       this.#leave();
     });
+    onRefused(() => void this.load());
   }
 
   async load(): Promise<void> {

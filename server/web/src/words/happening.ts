@@ -40,6 +40,19 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'message-expired': ['Message expired', 'messages', 'warn'],
   'operator-enrolled': ['Operator enrolled', 'people', 'good'],
   'operator-revoked': ['Operator revoked', 'people', 'warn'],
+  'operator-added': ['User added', 'people', 'good'],
+  'role-changed': ['Role changed', 'people', 'warn'],
+  'login-offered': ['One-time login made', 'people', 'plain'],
+  'logged-in': ['Logged in', 'people', 'good'],
+  'logged-out': ['Logged out', 'people', 'plain'],
+  'login-refused': ['Login refused', 'refusals', 'warn'],
+  'password-changed': ['Password changed', 'people', 'warn'],
+  'second-factor-changed': ['Second factor changed', 'people', 'warn'],
+  'access-token-created': ['Access token made', 'people', 'warn'],
+  'access-token-revoked': ['Access token revoked', 'people', 'plain'],
+  'certificate-changed': ['Certificate changed', 'server', 'plain'],
+  'certificate-refused': ['Certificate refused', 'server', 'bad'],
+  'part-failed': ['A part of the server failed', 'server', 'bad'],
   'token-created': ['Enrolment line made', 'people', 'plain'],
   'task-requested': ['Task requested', 'tasks', 'plain'],
   'task-starting': ['Task starting', 'tasks', 'plain'],
@@ -75,7 +88,7 @@ function topicOf(kind: string): Topic {
   if (/refused|denied/.test(kind)) return 'refusals';
   if (kind.startsWith('task')) return 'tasks';
   if (kind.startsWith('message')) return 'messages';
-  if (/^(operator|user|login|password|totp|key)/.test(kind)) return 'people';
+  if (/^(operator|user|role|log|password|totp|second-factor|access|key)/.test(kind)) return 'people';
   return 'server';
 }
 

@@ -1,0 +1,342 @@
+//! The server's parts: what runs, since when, what it does, and what became of it where it failed.
+//!
+//! A panic ends what it happened in and nothing else. What can begin again without harm does so by itself, later each
+//! time; what was in the hands of one connection ends with it. Either is an event, and is shown
+//! (`GET /api/v1/parts`). The store's writer can't begin again: what it was about may be half done, and only a start of
+//! the whole server looks at that. It ends the server, which its service manager starts anew.
+
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    event::{EventKind, NewEvent},
+    store::{Store, UnixMillis},
+};
+
+/// How long a part waits after its first failure before it begins again; twice as long after each one that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long it waits at most. One that has run for so long begins with the first pause again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The part that ends the server where it fails.
+pub const STORE_WRITER: &str = "the store's writer";
+
+/// How much of a panic's words is kept, in bytes.
+const MAX_REASON: usize = 500;
+
+/// What kind of part it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// It takes connections.
+    Listener,
+    /// It writes what others hand to it.
+    Writer,
+    /// It does something now and then.
+    Timer,
+    /// It serves each connection by itself.
+    Handler,
+    /// It carries bytes between two peers.
+    Relay,
+}
+
+impl PartKind {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Listener => "listener",
+            Self::Writer => "writer",
+            Self::Timer => "timer",
+            Self::Handler => "handler",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// How a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartState {
+    /// It does its work.
+    Running,
+    /// It has failed, and begins again after a pause.
+    Restarting,
+    /// It has ended.
+    Stopped,
+}
+
+impl PartState {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// All parts of the server.
+pub struct Parts {
+    store: Store,
+    parts: Mutex<Vec<Arc<Part>>>,
+}
+
+/// One part of the server.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is called.
+    pub name: &'static str,
+    /// What kind of part it is.
+    pub kind: PartKind,
+    standing: Mutex<Standing>,
+    /// How many of its works go on now, and how many have begun.
+    open: AtomicU64,
+    begun: AtomicU64,
+}
+
+/// How a part stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How it is.
+    pub state: PartState,
+    /// Since when.
+    pub since: UnixMillis,
+    /// How often it, or a work of its, has failed and was left or begun again.
+    pub restarts: u64,
+    /// Why it failed the last time.
+    pub reason: Option<String>,
+}
+
+impl Parts {
+    /// No parts yet. What happens to them is told to this store.
+    pub fn new(store: Store) -> Self {
+        Self { store, parts: Mutex::default() }
+    }
+
+    /// The part of this name, which is made if there is none.
+    pub fn part(&self, name: &'static str, kind: PartKind) -> Arc<Part> {
+        let mut parts = lock(&self.parts);
+        if let Some(part) = parts.iter().find(|part| part.name == name) {
+            return Arc::clone(part);
+        }
+        let standing =
+            Standing { state: PartState::Running, since: UnixMillis::now(), restarts: 0, reason: None };
+        let part = Arc::new(Part {
+            name,
+            kind,
+            standing: Mutex::new(standing),
+            open: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+        });
+        parts.push(Arc::clone(&part));
+        part
+    }
+
+    /// All parts, in the order in which they were made.
+    pub fn all(&self) -> Vec<Arc<Part>> {
+        lock(&self.parts).clone()
+    }
+
+    /// Runs a part until it ends by itself. Where it panics, it is made and run again: what `run` shares with others must
+    /// be whole at each moment. Gives the part's name.
+    pub async fn supervise<F: Future<Output = ()>>(
+        &self,
+        name: &'static str,
+        kind: PartKind,
+        mut run: impl FnMut() -> F,
+    ) -> &'static str {
+        let part = self.part(name, kind);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let begun = Instant::now();
+            part.stand(PartState::Running);
+            let ended = AssertUnwindSafe(async { run().await }).catch_unwind().await;
+            let Err(panic) = ended else { break };
+            self.note_failure(&part, words(panic), PartState::Restarting).await;
+            if begun.elapsed() >= LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        part.stand(PartState::Stopped);
+        name
+    }
+
+    /// Does one of the works of a part. A panic ends this one alone, and whatever it owns is dropped.
+    pub async fn guard(&self, part: &Part, work: impl Future<Output = ()>) {
+        let _open = part.open();
+        if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+            self.note_failure(part, words(panic), PartState::Running).await;
+        }
+    }
+
+    async fn note_failure(&self, part: &Part, reason: String, state: PartState) {
+        tracing::error!(part = part.name, reason, "a part of the server has failed");
+        let restarts = part.fail(&reason, state);
+        let event = NewEvent::new(EventKind::PartFailed)
+            .detail("part", part.name)
+            .detail("reason", reason)
+            .detail("restarts", restarts);
+        // A work that fails for each peer of a kind is a storm, as refusals are.
+        let Some(event) = self.store.limit_refusal(None, event) else { return };
+        if let Err(error) = self.store.record(event).await {
+            tracing::error!(%error, "it could not be recorded that a part has failed");
+        }
+    }
+}
+
+impl Part {
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        lock(&self.standing).clone()
+    }
+
+    /// How many of its works go on now, and how many have begun.
+    pub fn works(&self) -> (u64, u64) {
+        (self.open.load(Ordering::Relaxed), self.begun.load(Ordering::Relaxed))
+    }
+
+    fn open(&self) -> Open<'_> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Open(self)
+    }
+
+    fn stand(&self, state: PartState) {
+        let mut standing = lock(&self.standing);
+        if standing.state != state {
+            (standing.state, standing.since) = (state, UnixMillis::now());
+        }
+    }
+
+    fn fail(&self, reason: &str, state: PartState) -> u64 {
+        self.stand(state);
+        let mut standing = lock(&self.standing);
+        standing.restarts += 1;
+        standing.reason = Some(reason.to_owned());
+        standing.restarts
+    }
+}
+
+/// A work that goes on, until this is dropped.
+struct Open<'a>(&'a Part);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a panic said.
+fn words(panic: Box<dyn Any + Send>) -> String {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let mut words = words.unwrap_or("a panic without words").to_owned();
+    words.truncate(words.floor_char_boundary(MAX_REASON));
+    words
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::{PartKind, PartState, Parts};
+    use crate::store::{EventFilter, Store};
+
+    const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+    fn parts() -> (tempfile::TempDir, Store, Arc<Parts>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        (directory, store.clone(), Arc::new(Parts::new(store)))
+    }
+
+    async fn failures(store: &Store) -> Vec<String> {
+        let events = store.events(EventFilter::default()).await.unwrap();
+        let failures = events.iter().filter(|event| event.kind == "part-failed");
+        failures.map(|event| format!("{}: {}", event.detail["part"], event.detail["reason"])).collect()
+    }
+
+    /// A listener whose loop panics goes on with the same socket: whoever has come meanwhile waits there.
+    #[tokio::test]
+    async fn a_panic_restarts_one_part_alone() {
+        let (_directory, store, parts) = parts();
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let address = listener.local_addr().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let part = parts.part("listener", PartKind::Listener);
+        let other = parts.part("other", PartKind::Timer);
+        let supervised = tokio::spawn(async move {
+            let run = || {
+                let (listener, run) = (Arc::clone(&listener), runs.fetch_add(1, Ordering::SeqCst));
+                async move {
+                    while let Ok((stream, _)) = listener.accept().await {
+                        assert!(run != 0, "wanted by a test");
+                        drop(stream);
+                    }
+                }
+            };
+            parts.supervise("listener", PartKind::Listener, run).await
+        });
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let end = timeout(LONGEST_WAIT, stream.read(&mut [0])).await.expect("it is served");
+            assert!(end.is_ok_and(|count| count == 0));
+        }
+        let standing = part.standing();
+        assert_eq!((standing.state, standing.restarts), (PartState::Running, 1));
+        assert_eq!(standing.reason.as_deref(), Some("wanted by a test"));
+        assert_eq!(other.standing().restarts, 0);
+        assert_eq!(failures(&store).await, ["\"listener\": \"wanted by a test\""]);
+        supervised.abort();
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_work_alone() {
+        let (_directory, store, parts) = parts();
+        let part = parts.part("devices", PartKind::Handler);
+        let (going, stays) = tokio::sync::oneshot::channel::<()>();
+        let other = {
+            let (parts, part) = (Arc::clone(&parts), Arc::clone(&part));
+            tokio::spawn(async move { parts.guard(&part, async { drop(stays.await) }).await })
+        };
+        parts.guard(&part, async { panic!("wanted by a {}", "test") }).await;
+        while part.works() != (1, 2) {
+            tokio::task::yield_now().await;
+        }
+        drop(going);
+        other.await.unwrap();
+        assert_eq!(part.works(), (0, 2));
+        let standing = part.standing();
+        assert_eq!((standing.state, standing.restarts), (PartState::Running, 1));
+        assert_eq!(failures(&store).await.len(), 1);
+    }
+}
