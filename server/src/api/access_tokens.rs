@@ -57,16 +57,16 @@ pub(super) async fn add(
         expires_at,
         who: asker.who(),
     };
-    let conflict = |code, message: String| ApiError::new(StatusCode::CONFLICT, code, message);
     let holder = api.host.store.add_access_token(new).await?.map_err(|refusal| match refusal {
         AccessTokenRefusal::NoSuchOperator => ApiError::no_such_operator(&operator),
         AccessTokenRefusal::NameTaken => {
-            conflict("name-taken", format!("{operator} has an access token {name} already"))
+            let message = format!("{operator} has an access token {name} already");
+            ApiError::new(StatusCode::CONFLICT, "name-taken", message)
                 .hint("choose another name, or revoke that one first")
         }
         AccessTokenRefusal::TooMany => {
-            conflict("too-many-tokens", format!("{operator} has {MOST_ACCESS_TOKENS} access tokens"))
-                .hint("revoke some first")
+            let message = format!("{operator} has {MOST_ACCESS_TOKENS} access tokens, and no more may be");
+            ApiError::new(StatusCode::CONFLICT, "too-many-tokens", message).hint("revoke some first")
         }
     })?;
     let answer = AccessTokenAnswer {

@@ -15,7 +15,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority},
     middleware::{Next, from_fn, from_fn_with_state, map_response},
     response::Response,
-    routing::post,
 };
 use sha2::{Digest, Sha256};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -27,6 +26,7 @@ use super::{
     peer::Peer,
     places::Place,
     rights::{Credential, Operator},
+    routes::{Route, doors},
 };
 use crate::{
     byte_stream::ByteStream,
@@ -317,9 +317,9 @@ impl WebApi {
 
 /// All that a browser is answered. What is behind the doors asks who it is; the doors and the console's files don't.
 pub(super) fn web_routes(api: &Arc<Api>) -> Router {
-    let doors = Router::new()
-        .route("/login", post(login::login))
-        .route("/login/first", post(login::first))
+    let doors = doors()
+        .into_iter()
+        .fold(Router::new(), |router, Route { path, handler, .. }| router.route(path, handler))
         .method_not_allowed_fallback(ApiError::wrong_method)
         .layer(DefaultBodyLimit::max(MAX_LOGIN))
         .layer(from_fn_with_state(Arc::clone(api), meet))

@@ -13,6 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol_core::code::CloseReason;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,7 +41,7 @@ use crate::{
 const LONGEST_WAIT: u64 = 10 * 365 * 86_400;
 
 /// Whether the devices are wanted as a stream.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Wanted {
     follow: bool,

@@ -16,12 +16,14 @@ mod host_keys;
 mod keys;
 mod lists;
 mod login;
+mod openapi;
 mod operators;
 mod parts;
 mod peer;
 mod places;
 pub mod provisioning;
 pub mod rights;
+mod routes;
 mod server;
 mod socket;
 pub mod ssh_account;
@@ -35,14 +37,7 @@ pub mod view;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    handler::Handler,
-    http::{Method, StatusCode},
-    middleware::from_fn_with_state,
-    routing::{self, MethodRouter},
-};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware::from_fn_with_state};
 use protocol_core::message::Pin;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
@@ -61,6 +56,7 @@ pub use login::Logins;
 pub use peer::Revocations;
 use peer::{Peer, Remote, identify};
 pub use places::{Places, REQUESTS};
+use routes::{Route, routes};
 pub use socket::{ApiListener, SOCKET, SocketError};
 pub use tasks::RELAY;
 
@@ -166,69 +162,6 @@ impl RemoteApi {
             Patience { request: self.api.host.limits.opening_timeout, answer: self.api.time_limit };
         http::converse(Box::new(stream), peer, self.routes.clone(), patience, stranger).await;
     }
-}
-
-/// What can be asked: a method, a path below `/api/v1`, and who answers.
-struct Route {
-    #[cfg_attr(not(test), expect(dead_code, reason = "the test that asks everything asks by it"))]
-    method: Method,
-    path: &'static str,
-    handler: MethodRouter<Arc<Api>>,
-}
-
-fn get<H: Handler<T, Arc<Api>>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: Method::GET, path, handler: routing::get(handler) }
-}
-
-fn post<H: Handler<T, Arc<Api>>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: Method::POST, path, handler: routing::post(handler) }
-}
-
-/// All that can be asked. A test asks each, as everyone.
-fn routes() -> Vec<Route> {
-    vec![
-        get("/status", server::status),
-        get("/parts", parts::list),
-        post("/stop", server::stop),
-        post("/tokens", server::make_token),
-        get("/provisioning", provisioning::show),
-        post("/provisioning", provisioning::register),
-        post("/keys/rotate", keys::rotate),
-        post("/ssh-account/keys", ssh_account::keys),
-        get("/me", account::me),
-        post("/me/password", account::set_password),
-        post("/me/totp", account::offer_totp),
-        post("/me/totp/confirm", account::confirm_totp),
-        post("/me/totp/remove", account::remove_totp),
-        get("/logins", account::logins),
-        post("/logins/{id}/revoke", account::revoke),
-        post("/logout", account::logout),
-        get("/operators", operators::list),
-        post("/operators", users::add),
-        post("/operators/{name}/login", users::offer_login),
-        post("/operators/{name}/role", users::set_role),
-        post("/operators/{name}/revoke", operators::revoke),
-        get("/operators/{name}/tokens", access_tokens::list),
-        post("/operators/{name}/tokens", access_tokens::add),
-        post("/operators/{name}/tokens/{token}/revoke", access_tokens::revoke),
-        get("/devices", devices::list),
-        post("/devices", devices::enrol_wired),
-        get("/devices/{name}", devices::show),
-        post("/devices/{name}/messages", devices::send),
-        post("/devices/{name}/ping", devices::ping),
-        post("/devices/{name}/revoke", devices::revoke),
-        post("/devices/{name}/ssh", tasks::ssh),
-        get("/devices/{name}/host-key", host_keys::show),
-        post("/devices/{name}/host-key", host_keys::tell),
-        post("/devices/{name}/host-key/accept", host_keys::accept),
-        post("/devices/{name}/tasks", tasks::start),
-        get("/tasks", tasks::list),
-        get("/tasks/{id}", tasks::show),
-        post("/tasks/{id}/stop", tasks::stop),
-        get("/sessions", lists::sessions),
-        get("/messages", lists::messages),
-        get("/events", lists::events),
-    ]
 }
 
 fn router(api: Arc<Api>) -> Router {

@@ -17,6 +17,7 @@ use axum::{
     },
 };
 use futures_util::stream as futures;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
@@ -42,7 +43,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: usize = 5;
 
 /// How the parts are wanted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Selection {
     /// Stay, and stream them each second.

@@ -1,6 +1,7 @@
 //! `/ssh-account`: what this machine's SSH server asks when a device logs in.
 
 use axum::Json;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 use crate::{ssh_account, store::KeyStatus};
 
 /// A key that somebody has shown to the SSH server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRequest {
     /// Its type: `ecdsa-sha2-nistp256`.
@@ -21,7 +22,7 @@ pub struct KeyRequest {
 }
 
 /// What may be done with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyAnswer {
     /// A line for the SSH server's `AuthorizedKeysCommand`: nothing if nothing may be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,10 +8,11 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
@@ -65,8 +66,18 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time", "description": "A moment: RFC 3339, in UTC." })
+    }
+}
+
 /// A part of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The entries, in the order of their ids.
     pub items: Vec<T>,
@@ -76,14 +87,14 @@ pub struct Page<T> {
 }
 
 /// The whole of an error's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorAnswer {
     /// The error.
     pub error: ErrorBody,
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// A stable name that programs may match on.
     pub code: String,
@@ -95,7 +106,7 @@ pub struct ErrorBody {
 }
 
 /// The server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// The program's version.
     pub version: String,
@@ -129,7 +140,7 @@ pub struct StatusView {
 }
 
 /// A device, or a classic client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceView {
     /// Its name; a classic client's is its address.
     pub name: String,
@@ -199,7 +210,7 @@ pub struct DeviceView {
 }
 
 /// One connection of one device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionView {
     /// Its number: later sessions have greater ones.
     pub id: i64,
@@ -234,7 +245,7 @@ pub struct SessionView {
 }
 
 /// A message, from a device or to one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageView {
     /// Its number: later messages have greater ones.
     pub id: i64,
@@ -291,7 +302,7 @@ impl MessageView {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its number: later events have greater ones.
     pub id: i64,
@@ -323,7 +334,7 @@ pub const UPGRADE: &str = "holdfast-ssh";
 pub const TASK: &str = "holdfast-task";
 
 /// A task: what somebody had a device do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskView {
     /// Its number: later tasks have greater ones.
     pub id: i64,
@@ -359,7 +370,7 @@ pub struct TaskView {
 }
 
 /// Asks for a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRequest {
     /// What it is: `reboot`.
@@ -367,7 +378,7 @@ pub struct TaskRequest {
 }
 
 /// Asks for a message to be sent. Exactly one of the two bodies is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {
     /// Its kind; `text` if none is given.
@@ -385,7 +396,7 @@ pub struct SendRequest {
 }
 
 /// A message was put into a device's queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SentAnswer {
     /// Its number.
     pub id: i64,
@@ -396,7 +407,7 @@ pub struct SentAnswer {
 }
 
 /// A device answered a ping.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PingAnswer {
     /// The device's name.
     pub device: String,
@@ -414,7 +425,7 @@ pub const ADDRESSES: &str = "holdfast-addresses";
 pub const ROLE: &str = "holdfast-role";
 
 /// Asks for an enrolment token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// The device's name; with several uses, what its numbered name starts with. Without one, the device's host name.
@@ -438,7 +449,7 @@ pub struct TokenRequest {
 }
 
 /// An enrolment token was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenAnswer {
     /// What to run on the device, or on the operator's machine. It is a secret until it is used up or expired.
     pub line: String,
@@ -453,7 +464,7 @@ pub struct TokenAnswer {
 }
 
 /// Asks for a device to be registered that is wired to another one, and has no key of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WiredRequest {
     /// The device's name.
@@ -463,7 +474,7 @@ pub struct WiredRequest {
 }
 
 /// A device is registered that is wired to another one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WiredAnswer {
     /// The device's name.
     pub name: String,
@@ -476,7 +487,7 @@ pub struct WiredAnswer {
 }
 
 /// What stands in the provisioning blocks of new microcontrollers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvisioningView {
     /// The pin of the server's key in use.
     pub current: String,
@@ -489,7 +500,7 @@ pub struct ProvisioningView {
 }
 
 /// Asks for devices to be registered whose keys are made already: all of them or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisioningRequest {
     /// The pin of the server's key in use, as it stands in their blocks.
@@ -501,7 +512,7 @@ pub struct ProvisioningRequest {
 }
 
 /// A device whose key is made already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionedDevice {
     /// Its name.
@@ -511,14 +522,14 @@ pub struct ProvisionedDevice {
 }
 
 /// Devices were registered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvisioningAnswer {
     /// How many.
     pub devices: u64,
 }
 
 /// A device's rights were taken away.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RevokeAnswer {
     /// The device's name.
     pub device: String,
@@ -537,7 +548,7 @@ pub struct RevokeAnswer {
 }
 
 /// The next key is to be taken into use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateRequest {
     /// Also where that locks devices out.
@@ -546,7 +557,7 @@ pub struct RotateRequest {
 }
 
 /// The keys that the server has from its next start on, by their pins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RotateAnswer {
     /// The key in use.
     pub current: String,
@@ -555,7 +566,7 @@ pub struct RotateAnswer {
 }
 
 /// The server stops.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopAnswer {
     /// Its process, which is about to end.
     pub pid: u32,

@@ -2,6 +2,7 @@
 
 import type { BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { PASSWORD } from '../dev/people.ts';
 import { violations } from './axe.ts';
 import { shot, start, type Console } from './console.ts';
 
@@ -79,7 +80,19 @@ const SCENES: Record<string, Scene> = {
     ready: 'text=this one',
     then: async (page) => {
       await page.getByRole('button', { name: 'Set it up' }).click();
+      await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+      await page.getByRole('button', { name: 'Go on' }).click();
       await page.getByText('Turn it on').waitFor();
+    },
+  },
+  'me-token': {
+    path: '/me',
+    ready: 'text=this one',
+    then: async (page) => {
+      await page.getByRole('button', { name: 'Make a token' }).click();
+      await page.getByLabel('What it is for').fill('thermometer');
+      await page.getByRole('button', { name: 'Make it' }).click();
+      await page.getByText('It is not shown again').waitFor();
     },
   },
   nowhere: { path: '/nowhere', ready: 'text=There is no such page' },

@@ -2,7 +2,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Device, Happening, Message, Operator, Role } from '../src/api/types.ts';
-import { CODE, People } from './people.ts';
+import { CODE, type Person, People } from './people.ts';
 import { follow, followList } from './streams.ts';
 import type { World } from './world.ts';
 
@@ -135,6 +135,7 @@ export class Api {
     this.#on('GET', '/me', 'viewer', ({ who }) => ({
       name: who!.name,
       role: who!.role,
+      password: true,
       totp: who!.totp ?? false,
       server: { version: '0.5.0', name: 'holdfast.example.com' },
     }));
@@ -143,10 +144,16 @@ export class Api {
         throw new Refusal(401, 'wrong-login', 'the present password is another one');
       Object.assign(who!, { secret: body.new });
     });
-    this.#on('POST', '/me/totp', 'viewer', () => ({
-      secret: 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP',
-      uri: 'otpauth://totp/Holdfast:anna?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Holdfast',
-    }));
+    const prove = (who: Person | undefined, password: unknown) => {
+      if (who?.secret !== password) throw new Refusal(403, 'wrong-password', 'this is not your password');
+    };
+    this.#on('POST', '/me/totp', 'viewer', ({ who, body }) => {
+      prove(who, body.password);
+      return {
+        secret: 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP',
+        uri: 'otpauth://totp/Holdfast:anna?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Holdfast',
+      };
+    });
     this.#on('POST', '/me/totp/confirm', 'viewer', ({ who, body }) => {
       if (body.code !== CODE)
         throw new Refusal(
@@ -157,7 +164,23 @@ export class Api {
         );
       who!.totp = true;
     });
-    this.#on('POST', '/me/totp/remove', 'viewer', ({ who }) => void (who!.totp = false));
+    this.#on('POST', '/me/totp/remove', 'viewer', ({ who, body }) => {
+      prove(who, body.password);
+      if (body.code !== CODE) throw new Refusal(400, 'wrong-code', 'this is not the code of now');
+      who!.totp = false;
+    });
+    this.#on('GET', '/operators/*/tokens', 'viewer', () => ({ items: people.accessTokens }));
+    this.#on('POST', '/operators/*/tokens', 'viewer', ({ parts, who, body, response }) => {
+      const since = new Date().toISOString();
+      const expires = new Date(Date.now() + Number(body.expires_seconds) * 1000).toISOString();
+      people.accessTokens.push({ name: String(body.name), since, expires });
+      const token = `holdfast_${Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url')}`;
+      send(response, 201, { name: body.name, operator: parts[0], role: who!.role, token, expires });
+    });
+    this.#on('POST', '/operators/*/tokens/*/revoke', 'viewer', ({ parts }) => {
+      people.accessTokens = people.accessTokens.filter((token) => token.name !== parts[1]);
+      return { name: parts[1], operator: parts[0] };
+    });
     this.#on('GET', '/logins', 'viewer', ({ who, query, request }) => {
       const name = query.get('operator') ?? who!.name;
       return {

@@ -1,12 +1,12 @@
 // Who may log in to the stand-in: `anna` (admin), `oskar` (operator), `viktor` (viewer), `tina` (admin with a second factor,
 // whose code is 123456); the password of each is below. The one-time login is `#/first/welcome`.
 
-import type { Login, Operator, Role } from '../src/api/types.ts';
+import type { AccessToken, Login, Operator, Role } from '../src/api/types.ts';
 
 export const PASSWORD = 'correct horse battery';
 export const CODE = '123456';
 
-interface Person extends Operator {
+export interface Person extends Operator {
   secret?: string;
 }
 
@@ -15,6 +15,9 @@ const AGO = (hours: number) => new Date(Date.now() - hours * 3_600_000).toISOStr
 export class People {
   readonly all = new Map<string, Person>();
   readonly logins: (Login & { cookie: string })[] = [];
+  accessTokens: AccessToken[] = [
+    { name: 'backup', since: AGO(300), expires: AGO(-1860), last_seen: AGO(3), address: '198.51.100.20' },
+  ];
   readonly tokens = new Map<string, string>([['welcome', 'nora']]);
   #tries: number[] = [];
 

@@ -221,6 +221,8 @@ test('a second factor: it is set up, and asked for', async () => {
   await firstLogin(page, await world.welcome('tina', 'viewer'));
   await page.goto('/me');
   await page.getByRole('button', { name: 'Set it up…' }).click();
+  await page.getByLabel('Password', { exact: true }).fill(PASSWORD);
+  await page.keyboard.press('Enter');
   const secret = await page.locator('form pre').textContent();
   await page.getByRole('textbox', { name: 'Code' }).fill(codeOf(secret ?? '', Date.now()));
   await shot(page, 'second-factor');

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::shell::{Error, Result, Shell, target};
 
-/// Install what is missing: Debian packages, parts of the Rust toolchain, cargo-deny, the cross compiler
+/// Install what is missing: Debian packages, parts of the Rust toolchain, cargo-deny, Schemathesis, the cross compiler
 ///
 /// What is there already is left alone, so a second run does nothing. Debian packages need root; without it, the
 /// command that installs them is printed.
@@ -108,9 +108,9 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "python3-venv",
-        why: "dist installs the cross compiler from PyPI into a virtual environment",
+        why: "the cross compiler and Schemathesis are installed from PyPI into virtual environments",
         present: || {
-            cross_compiler_present()
+            (cross_compiler_present() && schemathesis_present())
                 || Shell::new("python3", "-c").argument("import ensurepip, venv").succeeds()
         },
         source: Source::Debian("python3-venv"),
@@ -134,6 +134,12 @@ const TOOLS: &[Tool] = &[
         source: Source::Own("cargo install, a few minutes", || {
             Shell::cargo("install --locked cargo-deny --version 0.20.2").run()
         }),
+    },
+    Tool {
+        name: "Schemathesis",
+        why: "a test asks the API all that docs/openapi.json describes",
+        present: schemathesis_present,
+        source: Source::Own("from PyPI, into target/", install_schemathesis),
     },
     Tool {
         name: "cross compiler",
@@ -262,6 +268,16 @@ fn missing_from_rustup(kind: &str, names: &'static [&'static str]) -> Vec<&'stat
 fn add_by_rustup(kind: &str, names: &'static [&'static str]) -> Result {
     let names = missing_from_rustup(kind, names).join(" ");
     Shell::new("rustup", &format!("{kind} add {names}")).run()
+}
+
+fn schemathesis_present() -> bool {
+    Shell::new(target().join("schemathesis/bin/schemathesis"), "--version").succeeds()
+}
+
+fn install_schemathesis() -> Result {
+    let environment = target().join("schemathesis");
+    Shell::new("python3", "-m venv --clear").argument(&environment).run()?;
+    Shell::new(environment.join("bin/pip"), "install --quiet schemathesis==4.32.5").run()
 }
 
 fn cross_compiler_present() -> bool {

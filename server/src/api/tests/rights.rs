@@ -15,7 +15,8 @@ use crate::{
     api::{
         browser::{Browser, Way, hash, web_routes},
         peer::{Peer, Remote},
-        router, routes,
+        router,
+        routes::routes,
     },
     http::{self, Patience},
     store::{DeviceId, FirstLogin, NewLogin, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
@@ -24,6 +25,7 @@ use crate::{
 
 /// The least role that may ask this; `STOP` comes last, as the server answers nothing more behind it.
 const TABLE: &[(Role, &str, &str, &str)] = &[
+    (Role::Viewer, "GET", "/openapi.json", ""),
     (Role::Viewer, "GET", "/status", ""),
     (Role::Viewer, "GET", "/parts", ""),
     (Role::Viewer, "GET", "/provisioning", ""),

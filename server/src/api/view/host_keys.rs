@@ -1,11 +1,12 @@
 //! Host keys of devices' SSH servers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
 /// Tells of a host key that a device's SSH server has shown; or says that it is the right one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostKeyRequest {
     /// Its type: `ssh-ed25519`.
@@ -15,7 +16,7 @@ pub struct HostKeyRequest {
 }
 
 /// A host key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostKeyView {
     /// Its type: `ssh-ed25519`.
     pub kind: String,
@@ -26,7 +27,7 @@ pub struct HostKeyView {
 }
 
 /// A host key that an operator's ssh was shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShownHostKey {
     /// The key.
     #[serde(flatten)]
@@ -42,7 +43,7 @@ pub struct ShownHostKey {
 }
 
 /// The host keys of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostKeysView {
     /// The device.
     pub device: String,
@@ -54,7 +55,7 @@ pub struct HostKeysView {
 }
 
 /// A host key is registered now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AcceptedHostKey {
     /// The device.
     pub device: String,

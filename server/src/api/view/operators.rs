@@ -1,11 +1,12 @@
 //! What is said of operators: who they are, what admins do with them, and how browsers log in.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
 /// An operator elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperatorView {
     /// The name.
     pub name: String,
@@ -34,7 +35,7 @@ pub struct OperatorView {
 }
 
 /// An operator's rights were taken away, and what they had open was ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperatorRevokeAnswer {
     /// The operator's name.
     pub operator: String,
@@ -45,7 +46,7 @@ pub struct OperatorRevokeAnswer {
 }
 
 /// Says who somebody is.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// The operator's name.
@@ -58,7 +59,7 @@ pub struct LoginRequest {
 }
 
 /// Uses a one-time login up.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstLoginRequest {
     /// The one-time login.
@@ -68,7 +69,7 @@ pub struct FirstLoginRequest {
 }
 
 /// Who has logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggedInAnswer {
     /// The operator's name.
     pub name: String,
@@ -77,7 +78,7 @@ pub struct LoggedInAnswer {
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MeView {
     /// The name.
     pub name: String,
@@ -92,7 +93,7 @@ pub struct MeView {
 }
 
 /// A server, in short.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerName {
     /// The program's version.
     pub version: String,
@@ -101,7 +102,7 @@ pub struct ServerName {
 }
 
 /// Puts a password in the place of the one before.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     /// The one before.
@@ -111,7 +112,7 @@ pub struct PasswordChange {
 }
 
 /// Shows the password again.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordRequest {
     /// The password.
@@ -119,7 +120,7 @@ pub struct PasswordRequest {
 }
 
 /// Takes the second factor away.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TotpRemoval {
     /// The password.
@@ -129,7 +130,7 @@ pub struct TotpRemoval {
 }
 
 /// Shows that an app has the secret of the second factor.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CodeRequest {
     /// Its code of now.
@@ -137,7 +138,7 @@ pub struct CodeRequest {
 }
 
 /// The secret of a second factor, to be confirmed by a code.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TotpAnswer {
     /// To be typed into an app: base32.
     pub secret: String,
@@ -146,7 +147,7 @@ pub struct TotpAnswer {
 }
 
 /// A browser that is logged in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoginView {
     /// Its number.
     pub id: i64,
@@ -166,7 +167,7 @@ pub struct LoginView {
 }
 
 /// An access token, by which programs ask in an operator's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessTokenView {
     /// What its operator calls it.
     pub name: String,
@@ -183,7 +184,7 @@ pub struct AccessTokenView {
 }
 
 /// Makes an access token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessTokenRequest {
     /// What to call it: as devices are called.
@@ -194,7 +195,7 @@ pub struct AccessTokenRequest {
 }
 
 /// An access token that was made.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessTokenAnswer {
     /// What it is called.
     pub name: String,
@@ -209,7 +210,7 @@ pub struct AccessTokenAnswer {
 }
 
 /// An access token is good no longer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessTokenRevoked {
     /// What it was called.
     pub name: String,
@@ -218,7 +219,7 @@ pub struct AccessTokenRevoked {
 }
 
 /// Makes an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorRequest {
     /// The name.
@@ -228,7 +229,7 @@ pub struct OperatorRequest {
 }
 
 /// A one-time login: whoever has it sets the operator's password.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OneTimeLogin {
     /// The operator's name.
     pub name: String,
@@ -244,7 +245,7 @@ pub struct OneTimeLogin {
 }
 
 /// Gives an operator another role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleRequest {
     /// What they may do from now on: `viewer`, `operator` or `admin`.
@@ -252,7 +253,7 @@ pub struct RoleRequest {
 }
 
 /// An operator has another role.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoleAnswer {
     /// The operator's name.
     pub name: String,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
 
 /// The parts of the server, and how much the whole has to do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartsView {
     /// What is measured of the whole, by a name that ends with its unit: `memory_bytes`, `messages_per_second`; what has
     /// none is a number of things.
@@ -17,7 +18,7 @@ pub struct PartsView {
 }
 
 /// A part of the server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartView {
     /// What it is called.
     pub name: String,

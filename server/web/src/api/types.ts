@@ -160,6 +160,24 @@ export interface Login {
   current?: boolean;
 }
 
+/** By which a program asks in an operator's name. */
+export interface AccessToken {
+  name: string;
+  since: Time;
+  expires: Time;
+  last_seen?: Time;
+  address?: string;
+}
+
+/** An access token that was made: its secret is told only here. */
+export interface NewAccessToken {
+  name: string;
+  operator: string;
+  role: Role;
+  token: string;
+  expires: Time;
+}
+
 export interface Token {
   line: string;
   expires: Time;
