@@ -55,7 +55,7 @@ fn the_api_is_as_it_is_described() -> io::Result<()> {
         .args(["--header", &format!("Authorization: Bearer {}", token.trim())])
         .args(["--checks", checks, "--phases", "examples,coverage,fuzzing"])
         .args(["--max-time", TIME_LIMIT, "--max-examples", "20", "--generation-deterministic"])
-        .args(["--generation-database", "none", "--request-timeout", "30", "--no-color"])
+        .args(["--request-timeout", "30", "--no-color"])
         .arg(&described)
         .current_dir(directory.path());
     let output = run.output()?;

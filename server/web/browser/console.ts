@@ -5,7 +5,8 @@ import { chromium, type Browser, type BrowserContextOptions, type Page } from 'p
 import { preview, type PreviewServer } from 'vite';
 import { PASSWORD } from '../dev/people.ts';
 
-export const SHOTS = new URL('../shots/', import.meta.url).pathname;
+/** Where pictures of what was seen go. */
+export const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/`;
 
 export interface Console {
   url: string;

@@ -6,7 +6,7 @@ import { chromium, type Browser, type BrowserContextOptions, type Page } from 'p
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { World } from './world.ts';
 
-const SHOTS = new URL('../shots/real/', import.meta.url).pathname;
+const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/real/`;
 const PASSWORD = 'correct horse battery';
 
 const world = new World();
@@ -132,7 +132,7 @@ test('a message goes out and is echoed, one comes in, and both are events', asyn
     ['/devices/camera/tasks', 'h2'],
     ['/devices/camera/ssh', 'text=holdfast ssh camera'],
     ['/events', 'article'],
-    ['/server', 'dl.facts'],
+    ['/server', 'text=the device listener'],
   ] as const) {
     await page.goto(path);
     await page.locator(ready).first().waitFor();
@@ -158,6 +158,36 @@ test('a long conversation: its end first, and older messages when they are asked
   await page.getByRole('button', { name: /earlier/i }).click();
   await page.getByText('close the door').waitFor();
   expect(await page.locator('article').count()).toBe(232);
+});
+
+test('a script that somebody has planted does not run', async () => {
+  const page = await tab(world.http);
+  const answer = await page.goto('/');
+  expect(answer?.headers()['content-security-policy']).toContain("default-src 'none'; script-src 'self';");
+  const ran = await page.evaluate(() => {
+    const script = document.createElement('script');
+    script.textContent = 'globalThis.planted = true';
+    document.head.append(script);
+    return 'planted' in globalThis;
+  });
+  expect(ran).toBe(false);
+  expect(complaints.splice(0).join()).toContain('Content Security Policy');
+});
+
+test('a program asks with a token that was made here, and no longer when it is revoked', async () => {
+  const page = await tab(world.http);
+  await login(page, '/me');
+  await page.getByRole('button', { name: 'Make a token' }).click();
+  await page.getByLabel('What it is for').fill('thermometer');
+  await page.getByRole('button', { name: 'Make it' }).click();
+  await page.getByText('It is not shown again').waitFor();
+  await shot(page, 'token');
+  const token = (await page.locator('.made pre').textContent()) ?? '';
+  const ask = () => fetch(`${world.http}/api/v1/me`, { headers: { authorization: `Bearer ${token.trim()}` } });
+  expect(await (await ask()).json()).toMatchObject({ name: 'anna', role: 'admin' });
+  await page.getByRole('button', { name: 'Revoke thermometer' }).click();
+  await page.getByText('There is none.').waitFor();
+  expect((await ask()).status).toBe(401);
 });
 
 test('users: one is added, looks, may not more, and is thrown out', async () => {

@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use parts::{Agent, Microcontroller, Parts, Server};
@@ -48,6 +49,9 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
 
     let parts = Parts { places };
     let server = parts.start_server()?;
+    let login = server.first_login()?;
+    writeln!(io::stdout(), "  console   {}", bold(&login))?;
+    writeln!(io::stdout(), "            {}", dim("good for once: choose a password there"))?;
     let mut agents = Vec::new();
     let sshd = parts.start_sshd(DEVICES[0])?;
     for name in DEVICES {
@@ -69,6 +73,7 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     writeln!(io::stdout())?;
     if once {
         check(&server, &agents, board.as_ref())?;
+        check_console(&login)?;
         sshd.as_ref().map(|sshd| check_ssh(&server, sshd)).transpose()?;
         end(server, agents)?;
         writeln!(io::stdout(), "the demo works")?;
@@ -127,6 +132,18 @@ fn talk(server: &Server, agents: &[Agent], board: Option<&Microcontroller>) -> i
     let texts = SAID.iter().chain(&TOLD).map(|(_, text)| (*text, 1));
     let asked = board.map(|_| (ASKED, 2));
     server.wait_all_through(&texts.chain(asked).collect::<Vec<_>>())
+}
+
+/// Checks that the console answers where it is said to be.
+fn check_console(login: &str) -> io::Result<()> {
+    let (page, _) = login.split_once("#/first/").unwrap_or((login, ""));
+    let mut curl = Command::new("curl");
+    let answer = curl.args(["--silent", "--show-error", "--insecure", "--max-time", "10", page]).output()?;
+    let page = String::from_utf8_lossy(&answer.stdout);
+    match answer.status.success() && page.contains("Holdfast") {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("expected the console at {login}, found {page}"))),
+    }
 }
 
 /// Checks what was shown.

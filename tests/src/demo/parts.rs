@@ -191,6 +191,15 @@ impl Server {
         tell(&self.program, &[&["--data", &shown(&self.data)], arguments].concat())
     }
 
+    /// Makes an admin for the console, and gives the link by which they begin: the one that needs no certificate, if it is
+    /// there.
+    pub(super) fn first_login(&self) -> io::Result<String> {
+        let printed = self.tell(&["user", "add", "admin", "--role", "admin"])?;
+        let here = printed.lines().find(|link| link.starts_with("http://"));
+        let link = here.or_else(|| printed.lines().next());
+        link.map(ToOwned::to_owned).ok_or_else(|| io::Error::other("expected a one-time login, found none"))
+    }
+
     /// Whether it shows this device online, now or soon.
     fn shows_online(&self, name: &str) -> bool {
         let name = format!("\"name\":\"{name}\",");

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Result, Shell, target};
-use crate::{firmware, setup};
+use crate::{firmware, setup, web};
 
 /// A server, two agents and a microcontroller, exchanging messages; stays until Ctrl-C
 ///
-/// Builds, starts a server on its defaults, enrols and runs two agents and, in QEMU, a microcontroller, sends messages
+/// Builds, starts a server on its defaults, with a console and a link to log in there, enrols and runs two agents and, in QEMU, a microcontroller, sends messages
 /// both ways, and shows the devices live. Nothing is written outside of target/, and nothing is left running.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -24,7 +24,10 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Something could not be built or started, or was not as it should be.
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    println!("Building the server, the agent and a firmware (the first time takes some minutes) ...");
+    println!("Building the console, the server, the agent and a firmware (the first time takes some minutes) ...");
+    if let Err(error) = web::build() {
+        println!("  note      the console is a page that says how to build it: {error}");
+    }
     Shell::cargo(BUILD).run_alone()?;
     let image = match firmware_image() {
         Ok(image) => Some(image),
@@ -33,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
             None
         }
     };
-    if let Err(error) = setup::ensure_only(&["OpenSSH"]) {
+    if let Err(error) = setup::ensure_only(&["OpenSSH", "curl"]) {
         println!("  note      the demo goes on without SSH: {error}");
     }
     let image = image.as_deref();
@@ -46,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 /// As [`run`], and if there is no microcontroller.
 pub(crate) fn step() -> Result<String> {
     Shell::cargo(BUILD).run()?;
-    setup::ensure_only(&["OpenSSH"])?;
+    setup::ensure_only(&["OpenSSH", "curl"])?;
     once(Some(&firmware_image()?)).run()?;
     Ok(String::new())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Error, Result, Shell, target};
+use crate::web;
 
 /// Install what is missing: Debian packages, parts of the Rust toolchain, cargo-deny, Schemathesis, the cross compiler
 ///
@@ -93,6 +94,18 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian(
             "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-tools python3-gi",
         ),
+    },
+    Tool {
+        name: "Node",
+        why: "the console is built by it (20.19 or newer)",
+        present: || Shell::new("npm", "--version").succeeds(),
+        source: Source::Debian("nodejs npm"),
+    },
+    Tool {
+        name: "Chromium",
+        why: "tests meet the console in a real browser",
+        present: || web::chromium().exists(),
+        source: Source::Debian("chromium"),
     },
     Tool {
         name: "Ansible",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::setup::BARE_METAL;
 use crate::shell::{Error, Result, Shell, target};
 use crate::steps::{self, Step};
-use crate::{chaos, codec, demo, dist, firmware, probe, setup, sizes};
+use crate::{chaos, codec, demo, dist, firmware, probe, setup, sizes, web};
 
 /// Everything that shows that the project works, in named steps
 ///
@@ -108,6 +108,11 @@ const STEPS: &[&Step] = &[
         run: firmware::step,
     },
     &Step { name: "codec", about: "the codec takes few instructions", run: codec::step },
+    &Step {
+        name: "web",
+        about: "the console, by itself and in a real browser; what was seen is in target/console",
+        run: web::step,
+    },
     &Step {
         name: "binaries",
         about: "the server and the agent, for the end-to-end tests",
