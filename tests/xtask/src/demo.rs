@@ -24,7 +24,9 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Something could not be built or started, or was not as it should be.
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    println!("Building the console, the server, the agent and a firmware (the first time takes some minutes) ...");
+    println!(
+        "Building the console, the server, the agent and a firmware (the first time takes some minutes) ..."
+    );
     if let Err(error) = web::build() {
         println!("  note      the console is a page that says how to build it: {error}");
     }
