@@ -361,6 +361,28 @@ async fn a_session_whose_bytes_are_lost_on_their_way_in_has_failed() {
 }
 
 #[tokio::test]
+async fn why_a_device_ends_a_session_is_heard_behind_its_bytes() {
+    let fleet = Fleet::new(Deadlines { bytes: LONGEST_WAIT, ..LONG });
+    let device = fleet.device("kiosk").await;
+    let broke = || Standing::new(TaskState::Failed, "the connection to the device broke");
+    for (state, detail, expected) in [
+        (code::TaskState::Stopping, "its time is over: 6 s", (TaskState::Done, "its time is over: 6 s")),
+        (code::TaskState::Failed, "SIGKILL", (TaskState::Failed, "the connection to the device broke")),
+    ] {
+        let mut session = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+        let (id, task) = (session.id(), device.order().await.task);
+        fleet.report(&device, task, code::TaskState::Running);
+        session.running().await;
+        session.finish(broke()).await;
+        let report = Report { task, state, detail: Text::new(detail).unwrap(), output: &[] };
+        assert!(fleet.tasks.reported(device.online.device, &report));
+        let row = fleet.ended(id).await;
+        assert_eq!((row.state, row.reason.as_deref()), (expected.0, Some(expected.1)));
+        device.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_task_ends_though_whoever_asked_for_it_went_at_once() {
     let fleet = Fleet::new(LONG);
     let device = fleet.device("kiosk").await;

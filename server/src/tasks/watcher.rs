@@ -30,7 +30,7 @@ pub struct Deadlines {
     pub stop: Duration,
     /// For a device that is away.
     pub away: Duration,
-    /// For the end of a task's bytes behind the device's word that it has ended.
+    /// For the end of a task's bytes behind the device's word that it has ended, and for that word behind the end of its bytes.
     pub bytes: Duration,
     /// How often it is looked whether the device is there.
     pub look: Duration,
@@ -144,7 +144,7 @@ impl<'a> Watcher<'a> {
             News::Unnamed { is_new: false } => {
                 Some(Standing::new(TaskState::Lost, "the device does not have it any longer"))
             }
-            News::Finished(end) => Some(self.end_of_bytes(end)),
+            News::Finished(end) => Some(self.after_word(end).await),
         }
     }
 
@@ -207,6 +207,29 @@ impl<'a> Watcher<'a> {
                 (end, _) => end,
             },
             _ => next,
+        }
+    }
+
+    /// Waits a while for the device's word of why it stopped the task, if its bytes broke: that word takes another connection.
+    async fn after_word(&mut self, end: Standing) -> Standing {
+        if self.state != TaskState::Running || end.state != TaskState::Failed || self.is_away() {
+            return self.end_of_bytes(end);
+        }
+        let word = async {
+            while let Some(news) = self.news.recv().await {
+                let News::Report { state, detail, output } = news else { continue };
+                self.output = output.or_else(|| self.output.take());
+                match state {
+                    code::TaskState::Stopping => return detail,
+                    code::TaskState::Done | code::TaskState::Failed => return None,
+                    _ => {}
+                }
+            }
+            None
+        };
+        match timeout(self.tasks.deadlines.bytes, word).await {
+            Ok(Some(reason)) => Standing::new(TaskState::Done, reason),
+            _ => end,
         }
     }
 
