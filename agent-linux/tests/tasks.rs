@@ -532,6 +532,50 @@ fn a_reboot_whose_command_fails_is_tried_again_a_few_times() {
     assert!(report.detail.contains("\"/no/such/program\" can't be run on this device"), "{report:?}");
 }
 
+/// A session from its beginning to its end. Gives its process.
+fn session(task: u64, sshd: &SshServer, server: &TestServer, device: &Device, peer: &mut Peer) -> Process {
+    peer.notice(&order(task, "ssh"));
+    let local = sshd.accept();
+    let (mut data, _) = server.accept_data();
+    data.joined();
+    peer.reported(task, TaskState::Running);
+    let process = device.task_process();
+    data.finish();
+    drop(local);
+    peer.reported(task, TaskState::Done);
+    process
+}
+
+#[test]
+fn a_process_waits_for_the_next_task_for_a_while() {
+    let sshd = SshServer::start();
+    let (server, mut device, mut peer) = connected(&format!("[tasks]\nready_seconds = 3\n{}", sshd.rules()));
+    let ready = |device: &Device| {
+        until("a process is ready", || device.ready_process().is_some());
+        device.ready_process().unwrap()
+    };
+    assert_eq!(device.ready_process(), None, "nobody has used this device");
+    session(1, &sshd, &server, &device, &mut peer);
+    let first = ready(&device);
+    assert_eq!(session(2, &sshd, &server, &device, &mut peer).id, first.id);
+    // One that is gone is replaced.
+    let second = ready(&device);
+    assert_ne!(first.id, second.id);
+    second.signal(Signal::KILL);
+    until_gone(std::slice::from_ref(&second));
+    assert_ne!(session(3, &sshd, &server, &device, &mut peer).id, second.id);
+    // Not longer than its agent, and not for ever.
+    let third = ready(&device);
+    third.stop();
+    device.kill();
+    until_gone(&[third]);
+    device.run();
+    let (mut peer, _) = server.open_for_tasks();
+    assert_eq!(device.ready_process(), None);
+    session(4, &sshd, &server, &device, &mut peer);
+    until_gone(&[ready(&device)]);
+}
+
 #[test]
 fn a_device_has_a_limit_of_its_own() {
     let sshd = SshServer::start();

@@ -177,6 +177,11 @@ pub fn parent(id: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
+/// The name of a process, as the kernel has it; none if it has gone.
+pub fn name(id: u32) -> String {
+    fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
 /// The words that a process was started with; none if it has gone.
 pub fn words(id: u32) -> Vec<String> {
     strings(&format!("/proc/{id}/cmdline"))

@@ -42,6 +42,9 @@ pub struct TaskRules {
     /// How long a task may last at most, whatever the server allows.
     #[serde(rename = "limit_seconds", deserialize_with = "seconds")]
     pub limit: Duration,
+    /// For how long a process is kept ready for the next task when one has ended; 0: none is.
+    #[serde(rename = "ready_seconds", deserialize_with = "seconds")]
+    pub ready: Duration,
     /// Operators' sessions with this device's SSH server.
     pub ssh: SshRules,
     /// Starting this device anew.
@@ -121,6 +124,7 @@ impl Default for TaskRules {
             start: Duration::from_secs(30),
             progress: Duration::from_secs(30),
             limit: LONGEST_TASK,
+            ready: Duration::from_secs(5 * 60),
             ssh: SshRules::default(),
             reboot: RebootRules::default(),
             video: VideoRules::default(),
@@ -157,6 +161,7 @@ impl TaskRules {
         range("[tasks] progress_seconds", self.progress.as_secs_f64(), &(0.1..=DAY), " seconds")?;
         let longest = LONGEST_TASK.as_secs_f64();
         range("[tasks] limit_seconds", self.limit.as_secs_f64(), &(1.0..=longest), " seconds")?;
+        range("[tasks] ready_seconds", self.ready.as_secs_f64(), &(0.0..=DAY), " seconds")?;
         self.video.check()?;
         let command = &self.reboot.command;
         if command.first().is_none_or(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
@@ -268,6 +273,7 @@ mod tests {
             ("[tasks.reboot]\nallow = [1]", "allow: expected a list of roles"),
             ("[tasks.reboot]\ncommand = 'systemctl reboot'", "command: expected a list of a program"),
             ("[tasks.ssh]\naddress = '127.0.0.1:0'", "such as 127.0.0.1:22, found \"127.0.0.1:0\""),
+            ("[tasks]\nready_seconds = 1e6", "ready_seconds: expected 0 to 86400 seconds"),
             ("[tasks.ssh]\naddress = 'localhost:22'", "such as 127.0.0.1:22, found \"localhost:22\""),
             ("[tasks.ssh]\nadress = 'x'", "adress"),
             (

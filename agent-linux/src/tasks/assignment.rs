@@ -1,13 +1,22 @@
-//! What a task's process is told to do, by its agent, on its standard input.
+//! What a task's process is told by its agent, on its standard input: at first by what it makes ready, in a line, and then what
+//! it is to do.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{openssh::OpenSsh, program::Program, ssh::Ssh, video::Video};
+use crate::identity::Identity;
 
-/// The longest assignment, in bytes.
+/// The longest preparation, and the longest assignment, in bytes.
 pub(super) const LONGEST: u64 = 64 * 1024;
+
+/// By what a task's process makes ready, before there is a task. It holds a secret: it is not shown.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Preparation {
+    /// The device's key, and the servers that it trusts.
+    pub(super) identity: Identity,
+}
 
 /// What a task's process is told to do. It holds secrets: it is not shown.
 #[derive(Serialize, Deserialize)]

@@ -35,9 +35,8 @@ pub(super) struct DataConnection {
     pub(super) task: u64,
     /// What shows that the connection is the task's.
     pub(super) key: Secret,
-    pub(super) identity: Identity,
-    /// Where the agent is connected: it is tried first.
-    pub(super) server: String,
+    /// Where to try to reach the server, in turn.
+    pub(super) servers: Vec<String>,
     /// How long each step towards the server may take.
     pub(super) step: Duration,
 }
@@ -61,22 +60,25 @@ pub(super) enum DataError {
     Broken(#[from] io::Error),
 }
 
+/// What makes the data connections of this device: it can be had before there is a task.
+pub(super) fn connector(identity: &Identity) -> Result<Connector, DataError> {
+    let trusted = [identity.current, identity.next];
+    Ok(Connector::new(&identity.key.pair()?, &trusted, Protocol::Data)?)
+}
+
 impl DataConnection {
-    pub(super) async fn connect(&self) -> Result<Stream, DataError> {
-        let trusted = [self.identity.current, self.identity.next];
-        let connector = Connector::new(&self.identity.key.pair()?, &trusted, Protocol::Data)?;
-        let mut last = None;
-        let others = self.identity.targets().into_iter().filter(|address| *address != self.server);
-        for address in std::iter::once(self.server.clone()).chain(others) {
-            match dial(&connector, &address, self.step).await {
+    pub(super) async fn connect(&self, connector: &Connector) -> Result<Stream, DataError> {
+        let mut last = DialError::Malformed { address: String::new() };
+        for address in &self.servers {
+            match dial(connector, address, self.step).await {
                 Ok(connected) => {
                     prepare(connected.stream.get_ref().0.get_ref());
                     return Ok(connected.stream);
                 }
-                Err(error) => last = Some(error),
+                Err(error) => last = error,
             }
         }
-        Err(last.unwrap_or(DialError::Malformed { address: self.server.clone() }).into())
+        Err(last.into())
     }
 
     /// Says which task's bytes follow. The answer need not be awaited for that.

@@ -155,13 +155,7 @@ impl Kind {
         if matches!(self, Self::Ssh | Self::Reboot) && !order.parameters.is_empty() {
             return Err(not_understood());
         }
-        let data = || DataConnection {
-            task: order.task.0,
-            key: order.key,
-            identity: contact.identity.clone(),
-            server: contact.server.to_owned(),
-            step,
-        };
+        let data = || DataConnection { task: order.task.0, key: order.key, servers: servers(contact), step };
         Ok(match self {
             Self::Ssh => Work::Ssh(Box::new(Ssh { data: data(), address: rules.ssh.address })),
             Self::OpenSsh => Work::OpenSsh(Box::new(OpenSsh {
@@ -199,6 +193,12 @@ fn told(camera: &Camera) -> Option<CameraName<'_>> {
         height: number(|picture| picture.height),
         framerate: number(|picture| picture.framerate),
     })
+}
+
+/// Where to try to reach the server, in turn: where the session stands first of all.
+fn servers(contact: &Contact<'_>) -> Vec<String> {
+    let others = contact.identity.targets().into_iter().filter(|address| address != contact.server);
+    std::iter::once(contact.server.to_owned()).chain(others).collect()
 }
 
 /// On which host the server's SSH server is.

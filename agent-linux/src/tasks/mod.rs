@@ -15,6 +15,7 @@ mod paced;
 mod process;
 mod program;
 mod progress;
+mod ready;
 mod reboots;
 mod register;
 mod ssh;
@@ -37,8 +38,9 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use self::{
-    assignment::{Assignment, Work},
+    assignment::{Assignment, Preparation, Work},
     kind::{Kind, Refusal},
+    ready::Ready,
     reboots::Reboots,
     register::{Entry, Register},
     supervisor::Patience,
@@ -61,6 +63,7 @@ pub struct Tasks {
     register: Mutex<Register>,
     /// Locked behind the register.
     reboots: Mutex<Reboots>,
+    ready: Arc<Ready>,
     news: Notify,
 }
 
@@ -85,7 +88,8 @@ impl Tasks {
         let (mut register, reboots) = (Register::default(), Reboots::read(state, boot_id));
         reboots.ended().for_each(|entry| register.add(entry));
         let (register, reboots) = (Mutex::new(register), Mutex::new(reboots));
-        Arc::new(Self { rules, step, register, reboots, news: Notify::new() })
+        let ready = Ready::new(rules.ready);
+        Arc::new(Self { rules, step, register, reboots, ready, news: Notify::new() })
     }
 
     /// What is said behind a welcome. How each task stands is due then.
@@ -146,7 +150,8 @@ impl Tasks {
                 if kind.goes_down() {
                     lock(&self.reboots).begin(task, who);
                 }
-                self.start(kind, work, order, stopped);
+                let preparation = Preparation { identity: contact.identity.clone() };
+                self.start(kind, work, preparation, order, stopped);
             }
         }
         self.news.notify_one();
@@ -172,7 +177,14 @@ impl Tasks {
         self.register().status()
     }
 
-    fn start(self: &Arc<Self>, kind: Kind, work: Work, order: &Order<'_>, stop: oneshot::Receiver<String>) {
+    fn start(
+        self: &Arc<Self>,
+        kind: Kind,
+        work: Work,
+        preparation: Preparation,
+        order: &Order<'_>,
+        stop: oneshot::Receiver<String>,
+    ) {
         let TaskRules { max_memory_bytes, max_cpu_seconds, start, progress, .. } = self.rules;
         let assignment = Assignment {
             agent: rustix::process::getpid().as_raw_nonzero().get(),
@@ -188,9 +200,18 @@ impl Tasks {
         tokio::spawn(async move {
             let tell = |state, detail: &str| tasks.set(task, state, detail, Vec::new());
             let patience = Patience { start, progress, limit };
-            let end = supervisor::run(&assignment, patience, kind.restart(), stop, tell).await;
+            let end = supervisor::run(
+                &assignment,
+                (&tasks.ready, &preparation),
+                patience,
+                kind.restart(),
+                stop,
+                tell,
+            )
+            .await;
             tracing::info!(%task, kind = kind.name(), state = %end.state, detail = end.detail, "a task has ended");
             tasks.set(task, end.state, &end.detail, end.output);
+            tasks.ready.prepare(preparation).await;
         });
     }
 

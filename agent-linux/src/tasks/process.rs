@@ -5,11 +5,15 @@ use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, proces
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::AsyncWriteExt as _,
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
-use super::{output::Output, progress::Steps};
+use super::{
+    assignment::{Assignment, Preparation},
+    output::Output,
+    progress::Steps,
+};
 
 /// This program as it runs, whatever has taken its file's place since.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -24,14 +28,16 @@ const LAST_STEPS: Duration = Duration::from_secs(2);
 pub(super) struct Process {
     child: Child,
     group: Pid,
+    stdin: Option<ChildStdin>,
     pub(super) steps: Steps<ChildStdout>,
     pub(super) output: Output<ChildStderr>,
 }
 
 impl Process {
-    /// Starts a process and hands it what it is to do: on its standard input, since arguments and environment
-    /// can be read by others.
-    pub(super) async fn start(assignment: &[u8]) -> io::Result<Self> {
+    /// Starts a process, which makes ready by this and waits for what it is to do.
+    pub(super) async fn start(preparation: &Preparation) -> io::Result<Self> {
+        let mut line = serde_json::to_vec(preparation)?;
+        line.push(b'\n');
         let mut child = Command::new(OWN_PROGRAM)
             .arg0("holdfast-agent")
             .arg(RUN_TASK)
@@ -45,10 +51,31 @@ impl Process {
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;
         let (stdout, stderr) =
             (child.stdout.take().ok_or_else(missing)?, child.stderr.take().ok_or_else(missing)?);
-        let mut stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdin = child.stdin.take();
+        let mut process =
+            Self { child, group, stdin, steps: Steps::new(stdout), output: Output::new(stderr) };
+        process.tell(&line).await;
+        Ok(process)
+    }
+
+    /// Hands it what it is to do, once.
+    pub(super) async fn assign(&mut self, assignment: &Assignment) -> io::Result<()> {
+        self.tell(&serde_json::to_vec(assignment)?).await;
+        // Its end is the assignment's.
+        self.stdin = None;
+        Ok(())
+    }
+
+    /// Says something on its standard input, since arguments and environment can be read by others.
+    async fn tell(&mut self, text: &[u8]) {
+        let Some(stdin) = &mut self.stdin else { return };
         // Far less than a pipe holds: it does not wait. A process that is gone already has said why.
-        let _ = timeout(LAST_STEPS, stdin.write_all(assignment)).await;
-        Ok(Self { child, group, steps: Steps::new(stdout), output: Output::new(stderr) })
+        let _ = timeout(LAST_STEPS, stdin.write_all(text)).await;
+    }
+
+    /// Whether it has not ended. One that has can be dropped, and no more.
+    pub(super) fn is_there(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The process's id.

@@ -13,6 +13,7 @@ use super::{
     data::{DataConnection, DataError, answer},
     progress::{Progress, tell},
 };
+use crate::tls::Connector;
 
 /// How many bytes are carried at once, each way.
 const ROOM: usize = 64 * 1024;
@@ -42,9 +43,10 @@ pub(super) enum SshError {
 
 impl Ssh {
     /// Carries one session from its beginning to its end.
-    pub(super) async fn run(self) -> Result<String, SshError> {
+    pub(super) async fn run(self, connector: Result<Connector, DataError>) -> Result<String, SshError> {
+        let connector = connector?;
         // Both at once: what the SSH server says first is there when the data connection is.
-        let connect_server = async { Ok(self.data.connect().await?) };
+        let connect_server = async { Ok(self.data.connect(&connector).await?) };
         let (local, server) = tokio::try_join!(self.connect_local(), connect_server)?;
         let (mut from_server, mut to_server) = tokio::io::split(server);
         let (mut from_local, mut to_local) = local.into_split();

@@ -1,6 +1,6 @@
 //! Watches one task's process from its start to its end, which always comes.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use protocol_core::code::TaskState;
 use tokio::{
@@ -9,9 +9,10 @@ use tokio::{
 };
 
 use super::{
-    assignment::Assignment,
+    assignment::{Assignment, Preparation},
     process::{Process, describe},
     progress::{LineError, Progress, shortened},
+    ready::Ready,
 };
 
 /// How long a task has to end by itself when it was asked to. The server allows 10 s.
@@ -90,6 +91,7 @@ impl Cause {
 /// Runs one task to its end, and tells what becomes of it on the way.
 pub(super) async fn run(
     assignment: &Assignment,
+    ready: (&Ready, &Preparation),
     patience: Patience,
     restart: Restart,
     mut stop: oneshot::Receiver<String>,
@@ -98,7 +100,7 @@ pub(super) async fn run(
     let mut watch = Watch::new(patience, tell);
     let mut failures = 0;
     loop {
-        let end = watch.attempt(assignment, &mut stop).await;
+        let end = watch.attempt(assignment, ready, &mut stop).await;
         if end.state != TaskState::Failed || watch.cause.as_ref().is_some_and(Cause::is_final) {
             return end.behind(failures);
         }
@@ -151,14 +153,20 @@ impl<T: Fn(TaskState, &str)> Watch<T> {
         Self { patience, tell, limit_at, state: TaskState::Starting, lacks: None, said: None, cause: None }
     }
 
-    /// Starts a process, and watches it to its end.
-    async fn attempt(&mut self, assignment: &Assignment, stop: &mut oneshot::Receiver<String>) -> End {
+    /// Has a process do it, and watches that to its end.
+    async fn attempt(
+        &mut self,
+        assignment: &Assignment,
+        (ready, preparation): (&Ready, &Preparation),
+        stop: &mut oneshot::Receiver<String>,
+    ) -> End {
         (self.state, self.lacks, self.said, self.cause) = (TaskState::Starting, None, None, None);
-        let started = match serde_json::to_vec(assignment) {
-            Ok(text) => Process::start(&text).await,
-            Err(error) => Err(error.into()),
+        let started = async {
+            let mut process = ready.process(preparation).await?;
+            process.assign(assignment).await?;
+            io::Result::Ok(process)
         };
-        let mut process = match started {
+        let mut process = match started.await {
             Ok(process) => process,
             Err(error) => {
                 let detail = format!("its process could not be started: {error}");

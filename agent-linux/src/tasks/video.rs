@@ -26,7 +26,7 @@ use super::{
     data::{DataConnection, DataError, answer},
     progress::{Progress, tell},
 };
-use crate::config::Camera;
+use crate::{config::Camera, tls::Connector};
 
 /// How much room for a frame is kept behind a larger one, in bytes.
 const ROOM: usize = 64 * 1024;
@@ -120,17 +120,22 @@ impl Shared {
 
 impl Video {
     /// Shows the camera, as long as the server wants it.
-    pub(super) async fn run(self) -> Result<String, VideoError> {
-        let (shared, start) = (Shared::default(), Instant::now());
+    pub(super) async fn run(self, connector: Result<Connector, DataError>) -> Result<String, VideoError> {
+        let (connector, shared, start) = (connector?, Shared::default(), Instant::now());
         tokio::select! {
-            end = self.serve(&shared, start) => end,
+            end = self.serve(&connector, &shared, start) => end,
             error = self.film(&shared) => Err(error),
         }
     }
 
     /// The server's side.
-    async fn serve(&self, shared: &Shared, start: Instant) -> Result<String, VideoError> {
-        let server = self.data.connect().await?;
+    async fn serve(
+        &self,
+        connector: &Connector,
+        shared: &Shared,
+        start: Instant,
+    ) -> Result<String, VideoError> {
+        let server = self.data.connect(connector).await?;
         let socket = SockRef::from(server.get_ref().0.get_ref());
         if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
             tracing::debug!(%error, "what is not sent yet is left to the kernel");

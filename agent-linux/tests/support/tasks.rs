@@ -213,8 +213,20 @@ impl Data {
 }
 
 impl Device {
-    /// All processes that the agent has started, and those that these have.
+    /// All processes that the agent has started, and those that these have; not the one that waits for a task.
     pub(crate) fn descendants(&self) -> Vec<Process> {
+        self.all_descendants().into_iter().filter(|process| !process.is_ready()).collect()
+    }
+
+    /// The process that waits for a task, if there is one.
+    pub(crate) fn ready_process(&self) -> Option<Process> {
+        let mut ready = self.all_descendants().into_iter().filter(Process::is_ready);
+        let found = ready.next();
+        assert_eq!(ready.next(), None);
+        found
+    }
+
+    fn all_descendants(&self) -> Vec<Process> {
         let agent = self.pid() as i32;
         let all: HashMap<i32, Process> = fs::read_dir("/proc")
             .unwrap()
@@ -250,6 +262,7 @@ pub(crate) struct Process {
     parent: i32,
     started: u64,
     is_zombie: bool,
+    name: String,
     pub(crate) command: String,
 }
 
@@ -262,14 +275,21 @@ impl Process {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let command = fs::read(format!("/proc/{id}/cmdline")).ok()?;
         // The name, in brackets, may hold anything.
-        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let (name, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = fields.split_whitespace().collect();
         Some(Self {
             id,
+            name: name.split_once('(')?.1.to_owned(),
             is_zombie: fields[0] == "Z",
             parent: fields[1].parse().ok()?,
             started: fields[19].parse().ok()?,
             command: String::from_utf8_lossy(&command).replace('\0', " "),
         })
+    }
+
+    /// Whether it waits for a task.
+    fn is_ready(&self) -> bool {
+        self.name == "holdfast-ready"
     }
 
     /// Whether it is still there.

@@ -143,13 +143,14 @@ impl Fleet {
         process::all().into_iter().filter(is_one).collect()
     }
 
-    /// All processes that the agent has started, and what they have.
+    /// All processes that the agent has started, and what they have; not the one that waits for the next task.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mark = format!("{MARK}={}", self.agent.state().display());
         let own = self.agent.process_id();
         process::all()
             .into_iter()
             .filter(|id| Some(*id) != own && process::has_variable(*id, &mark))
+            .filter(|id| process::name(*id) != "holdfast-ready")
             .collect()
     }
 }
