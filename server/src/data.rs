@@ -104,14 +104,22 @@ async fn hear<S: ByteStream>(host: &Host, stream: &mut S, key: Pin) -> Result<Ad
     let mut bytes = [0; JOIN_LENGTH];
     stream.read_exact(&mut bytes).await?;
     let join = read_join(&bytes)?;
+    let admission = match host.tasks.join_online(key, &join) {
+        Some(admission) => admission,
+        None => look_up(host, key, &join).await?,
+    };
+    frames::send(stream, &Joined {}, OPENING_MAX_FRAME).await?;
+    Ok(admission)
+}
+
+/// Looks up whose key this is, and whether they may have the task's bytes.
+async fn look_up(host: &Host, key: Pin, join: &Join) -> Result<Admission, Failure> {
     let device = match host.store.device_by_key(key.0).await? {
         KeyStatus::Known(device) => device,
         KeyStatus::Revoked(device) => return Err(Failure::Revoked(device)),
         KeyStatus::Unknown => return Err(Failure::UnknownKey),
     };
-    let admission = host.tasks.join(device.id, &join).map_err(|error| Failure::Task(device, error))?;
-    frames::send(stream, &Joined {}, OPENING_MAX_FRAME).await?;
-    Ok(admission)
+    host.tasks.join(device.id, join).map_err(|error| Failure::Task(device, error))
 }
 
 fn read_join(bytes: &[u8; JOIN_LENGTH]) -> Result<Join, ProtocolError> {

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use protocol_core::{code::CloseReason, message::BootId};
+use protocol_core::{
+    code::CloseReason,
+    message::{BootId, Pin},
+};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot, watch};
 
 use crate::{
@@ -26,6 +29,8 @@ use crate::{
 pub struct Online {
     /// The device.
     pub device: DeviceId,
+    /// The key that it has shown; none of a wired one, whose gateway has shown its own.
+    pub key: Option<Pin>,
     /// Its session.
     pub session: SessionId,
     /// Which start of its agent this is.

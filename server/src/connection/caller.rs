@@ -59,6 +59,16 @@ pub(super) enum Identity {
     Wired { gateway: Pin, name: String },
 }
 
+impl Identity {
+    /// The key that the device itself has shown.
+    pub(super) fn key(&self) -> Option<Pin> {
+        match self {
+            Self::Key(key) => Some(*key),
+            Self::Wired { .. } => None,
+        }
+    }
+}
+
 /// A device that may come in.
 #[derive(Clone, Debug)]
 pub(super) struct Known {

@@ -61,7 +61,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
         }
         .into()),
     }?;
-    let opened = enter(host, known, hello, address, turn).await?;
+    let opened = enter(host, known, identity.key(), hello, address, turn).await?;
     let known = tokio::time::timeout(TIMEOUT, caller::known(host, &identity)).await;
     if let Err(refused) = known.unwrap_or_else(|_| Err(too_slow().into()))
         && let Some(farewell) = refused.end.farewell()
@@ -154,6 +154,7 @@ async fn make_way(host: &Host, device: &DeviceRef, hello: Hello, address: Socket
 async fn enter(
     host: &Arc<Host>,
     known: Known,
+    key: Option<message::Pin>,
     hello: Hello,
     address: SocketAddr,
     turn: Turn,
@@ -183,6 +184,7 @@ async fn enter(
     figures.heard(UnixMillis::now());
     let online = Online {
         device: device.id,
+        key,
         session,
         boot: hello.boot,
         address,

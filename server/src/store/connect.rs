@@ -114,11 +114,11 @@ pub(super) fn rewrite_log(connection: &Connection) -> Result<(), StoreError> {
 
 /// The newest rows.
 pub(crate) fn newest(connection: &Connection) -> Result<Newest, StoreError> {
-    let newest = connection.query_row(
-        "SELECT coalesce((SELECT max(id) FROM messages), 0), coalesce((SELECT max(id) FROM events), 0)",
-        (),
-        |row| Ok(Newest { message: row.get(0)?, event: row.get(1)? }),
-    )?;
+    let newest = connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT max(id) FROM messages), 0), coalesce((SELECT max(id) FROM events), 0)",
+        )?
+        .query_row((), |row| Ok(Newest { message: row.get(0)?, event: row.get(1)? }))?;
     Ok(newest)
 }
 

@@ -26,7 +26,7 @@ use std::{
 
 use protocol_core::{
     code::Role,
-    message::{self, Offer, Report, Secret},
+    message::{self, Offer, Pin, Report, Secret},
 };
 use tokio::{
     sync::mpsc,
@@ -310,6 +310,17 @@ impl Tasks {
         let is_joined = |live: &Arc<Live>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
         let live = self.find(device, join.task).filter(is_joined);
         live.ok_or(JoinError::NoSuchTask)?.pass_door(&join.key)
+    }
+
+    /// The same for a data connection of whoever holds this key, if that is a device which is online: nothing has to be looked up.
+    /// Nothing: whether it may is to be asked as for any other.
+    pub fn join_online(&self, key: Pin, join: &message::Join) -> Option<Admission> {
+        let device = match lock(&self.places).get(&RandomId(join.task.0)) {
+            Some(Place::Taken(live)) => live.identity.device,
+            _ => return None,
+        };
+        let is_there = self.registry.online(device).is_some_and(|online| online.key == Some(key));
+        is_there.then(|| self.join(device, join).ok()).flatten()
     }
 
     /// How long a task may run.

@@ -58,6 +58,10 @@ impl Default for Deadlines {
     }
 }
 
+/// How long the next word is waited for behind the device's word that it starts a task: mostly it runs by then, and that alone
+/// is written down.
+const NEXT_WORD: Duration = Duration::from_millis(100);
+
 /// How long to wait before an end that could not be written down is written again.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -103,7 +107,7 @@ impl<'a> Watcher<'a> {
                     Wish::End(reason) => Standing::new(TaskState::Failed, reason),
                 }),
                 news = self.news.recv() => match news {
-                    Some(news) => self.judge(news).await,
+                    Some(news) => self.judge_with_next(news).await,
                     None => return,
                 },
                 () = due(self.deadline) => self.overdue(),
@@ -112,6 +116,18 @@ impl<'a> Watcher<'a> {
             if let Some(next) = next {
                 self.go_to(next).await;
             }
+        }
+    }
+
+    /// What follows from what was said, and from what is said just behind that it starts.
+    async fn judge_with_next(&mut self, news: News) -> Option<Standing> {
+        let said = self.judge(news).await?;
+        if said.state != TaskState::Starting {
+            return Some(said);
+        }
+        match timeout(NEXT_WORD, self.news.recv()).await {
+            Ok(Some(news)) => Some(self.judge(news).await.unwrap_or(said)),
+            Ok(None) | Err(_) => Some(said),
         }
     }
 
