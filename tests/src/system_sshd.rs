@@ -36,6 +36,10 @@ impl SystemSshd {
     /// # Errors
     /// This process has no view of its own, or something can't be written.
     pub fn prepare() -> io::Result<Self> {
+        Self::prepare_with(&binaries::holdfast())
+    }
+
+    fn prepare_with(holdfast: &Path) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let etc = directory.path().join("etc");
         command("cp", &["-a", "/etc", &etc.display().to_string()])?;
@@ -43,7 +47,7 @@ impl SystemSshd {
         namespace::hide(Path::new("/var/log"))?;
         namespace::hide(Path::new("/srv"))?;
         fs::write(PROGRAM, "")?;
-        namespace::show(&binaries::holdfast(), Path::new(PROGRAM))?;
+        namespace::show(holdfast, Path::new(PROGRAM))?;
         // A port that is free now. Another program may take it first: then sshd does not come up.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = fs::read_to_string(CONFIG)?;
@@ -65,8 +69,19 @@ impl SystemSshd {
     /// # Panics
     /// The account can't be set up, or sshd does not listen.
     pub fn set_up(data: &Path) -> io::Result<Self> {
+        Self::set_up_with(&binaries::holdfast(), data)
+    }
+
+    /// The same with this `holdfast`.
+    ///
+    /// # Errors
+    /// As above.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn set_up_with(holdfast: &Path, data: &Path) -> io::Result<Self> {
         fs::create_dir_all(data)?;
-        let mut sshd = Self::prepare()?;
+        let mut sshd = Self::prepare_with(holdfast)?;
         let output = sshd.setup(data, &["--yes"]);
         assert!(output.status.success(), "{output:?}");
         sshd.run()?;
@@ -132,6 +147,11 @@ impl SystemSshd {
     /// What it has printed.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The number of its process, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     /// The processes of those who are logged in: two for each.

@@ -1,6 +1,7 @@
 //! Processes that are measured: started, found ready, and looked at.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use holdfast_tests::{
     process::Process,
     wait::{self, LONGEST_WAIT},
 };
+use nix::{time::ClockId, unistd::Pid};
 use rustix::{
     param::{clock_ticks_per_second, page_size},
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -86,6 +88,22 @@ pub(crate) fn usage_of_trees(roots: &[u32]) -> Result<Usage> {
         sum.memory += kilobytes.sum::<u64>() * 1024;
     }
     Ok(sum)
+}
+
+/// How much CPU time each of these processes, and of those that they have started, has used until now: to the nanosecond, and
+/// without those that have ended.
+pub(crate) fn clocks_of_trees(roots: &[u32]) -> BTreeMap<u32, Duration> {
+    let mut clocks = BTreeMap::new();
+    let mut rest = roots.to_vec();
+    while let Some(process) = rest.pop() {
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(process.cast_signed())).and_then(ClockId::now);
+        // One that has just gone is none.
+        let Ok(used) = clock else { continue };
+        clocks.insert(process, used.into());
+        let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+        rest.extend(children.unwrap_or_default().split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+    }
+    clocks
 }
 
 /// As many open files as this machine allows, for this process and those that it starts.

@@ -64,16 +64,28 @@ enum Kind {
 /// An aim, and whether it holds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Goal {
-    pub(crate) words: String,
-    pub(crate) came: f64,
+    words: String,
+    /// Nothing: it was not measured.
+    came: Option<f64>,
     pub(crate) holds: bool,
 }
 
 impl Goal {
+    /// An aim that holds where this is so of what came; which is no number where nothing was measured.
+    pub(crate) fn new(words: String, came: f64, holds: impl Fn(f64) -> bool) -> Self {
+        let came = Some(came).filter(|came| !came.is_nan());
+        Self { words, came, holds: came.is_some_and(holds) }
+    }
+
     fn print(&self, of: &str) {
         let Self { words, came, holds } = self;
-        let verdict = if *holds { "holds" } else { "FAILS" };
-        println!("  {verdict}  {of:<48} {words}: {came:.2}");
+        match came {
+            Some(came) => {
+                let verdict = if *holds { "holds" } else { "FAILS" };
+                println!("  {verdict}  {of:<48} {words}: {came:.2}");
+            }
+            None => println!("  NOT MEASURED  {of:<40} {words}"),
+        }
     }
 }
 
@@ -110,6 +122,13 @@ impl Report {
         Self { machine, rows: Vec::new(), tunnels: Vec::new() }
     }
 
+    /// How many aims do not hold, those that were not measured among them.
+    pub(crate) fn misses(&self) -> usize {
+        let goals = self.rows.iter().flat_map(|row| &row.aim);
+        let goals = goals.chain(self.tunnels.iter().flat_map(|row| &row.aims));
+        goals.filter(|goal| !goal.holds).count()
+    }
+
     /// Prints the machine, and which aims hold.
     pub(crate) fn print_aims(&self) {
         let Machine { processor, cores, system } = &self.machine;
@@ -144,11 +163,9 @@ impl Result {
         };
         let ratios: Vec<Spread> = measured.iter().skip(1).map(ratio).collect();
         let aim = match (row.aim, ratios.first()) {
-            (Some(Aim::OfPeer(least)), Some(ratio)) => Some(Goal {
-                words: format!("at least {least} of the peer"),
-                came: ratio.median,
-                holds: ratio.median >= least,
-            }),
+            (Some(Aim::OfPeer(least)), Some(ratio)) => {
+                Some(Goal::new(format!("at least {least} of the peer"), ratio.median, |came| came >= least))
+            }
             _ => None,
         };
         Self { name: row.name, title: row.title, servers, ratios, aim }
@@ -163,11 +180,9 @@ impl Result {
             .map(|(server, idle)| Figures { server: server.name(), kind: Kind::Idle(idle.clone()) })
             .collect();
         let aim = match (row.aim, measured.first()) {
-            (Some(Aim::Bytes(most)), Some(idle)) => Some(Goal {
-                words: format!("at most {most} bytes each"),
-                came: idle.memory,
-                holds: idle.memory <= most,
-            }),
+            (Some(Aim::Bytes(most)), Some(idle)) => {
+                Some(Goal::new(format!("at most {most} bytes each"), idle.memory, |came| came <= most))
+            }
             _ => None,
         };
         Self { name: row.name, title: row.title, servers, ratios: Vec::new(), aim }

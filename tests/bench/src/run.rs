@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 /// `holdfast-bench run`.
 ///
 /// # Errors
-/// Something can't be started or measured.
+/// Something can't be started or measured, or an aim does not hold: what was measured is printed all the same.
 pub(crate) fn run(arguments: &Arguments) -> Result {
     if arguments.list {
         ROWS.iter().for_each(|row| println!("{:<20} {}", row.name, row.title));
@@ -85,7 +85,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     } else {
         report.print_aims();
     }
-    Ok(())
+    match report.misses() {
+        0 => Ok(()),
+        misses => Err(Error::Told(format!("aims that do not hold, or were not measured: {misses}"))),
+    }
 }
 
 /// The rows that are meant by these names, or by how theirs begin: those of servers, and those of tunnels.

@@ -4,9 +4,12 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::service::GREETING;
 
@@ -17,12 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_HEAD: usize = 4 * 1024;
 
 /// How an operator comes to a device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Way {
     /// By a port of the operator's own machine, or the device's.
     Port(SocketAddr),
     /// By the API of the server, which hands its connection over.
     Api { socket: PathBuf, device: String },
+    /// The same by TLS, as an operator elsewhere.
+    Elsewhere { server: SocketAddr, device: String, config: Arc<ClientConfig> },
 }
 
 /// A connection to a device.
@@ -31,6 +36,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// By the API.
     Unix(UnixStream),
+    /// By the API, from elsewhere.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Way {
@@ -40,13 +47,20 @@ impl Way {
     /// There is no connection.
     pub(crate) fn connect(&self) -> io::Result<Stream> {
         let mut stream = match self {
-            Self::Port(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
+            Self::Port(address) => Stream::Tcp(connected(*address)?),
+            Self::Api { socket, device } => {
+                let mut stream = UnixStream::connect(socket)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
-                Stream::Tcp(stream)
+                upgrade(&mut stream, device)?;
+                Stream::Unix(stream)
             }
-            Self::Api { socket, device } => Stream::Unix(upgrade(socket, device)?),
+            Self::Elsewhere { server, device, config } => {
+                let name = ServerName::try_from("holdfast").map_err(io::Error::other)?;
+                let tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+                let mut stream = Box::new(StreamOwned::new(tls, connected(*server)?));
+                upgrade(&mut stream, device)?;
+                Stream::Tls(stream)
+            }
         };
         stream.read_exact(&mut [0])?;
         Ok(stream)
@@ -63,10 +77,15 @@ impl Way {
     }
 }
 
-/// Asks the server for a session, and reads no byte more than its answer.
-fn upgrade(socket: &Path, device: &str) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket)?;
+fn connected(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Asks the server for a session, and reads no byte more than its answer.
+fn upgrade(stream: &mut (impl Read + Write), device: &str) -> io::Result<()> {
     let request = format!(
         "POST /api/v1/devices/{device}/ssh HTTP/1.1\r\nhost: holdfast\r\nconnection: upgrade\r\nupgrade: holdfast-ssh\r\ncontent-length: 0\r\n\r\n"
     );
@@ -78,7 +97,7 @@ fn upgrade(socket: &Path, device: &str) -> io::Result<UnixStream> {
         head.extend(byte);
     }
     match head.starts_with(b"HTTP/1.1 101 ") {
-        true => Ok(stream),
+        true => Ok(()),
         false => {
             let mut body = [0; 512];
             let length = stream.read(&mut body).unwrap_or_default();
@@ -97,6 +116,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -106,6 +126,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(room),
             Self::Unix(stream) => stream.read(room),
+            Self::Tls(stream) => stream.read(room),
         }
     }
 }
@@ -115,6 +136,7 @@ impl Write for Stream {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 

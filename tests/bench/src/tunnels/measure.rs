@@ -17,12 +17,13 @@ use holdfast_tests::{
 
 use super::{
     client::Stream,
+    handshake,
     peers::{Running, Site, Target, Tunnel},
     service::{Wish, give, take},
 };
 use crate::{
     error::{Error, Result},
-    process::{self, Usage, free_port, usage_of_trees},
+    process::{self, Usage, clocks_of_trees, free_port, usage_of_trees},
 };
 
 /// How many bytes are carried each way.
@@ -109,6 +110,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     // Nothing of an earlier run is left; if it can't go, what follows says so.
     let _ = fs::remove_dir_all(&site.directory);
     fs::create_dir_all(&site.directory).map_err(Error::file(&site.directory))?;
+    if *tunnel == Tunnel::Handshake {
+        println!("{}", serde_json::to_string(&handshake::measure(SESSIONS, PAUSE)?)?);
+        return Ok(());
+    }
     let end = End::start(site, measure.is_by_ssh())?;
     let devices = if *measure == Measure::Idle { IDLE.1 } else { 1 };
     let running = site.start(*tunnel, &end.target()?, devices)?;
@@ -158,6 +163,9 @@ impl End {
     }
 }
 
+/// The CPU time of each of some processes.
+type Clocks = BTreeMap<u32, Duration>;
+
 /// What both sides have used while something was done.
 struct Sides {
     processes: [Vec<u32>; 2],
@@ -170,6 +178,14 @@ impl Sides {
         let [device, server] = &processes;
         let before = [usage_of_trees(device)?, usage_of_trees(server)?];
         Ok(Self { processes, before })
+    }
+
+    /// The CPU time that each process of the device's side, and of the server's, has used until now.
+    fn clocks(&self) -> [Clocks; 2] {
+        let [device, server] = &self.processes;
+        // Of the server first: it goes on while this looks.
+        let server = clocks_of_trees(server);
+        [clocks_of_trees(device), server]
     }
 
     /// The CPU time of the device's side, and of the server's, in seconds.
@@ -246,18 +262,37 @@ fn bytes_by_ssh(running: &Running, sshd: &Sshd) -> Result<Figures> {
 fn first_byte(running: &Running) -> Result<Figures> {
     let way = first(running)?;
     let (sides, mut times) = (Sides::of(running)?, Vec::new());
+    let mut until_then = [Duration::ZERO; 2];
     for _ in 0..SESSIONS {
+        let before = sides.clocks();
         let begun = Instant::now();
         let stream = way.connect()?;
         times.push(begun.elapsed());
+        for ((sum, now), before) in until_then.iter_mut().zip(sides.clocks()).zip(before) {
+            *sum += since(&before, &now);
+        }
         drop(stream);
         sleep(PAUSE);
     }
-    let [device, server] = sides.cpu()?.map(|seconds| seconds * 1e3 / f64::from(SESSIONS));
+    let each = |used: Duration| used.as_secs_f64() * 1e3 / f64::from(SESSIONS);
+    let [device, server] = sides.cpu()?.map(Duration::from_secs_f64).map(each);
+    let [first_device, first_server] = until_then.map(each);
     let mut figures = of_times(&mut times);
-    figures.insert("device-cpu".to_owned(), device);
-    figures.insert("server-cpu".to_owned(), server);
+    for (name, used) in [
+        ("first-device-cpu", first_device),
+        ("first-server-cpu", first_server),
+        ("device-cpu", device),
+        ("server-cpu", server),
+    ] {
+        figures.insert(name.to_owned(), used);
+    }
     Ok(figures)
+}
+
+/// The CPU time that passed between two looks at the clocks of processes; of those that ended between them, nothing.
+fn since(before: &Clocks, now: &Clocks) -> Duration {
+    let used = |(id, now): (&u32, &Duration)| now.saturating_sub(before.get(id).copied().unwrap_or_default());
+    now.iter().map(used).sum()
 }
 
 fn echo(running: &Running) -> Result<Figures> {
@@ -322,7 +357,7 @@ fn first(running: &Running) -> Result<&super::client::Way> {
 }
 
 /// The median, and what nine of ten stay below, in milliseconds.
-fn of_times(times: &mut [Duration]) -> Figures {
+pub(crate) fn of_times(times: &mut [Duration]) -> Figures {
     times.sort_unstable();
     let at = |percent: usize| {
         times.get(times.len() * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)

@@ -8,7 +8,9 @@ pub(crate) mod measure;
 pub(crate) mod service;
 
 mod client;
+mod handshake;
 mod network;
+mod ours;
 mod peers;
 mod report;
 mod rows;
@@ -93,7 +95,15 @@ fn once(row: &Row, tunnel: Tunnel, place: &Place, link: Option<&Link>) -> Result
             command
         }
         None => {
-            let mut command = Command::new(&here);
+            let mut command = match tunnel {
+                // With a view of its own of what is mounted where, for the accounts and the SSH server of a machine.
+                Tunnel::StockSsh => {
+                    let mut command = Command::new("unshare");
+                    command.arg("--mount").arg(&here);
+                    command
+                }
+                _ => Command::new(&here),
+            };
             command.args(["tunnel", "--server-address", "127.0.0.1", "--device-address", "127.0.0.1"]);
             command
         }

@@ -7,10 +7,10 @@ use std::{
     process::Command,
 };
 
-use holdfast_tests::{process::Process, sshd::Sshd, wait};
+use holdfast_tests::{process::Process, sshd::Sshd, system_sshd::SystemSshd, wait};
 use serde::{Deserialize, Serialize};
 
-use super::client::Way;
+use super::{client::Way, ours};
 use crate::{
     error::{Error, Result},
     process::{self, free_port},
@@ -22,10 +22,16 @@ use crate::{
 pub(crate) enum Tunnel {
     /// `holdfast serve`, and `holdfast-agent`.
     Holdfast,
+    /// The same, for an operator who is not on the server's machine.
+    Elsewhere,
+    /// The same, where the device comes by a stock `ssh -R` to the SSH server of the server's machine.
+    StockSsh,
     /// rathole, without encryption.
     Rathole,
     /// `ssh -R` to an OpenSSH server.
     OpenSsh,
+    /// None, and nothing behind it: a TLS connection from the device to the server, by which each shows its key.
+    Handshake,
     /// None: the operator reaches the device's service itself.
     Direct,
 }
@@ -35,8 +41,11 @@ impl Tunnel {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Holdfast => "holdfast",
+            Self::Elsewhere => "holdfast, operator elsewhere",
+            Self::StockSsh => "holdfast, transport openssh",
             Self::Rathole => "rathole, no encryption",
             Self::OpenSsh => "ssh -R through sshd",
+            Self::Handshake => "a TLS handshake, both with keys",
             Self::Direct => "no tunnel",
         }
     }
@@ -45,8 +54,11 @@ impl Tunnel {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Holdfast => "holdfast",
+            Self::Elsewhere => "elsewhere",
+            Self::StockSsh => "stock-ssh",
             Self::Rathole => "rathole",
             Self::OpenSsh => "open-ssh",
+            Self::Handshake => "handshake",
             Self::Direct => "direct",
         }
     }
@@ -95,7 +107,9 @@ pub(crate) struct Running {
     pub(crate) device: Vec<Process>,
     /// The processes of the server's side.
     pub(crate) server: Vec<Process>,
-    _sshd: Option<Sshd>,
+    pub(crate) sshd: Option<Sshd>,
+    /// The SSH server of the server's machine, where ours is reached by that.
+    pub(crate) account: Option<SystemSshd>,
 }
 
 impl Site {
@@ -117,51 +131,13 @@ impl Site {
     /// It can't be started.
     pub(crate) fn start(&self, tunnel: Tunnel, target: &Target, devices: usize) -> Result<Running> {
         match tunnel {
-            Tunnel::Holdfast => self.start_holdfast(target, devices),
+            Tunnel::Holdfast | Tunnel::Elsewhere | Tunnel::StockSsh => {
+                ours::start(self, tunnel, target, devices)
+            }
             Tunnel::Rathole => self.start_rathole(target),
             Tunnel::OpenSsh => self.start_open_ssh(target),
-            Tunnel::Direct => self.started(target.address, Vec::new(), Vec::new(), None),
+            Tunnel::Handshake | Tunnel::Direct => self.started(target.address, Vec::new(), Vec::new(), None),
         }
-    }
-
-    fn start_holdfast(&self, target: &Target, devices: usize) -> Result<Running> {
-        let data = self.file("data");
-        let listen = SocketAddr::new(self.server_address, free_port()?.port());
-        let mut serve = Command::new(&self.holdfast);
-        serve.args(["serve", "--classic", "off", "--http", "off", "--listen", &listen.to_string()]);
-        serve.arg("--data").arg(&data);
-        let server = process::start(&serve, &self.file("server.log"), "ready:")?;
-        let mut running = Running {
-            ways: Vec::new(),
-            ssh_config: self.file("ssh_config"),
-            device: Vec::new(),
-            server: vec![server],
-            _sshd: None,
-        };
-        for number in 0..devices {
-            // The first has the name that ssh is told.
-            let name = if number == 0 { "kiosk".to_owned() } else { format!("kiosk-{number}") };
-            let invitation =
-                said(Command::new(&self.holdfast).args(["enroll", "--name", &name, "--data"]).arg(&data))?;
-            let line = invitation.split_whitespace().find(|word| word.starts_with("hf1."));
-            let line =
-                line.ok_or_else(|| Error::Told(format!("expected an enrolment line, found {invitation}")))?;
-            let config = self.write(&format!("{name}.toml"), &target.configuration)?;
-            let agent = |verb: &[&str]| {
-                let mut agent = self.on_device(&self.agent);
-                agent.args(verb).arg("--state").arg(self.file(&name)).arg("--config").arg(&config);
-                agent
-            };
-            said(&mut agent(&["enroll", line]))?;
-            running.device.push(process::start(&agent(&["run"]), &self.file(&format!("{name}.log")), "")?);
-            running.ways.push(Way::Api { socket: data.join("api.sock"), device: name });
-        }
-        for way in &running.ways {
-            wait::until_true("the device takes sessions", || way.connect().is_ok());
-        }
-        let config = said(Command::new(&self.holdfast).args(["ssh-config", "--data"]).arg(&data))?;
-        self.write("ssh_config", &config)?;
-        Ok(running)
     }
 
     fn start_rathole(&self, target: &Target) -> Result<Running> {
@@ -235,14 +211,14 @@ impl Site {
             port.port()
         );
         let ssh_config = self.write("ssh_config", &lines)?;
-        Ok(Running { ways: vec![way], ssh_config, device, server, _sshd: sshd })
+        Ok(Running { ways: vec![way], ssh_config, device, server, sshd, account: None })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.file(name);
         fs::write(&path, text).map_err(Error::file(&path))?;
         Ok(path)
@@ -255,13 +231,14 @@ impl Running {
     pub(crate) fn processes(&self) -> [Vec<u32>; 2] {
         let numbers = |processes: &[Process]| processes.iter().map(Process::id).collect::<Vec<_>>();
         let mut server = numbers(&self.server);
-        server.extend(self._sshd.as_ref().and_then(Sshd::process_id));
+        server.extend(self.sshd.as_ref().and_then(Sshd::process_id));
+        server.extend(self.account.as_ref().and_then(SystemSshd::process_id));
         [numbers(&self.device), server]
     }
 }
 
 /// What a command prints, which succeeds.
-fn said(command: &mut Command) -> Result<String> {
+pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.output()?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),

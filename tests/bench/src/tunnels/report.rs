@@ -40,8 +40,7 @@ struct Line {
 impl Outcome {
     /// Nothing could be measured.
     pub(crate) fn none(row: &'static Row, reason: &str) -> Self {
-        let missing = row.tunnels.iter().map(|tunnel| (tunnel.name(), reason.to_owned())).collect();
-        Self { name: row.name, title: row.title, quantities: Vec::new(), missing, aims: Vec::new() }
+        Self::of(row, row.tunnels.iter().map(|tunnel| (*tunnel, Err(reason.to_owned()))).collect())
     }
 
     /// `measured`: for each tunnel its rounds, ours first.
@@ -67,30 +66,28 @@ impl Outcome {
             let rows::Quantity(name, title, decimals) = *quantity;
             let line = |(tunnel, rounds): &(Tunnel, Vec<Figures>)| {
                 let values = values(rounds, name);
+                // Not all of them have all quantities.
+                values.first()?;
                 let is_compared = *tunnel != Tunnel::Holdfast && values.iter().all(|value| *value > 0.0);
-                Line {
+                Some(Line {
                     tunnel: tunnel.name(),
                     ratio: is_compared.then(|| ratio(name, &values)),
                     figures: Spread::of(values.into_iter()),
-                }
+                })
             };
-            Quantity { title, decimals, tunnels: came.iter().map(line).collect() }
+            Quantity { title, decimals, tunnels: came.iter().filter_map(line).collect() }
         };
         let title = |name| row.quantities.iter().find(|quantity| quantity.0 == name).map_or("", |it| it.1);
         let goal = |aim: &Aim| match *aim {
             Aim::AtMost(name, most) => {
                 let median = Spread::of(ours(name).into_iter()).median;
-                Some(Goal {
-                    words: format!("{}: at most {most}", title(name)),
-                    came: median,
-                    holds: median <= most,
-                })
+                Goal::new(format!("{}: at most {most}", title(name)), median, |came| came <= most)
             }
             Aim::OfPeer(name, peer, least) => {
-                let (_, rounds) = came.iter().find(|(tunnel, _)| *tunnel == peer)?;
-                let ratio = ratio(name, &values(rounds, name)).median;
+                let rounds = came.iter().find(|(tunnel, _)| *tunnel == peer);
+                let peers = rounds.map(|(_, rounds)| values(rounds, name)).unwrap_or_default();
                 let words = format!("{}: at least {least} of {}", title(name), peer.name());
-                Some(Goal { words, came: ratio, holds: ratio >= least })
+                Goal::new(words, ratio(name, &peers).median, |came| came >= least)
             }
         };
         Self {
@@ -98,7 +95,7 @@ impl Outcome {
             title: row.title,
             quantities: row.quantities.iter().map(quantity).collect(),
             missing,
-            aims: row.aims.iter().filter_map(goal).collect(),
+            aims: row.aims.iter().map(goal).collect(),
         }
     }
 

@@ -32,6 +32,17 @@ pub(crate) enum Aim {
 
 const ALL: &[Tunnel] = &[Tunnel::Holdfast, Tunnel::Rathole, Tunnel::OpenSsh, Tunnel::Direct];
 
+/// The same, and what else there is beside a session's first byte: our other ways, and the least that TLS costs.
+const ALL_AND_OTHERS: &[Tunnel] = &[
+    Tunnel::Holdfast,
+    Tunnel::Elsewhere,
+    Tunnel::StockSsh,
+    Tunnel::Rathole,
+    Tunnel::OpenSsh,
+    Tunnel::Handshake,
+    Tunnel::Direct,
+];
+
 const BULK: &[Quantity] = &[
     Quantity("from-rate", "from the device, MB/s", 0),
     Quantity("from-device-cpu", "from the device, CPU s/GB on the device", 2),
@@ -75,14 +86,16 @@ pub(crate) const ROWS: &[Row] = &[
         title: "a session's first byte",
         measure: Measure::FirstByte,
         network: Network::Loopback,
-        tunnels: ALL,
+        tunnels: ALL_AND_OTHERS,
         quantities: &[
             Quantity("median", "median, ms", 2),
             Quantity("most", "nine of ten below, ms", 2),
-            Quantity("device-cpu", "CPU ms on the device", 2),
-            Quantity("server-cpu", "CPU ms on the server", 2),
+            Quantity("first-device-cpu", "until then, CPU ms on the device", 2),
+            Quantity("first-server-cpu", "until then, CPU ms on the server", 2),
+            Quantity("device-cpu", "with the session's end, CPU ms on the device", 2),
+            Quantity("server-cpu", "with the session's end, CPU ms on the server", 2),
         ],
-        aims: &[Aim::AtMost("device-cpu", 1.0), Aim::AtMost("server-cpu", 1.0)],
+        aims: &[Aim::AtMost("first-device-cpu", 1.0), Aim::AtMost("first-server-cpu", 1.0)],
     },
     Row {
         name: "ssh-far",
@@ -100,7 +113,8 @@ pub(crate) const ROWS: &[Row] = &[
         network: Network::Slow,
         tunnels: ALL,
         quantities: TIMES,
-        aims: &[Aim::AtMost("median", 100.0)],
+        // Not the median: whoever types feels the slow ones.
+        aims: &[Aim::AtMost("most", 100.0)],
     },
     Row {
         name: "ssh-idle",
