@@ -97,7 +97,7 @@ impl Logs {
                 let (first, stopped) = (first.take(), stopped.clone());
                 begin(first, store.clone(), directory.clone(), limits, stopped)
             };
-            parts.supervise("the log files", PartKind::Writer, run).await;
+            parts.supervise("log files", PartKind::Writer, run).await;
         });
         Ok(Self { stop, task })
     }

@@ -30,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The part that ends the server where it fails.
-pub const STORE_WRITER: &str = "the store's writer";
+pub const STORE_WRITER: &str = "store writer";
 
 /// How much of a panic's words is kept, in bytes.
 const MAX_REASON: usize = 500;

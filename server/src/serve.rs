@@ -82,7 +82,7 @@ pub enum ServeError {
         source: io::Error,
     },
     /// A part ended that should not have.
-    #[error("{0} ended; the server stops, to be started again as a whole")]
+    #[error("a part of the server ended, the {0}: the server stops, to be started again as a whole")]
     PartEnded(&'static str),
     /// Signals can't be waited for.
     #[error("can't wait for signals: {0}")]
@@ -215,27 +215,26 @@ impl Listeners {
         let (parts, store) = (Arc::clone(&api.host.parts), api.host.store.clone());
         let (remote, web) = (RemoteApi::new(Arc::clone(&api)), WebApi::over_tls(Arc::clone(&api)));
         let framed = Arc::new(self.framed);
-        running.spawn(supervised(&parts, "the device listener", PartKind::Listener, move || {
+        running.spawn(supervised(&parts, "device listener", PartKind::Listener, move || {
             let (listener, acceptor) = (Arc::clone(&framed), acceptor.clone());
             listener::framed::run(remote.clone(), web.clone(), acceptor, listener)
         }));
         if let Some((host, listener)) = classic.zip(self.classic.map(Arc::new)) {
-            running.spawn(supervised(&parts, "the classic listener", PartKind::Listener, move || {
+            running.spawn(supervised(&parts, "classic listener", PartKind::Listener, move || {
                 listener::classic::run(Arc::clone(&host), Arc::clone(&listener))
             }));
         }
         if let Some(listener) = self.http.map(Arc::new) {
             let api = Arc::clone(&api);
-            running.spawn(supervised(&parts, "the HTTP listener", PartKind::Listener, move || {
+            running.spawn(supervised(&parts, "HTTP listener", PartKind::Listener, move || {
                 listener::http::run(Arc::clone(&api), Arc::clone(&listener))
             }));
         }
         let host = Arc::clone(&api.host);
-        running.spawn(supervised(&parts, "the housekeeping", PartKind::Timer, move || {
-            do_chores(Arc::clone(&host))
-        }));
+        running
+            .spawn(supervised(&parts, "housekeeping", PartKind::Timer, move || do_chores(Arc::clone(&host))));
         let events = store.clone();
-        running.spawn(supervised(&parts, "the watch over the certificate", PartKind::Timer, move || {
+        running.spawn(supervised(&parts, "certificate watch", PartKind::Timer, move || {
             watch_certificate(Arc::clone(&certificate), events.clone())
         }));
         // What it was about may be half done: the server ends with it.
@@ -243,10 +242,10 @@ impl Listeners {
         parts.part(api::RELAY, PartKind::Relay);
         running.spawn(async move {
             store.ended().await;
-            "the store"
+            STORE_WRITER
         });
         let mut first = Some(self.api);
-        let serving = supervised(&parts, "the API's socket", PartKind::Listener, move || {
+        let serving = supervised(&parts, "API socket", PartKind::Listener, move || {
             serve_socket(first.take(), self.data.clone(), Arc::clone(&api))
         });
         (
@@ -287,8 +286,8 @@ impl RunningServer {
         let (cause, result) = tokio::select! {
             cause = shutdown.requested() => (cause, Ok(())),
             ended = self.parts.join_next() => {
-                let part = ended.and_then(Result::ok).unwrap_or("a part of the server");
-                (format!("{part} ended"), Err(ServeError::PartEnded(part)))
+                let part = ended.and_then(Result::ok).unwrap_or("one without a name");
+                (format!("a part of the server ended: {part}"), Err(ServeError::PartEnded(part)))
             }
         };
         // Whoever listens to this is to stop, too.

@@ -98,11 +98,10 @@ impl Onlooker {
 
 fn view(api: &Api, looks: &mut VecDeque<(Instant, u64)>) -> PartsView {
     let store = &api.host.store;
-    let ((backlog, backlog_bytes), (requests, streams)) = (store.backlog(), api.places.taken());
+    let ((backlog, _), (requests, streams)) = (store.backlog(), api.places.taken());
     let mut figures = BTreeMap::from([
         ("devices_online", api.host.registry.count() as f64),
         ("store_backlog", backlog as f64),
-        ("store_backlog_bytes", backlog_bytes as f64),
         ("database_bytes", store.size() as f64),
         ("requests", requests as f64),
         ("streams", streams as f64),
@@ -118,11 +117,11 @@ fn part_view(api: &Api, part: &Part) -> PartView {
     let figures = match part.kind {
         PartKind::Handler | PartKind::Relay => {
             let (open, begun) = part.works();
-            vec![("open", open), ("begun", begun)]
+            vec![("open", open), ("total", begun)]
         }
         PartKind::Writer if part.name == STORE_WRITER => {
             let (jobs, bytes) = api.host.store.backlog();
-            vec![("queue", jobs as u64), ("queue_bytes", bytes as u64)]
+            vec![("jobs", jobs as u64), ("waiting_bytes", bytes as u64)]
         }
         PartKind::Listener | PartKind::Writer | PartKind::Timer => Vec::new(),
     };

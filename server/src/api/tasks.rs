@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The part that carries the bytes of sessions of ssh.
-pub const RELAY: &str = "sessions of ssh";
+pub const RELAY: &str = "ssh sessions";
 
 /// Which tasks are wanted.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -79,7 +79,7 @@ impl Handlers {
         let handler = |name| host.parts.part(name, PartKind::Handler);
         Self {
             devices: handler("devices"),
-            data: handler("tasks' bytes"),
+            data: handler("task data"),
             operators: handler("operators elsewhere"),
             web: handler("browsers"),
             enrolment: handler("enrolment"),

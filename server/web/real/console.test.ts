@@ -132,7 +132,7 @@ test('a message goes out and is echoed, one comes in, and both are events', asyn
     ['/devices/camera/tasks', 'h2'],
     ['/devices/camera/ssh', 'text=holdfast ssh camera'],
     ['/events', 'article'],
-    ['/server', 'text=the device listener'],
+    ['/server', 'text=device listener'],
   ] as const) {
     await page.goto(path);
     await page.locator(ready).first().waitFor();

@@ -34,7 +34,7 @@ pub struct PartView {
     /// Why it failed the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How much it has to do: of handlers and relays how many works are `open`, and how many have `begun`.
+    /// How much it has to do: of handlers and relays how many works are `open`, and how many there were in `total`.
     #[serde(default)]
     pub figures: BTreeMap<String, f64>,
 }
