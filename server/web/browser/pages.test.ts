@@ -90,7 +90,8 @@ const SCENES: Record<string, Scene> = {
     ready: 'text=this one',
     then: async (page) => {
       await page.getByRole('button', { name: 'Make a token' }).click();
-      await page.getByLabel('What it is for').fill('thermometer');
+      // Each look makes its own.
+      await page.getByLabel('What it is for').fill(`thermometer-${Math.round(performance.now())}`);
       await page.getByRole('button', { name: 'Make it' }).click();
       await page.getByText('It is not shown again').waitFor();
     },

@@ -171,6 +171,8 @@ export class Api {
     });
     this.#on('GET', '/operators/*/tokens', 'viewer', () => ({ items: people.accessTokens }));
     this.#on('POST', '/operators/*/tokens', 'viewer', ({ parts, who, body, response }) => {
+      if (people.accessTokens.some((token) => token.name === body.name))
+        throw new Refusal(409, 'name-taken', 'there is an access token of this name already');
       const since = new Date().toISOString();
       const expires = new Date(Date.now() + Number(body.expires_seconds) * 1000).toISOString();
       people.accessTokens.push({ name: String(body.name), since, expires });
