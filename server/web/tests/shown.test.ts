@@ -15,6 +15,7 @@ test('controls, marks of direction and invisible characters are made visible', (
   expect(shown('a\u200Bb\uFEFFc\u2066d\u00ade')).toBe('a⟨U+200B⟩b⟨U+FEFF⟩c⟨U+2066⟩d⟨U+00AD⟩e');
   expect(shown('\u{E0041}x\u2028y')).toBe('⟨U+E0041⟩x⟨U+2028⟩y');
   expect(shown('a\u200Db')).toBe('a⟨U+200D⟩b');
+  expect(shown(`a${'\u0301'.repeat(6)}`)).toBe(`a${'\u0301'.repeat(4)}⟨U+0301⟩⟨U+0301⟩`);
   expect(shown('half \ud800 and \udc00')).toBe('half ⟨U+D800⟩ and ⟨U+DC00⟩');
 });
 

@@ -24,7 +24,7 @@ export function shown(text: unknown, { lines = false, limit = LONGEST }: Options
 
 /**
  * Controls, marks of direction, invisible spaces and joiners, line and paragraph separators, interlinear marks,
- * tag characters, private marks and halves of characters. Emoji keep the joiner (U+200D) and the variation selector
+ * tag characters, private marks, halves of characters, and heaps of marks. Emoji keep the joiner (U+200D) and the variation selector
  * that they are made of.
  */
 const SUSPECT = new RegExp(
@@ -34,6 +34,8 @@ const SUSPECT = new RegExp(
     '[\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb]',
     '[\\u{e0000}-\\u{e0fff}]',
     '\\p{Surrogate}',
+    // Marks that are heaped on one letter reach over the lines beside it; no writing has more than a few.
+    '(?<=\\p{M}{4})\\p{M}',
   ].join('|'),
   'gu',
 );
