@@ -15,8 +15,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::span;
 
+mod recordings;
 #[cfg(test)]
 mod tests;
+
+pub use recordings::RecordingLimits;
 
 /// Where the configuration is read from if nothing else is said, and if it is there.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/server.toml";
@@ -109,6 +112,8 @@ pub struct Config {
     pub ssh: SshLimits,
     /// Where devices find this machine's SSH server.
     pub ssh_account: SshAccount,
+    /// How much is kept of what cameras show.
+    pub recordings: RecordingLimits,
 }
 
 /// The operator's certificate: where it is.
@@ -331,6 +336,7 @@ struct File {
     log_files: LogFiles,
     ssh: SshLimits,
     ssh_account: SshAccount,
+    recordings: RecordingLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -438,6 +444,7 @@ impl Config {
             within("ssh.idle-limit (0 is none)", self.ssh.idle_limit, session.clone())?;
         }
         within("ssh.time-limit", self.ssh.time_limit, session)?;
+        self.recordings.check()?;
         range("log-files.max-bytes", self.log_files.max_bytes, 4096..=u64::MAX)?;
         range("log-files.keep", self.log_files.keep, 0..=1000)?;
         self.ssh_account.check()?;
@@ -491,6 +498,7 @@ impl File {
             log_files: self.log_files,
             ssh: self.ssh,
             ssh_account: self.ssh_account,
+            recordings: self.recordings,
         })
     }
 }

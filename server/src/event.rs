@@ -106,6 +106,16 @@ event_kinds! {
     TaskLost = "task-lost",
     /// A device refused a task: its own configuration does not allow it.
     TaskRefused = "task-refused",
+    /// Somebody looks at a camera; `camera` and `viewer`, a number, in the detail.
+    ViewingStarted = "viewing-started",
+    /// Somebody looks at a camera no longer; for how many `seconds`, how many `frames`, and the `reason` in the detail.
+    ViewingEnded = "viewing-ended",
+    /// Somebody has what a camera shows written to a file; `camera` and `recording`, a number, in the detail.
+    RecordingStarted = "recording-started",
+    /// A recording has ended; its `seconds`, `bytes`, and the `reason` in the detail.
+    RecordingEnded = "recording-ended",
+    /// A recording was deleted, by somebody or as it was too old or there were too many; `reason` in the detail says so.
+    RecordingDeleted = "recording-deleted",
     /// A device's SSH server has shown an operator another host key than the registered one, and was refused.
     HostKeyChanged = "host-key-changed",
     /// A device's SSH server has shown an operator a host key, and was refused: none is registered.

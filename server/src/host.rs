@@ -19,6 +19,7 @@ use crate::{
     strangers::Strangers,
     tasks::{Deadlines, Tasks},
     tls::Keys,
+    video::{Recordings, Video},
 };
 
 /// What a frame needs beside a message's body, in bytes: header, stream, number, time and kind, at their longest.
@@ -38,6 +39,10 @@ pub struct Host {
     pub parts: Arc<Parts>,
     /// What devices are asked to do.
     pub tasks: Arc<Tasks>,
+    /// What devices' cameras show, and who looks.
+    pub video: Arc<Video>,
+    /// What was recorded of that.
+    pub recordings: Arc<Recordings>,
     /// Which classic clients are there.
     pub classic_clients: Arc<ClassicClients>,
     /// When a silent device is lost.
@@ -56,15 +61,24 @@ impl Host {
     /// What the connections of a server with this configuration share.
     pub fn new(config: &Config, store: Store, keys: &Keys, addresses: Vec<String>) -> Self {
         let registry = Arc::<Registry>::default();
+        let tasks = Tasks::new(
+            store.clone(),
+            Arc::clone(&registry),
+            config.ssh,
+            config.ssh_account.clone(),
+            Deadlines::default(),
+        );
+        let video = Video::new(store.clone(), Arc::clone(&tasks));
         Self {
-            tasks: Tasks::new(
+            recordings: Recordings::new(
+                Arc::clone(&video),
                 store.clone(),
-                Arc::clone(&registry),
-                config.ssh,
-                config.ssh_account.clone(),
-                Deadlines::default(),
+                config.data.join("recordings"),
+                config.recordings,
             ),
             parts: Arc::new(Parts::new(store.clone())),
+            video,
+            tasks,
             store,
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             strangers: Strangers::new(config.limits.unknown_connections),

@@ -38,6 +38,8 @@ row_id! {
     OperatorId,
     /// A task; later ones have greater ids.
     TaskId,
+    /// A recording of a camera; later ones have greater ids.
+    RecordingId,
     /// A time of the machine's clock, in milliseconds since 1970 (UTC).
     UnixMillis,
 }

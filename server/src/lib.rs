@@ -43,4 +43,5 @@ pub mod tasks;
 pub mod term_password;
 pub mod tls;
 pub mod totp;
+pub mod video;
 pub mod write_timeout;

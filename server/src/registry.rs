@@ -45,6 +45,35 @@ pub struct Online {
     pub figures: Figures,
     /// The kinds of tasks that it takes; none before it has said so.
     pub offers: watch::Sender<Option<Vec<Kind>>>,
+    /// Its cameras, as it has told them last.
+    pub cameras: Mutex<Vec<Camera>>,
+}
+
+impl Online {
+    /// Its cameras, as it has told them last.
+    pub fn cameras(&self) -> Vec<Camera> {
+        lock(&self.cameras).clone()
+    }
+
+    /// It tells its cameras.
+    pub fn tell_cameras(&self, cameras: Vec<Camera>) {
+        *lock(&self.cameras) = cameras;
+    }
+}
+
+/// A camera of a device, as its configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Camera {
+    /// Its name there.
+    pub name: String,
+    /// What it is, for people.
+    pub kind: String,
+    /// The width of its pictures, in pixels; 0 if the camera decides.
+    pub width: u16,
+    /// Their height.
+    pub height: u16,
+    /// How many there are in a second; 0 if the camera decides.
+    pub framerate: u16,
 }
 
 /// What is measured of a connection.

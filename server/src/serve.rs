@@ -120,6 +120,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
     let addresses = listeners.addresses(config);
     let host = Arc::new(Host::new(config, store, &keys, prepare::advertised(config, addresses.listen)));
     host.tasks.resume().await?;
+    host.recordings.resume().await?;
     let certificate = prepare::certificate(config, &host.address_book.addresses)?;
     let acceptor = Acceptor::new(&keys, Arc::clone(&certificate))?;
     let logs = Logs::start(&host.parts, &host.store, &config.data.join("logs"), config.log_files)?;
@@ -343,6 +344,9 @@ async fn do_chores(host: Arc<Host>) {
             && let Err(error) = host.store.sessions_seen(news).await
         {
             tracing::warn!(%error, "it could not be recorded who was heard");
+        }
+        if let Err(error) = host.recordings.keep().await {
+            tracing::warn!(%error, "old recordings could not be deleted");
         }
         if let Err(error) = host.store.expire().await {
             tracing::warn!(%error, "messages could not be expired");

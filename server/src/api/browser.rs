@@ -140,7 +140,9 @@ impl Browser {
 
     /// Whether a request comes from our own page.
     fn check_origin(&self, request: &Request) -> Result<(), ApiError> {
-        match [Method::GET, Method::HEAD].contains(request.method()) {
+        // What a page asks for by a WebSocket it can read, whosever page it is.
+        let is_socket = request.headers().contains_key(header::UPGRADE);
+        match [Method::GET, Method::HEAD].contains(request.method()) && !is_socket {
             true => Ok(()),
             false => self.check_own_page(request.headers(), request.uri()),
         }

@@ -22,6 +22,7 @@ mod parts;
 mod peer;
 mod places;
 pub mod provisioning;
+mod recordings;
 pub mod rights;
 mod routes;
 mod server;
@@ -33,6 +34,7 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
 mod users;
+mod video;
 pub mod view;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

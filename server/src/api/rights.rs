@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     event::Who,
-    store::{OperatorId, SecretHash},
+    store::{OperatorId, SecretHash, rank},
 };
 
 /// Who asks.
@@ -127,6 +127,14 @@ pub enum Action {
     Ssh,
     /// Start it anew.
     Reboot,
+    /// Look at its cameras, and at what was recorded of them.
+    Watch,
+    /// Record what its cameras show.
+    Record,
+    /// Throw somebody out who looks.
+    StopViewer,
+    /// Delete what was recorded.
+    DeleteRecording,
     /// Have a task stopped.
     StopTask,
     /// Let a new device or operator in.
@@ -154,6 +162,10 @@ impl Action {
             Self::Ping => "ping",
             Self::Ssh => "ssh",
             Self::Reboot => "reboot",
+            Self::Watch => "watch",
+            Self::Record => "record",
+            Self::StopViewer => "stop-viewer",
+            Self::DeleteRecording => "delete-recording",
             Self::StopTask => "stop-task",
             Self::Enrol => "enrol",
             Self::Revoke => "revoke",
@@ -168,13 +180,20 @@ impl Action {
     /// The least role that may do it.
     const fn least_role(self) -> Role {
         match self {
-            Self::Look | Self::OwnAccount => Role::Viewer,
-            Self::Send | Self::Ping | Self::Ssh | Self::Reboot | Self::StopTask => Role::Operator,
+            Self::Look | Self::OwnAccount | Self::Watch => Role::Viewer,
+            Self::Send
+            | Self::Ping
+            | Self::Ssh
+            | Self::Reboot
+            | Self::StopTask
+            | Self::Record
+            | Self::StopViewer => Role::Operator,
             Self::Enrol
             | Self::Revoke
             | Self::RotateKey
             | Self::AuthorizeKey
             | Self::Stop
+            | Self::DeleteRecording
             | Self::ManageOperators => Role::Admin,
         }
     }
@@ -230,16 +249,6 @@ pub fn may(actor: &Actor, action: Action, _: Object<'_>) -> Result<(), Denied> {
     }
 }
 
-/// How much a role allows; each role allows what those below it do. One that is not known allows nothing.
-pub const fn rank(role: Role) -> u8 {
-    match role {
-        Role::Viewer => 1,
-        Role::Operator => 2,
-        Role::Admin => 3,
-        Role::Other(_) => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +266,10 @@ mod tests {
             Action::Ping,
             Action::Ssh,
             Action::Reboot,
+            Action::Watch,
+            Action::Record,
+            Action::StopViewer,
+            Action::DeleteRecording,
             Action::StopTask,
             Action::Enrol,
             Action::Revoke,

@@ -12,15 +12,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
     Api, access_tokens, account, devices, host_keys, keys, lists, login, openapi, operators, parts,
-    provisioning, server, ssh_account, tasks, users,
+    provisioning, recordings, server, ssh_account, tasks, users, video,
     view::{
         AcceptedHostKey, AccessTokenAnswer, AccessTokenRequest, AccessTokenRevoked, AccessTokenView,
-        CodeRequest, DeviceView, EventView, FirstLoginRequest, HostKeyRequest, HostKeysView, LoggedInAnswer,
-        LoginRequest, LoginView, MeView, MessageView, OneTimeLogin, OperatorRequest, OperatorRevokeAnswer,
-        OperatorView, Page, PartsView, PasswordChange, PasswordRequest, PingAnswer, ProvisioningAnswer,
-        ProvisioningRequest, ProvisioningView, RevokeAnswer, RoleAnswer, RoleRequest, RotateAnswer,
-        RotateRequest, SendRequest, SentAnswer, SessionView, StatusView, StopAnswer, TaskRequest, TaskView,
-        TokenAnswer, TokenRequest, TotpAnswer, TotpRemoval, WiredAnswer, WiredRequest,
+        CameraView, CodeRequest, DeviceView, EventView, FirstLoginRequest, HostKeyRequest, HostKeysView,
+        LoggedInAnswer, LoginRequest, LoginView, MeView, MessageView, OneTimeLogin, OperatorRequest,
+        OperatorRevokeAnswer, OperatorView, Page, PartsView, PasswordChange, PasswordRequest, PingAnswer,
+        ProvisioningAnswer, ProvisioningRequest, ProvisioningView, RecordingRequest, RecordingView,
+        RevokeAnswer, RoleAnswer, RoleRequest, RotateAnswer, RotateRequest, SendRequest, SentAnswer,
+        SessionView, StatusView, StopAnswer, TaskRequest, TaskView, TokenAnswer, TokenRequest, TotpAnswer,
+        TotpRemoval, ViewerView, WiredAnswer, WiredRequest,
     },
 };
 
@@ -160,6 +161,22 @@ pub(super) fn routes() -> Vec<Route> {
             .takes::<HostKeyRequest>().gives::<AcceptedHostKey>(),
         post("/devices/{name}/tasks", tasks::start, "Has a device do something")
             .takes::<TaskRequest>().creates::<TaskView>(),
+        get("/devices/{name}/cameras", video::cameras, "A device's cameras").gives::<Page<CameraView>>(),
+        get("/devices/{name}/cameras/{camera}/units", video::units, "What a camera shows, by a WebSocket")
+            .gives_only(101),
+        get("/devices/{name}/cameras/{camera}/live.mp4", video::live, "What a camera shows, as MP4 without an end")
+            .gives_only(200),
+        post("/devices/{name}/cameras/{camera}/recordings", recordings::start, "Records what a camera shows")
+            .takes::<RecordingRequest>().creates::<RecordingView>(),
+        get("/viewers", video::viewers, "Who looks at cameras").gives::<Page<ViewerView>>(),
+        post("/viewers/{id}/stop", video::stop, "Throws somebody out who looks").gives::<ViewerView>(),
+        get("/recordings", recordings::list, "What was recorded of cameras")
+            .options::<recordings::Selection>().gives::<Page<RecordingView>>(),
+        get("/recordings/{id}", recordings::show, "A recording").gives::<RecordingView>(),
+        get("/recordings/{id}/file.mp4", recordings::file, "The file of a recording")
+            .gives_only(200).gives_only(206),
+        post("/recordings/{id}/stop", recordings::stop, "Ends a recording").gives::<RecordingView>(),
+        post("/recordings/{id}/delete", recordings::delete, "Deletes a recording").gives::<RecordingView>(),
         get("/tasks", tasks::list, "What devices were asked to do")
             .options::<tasks::Selection>().gives::<Page<TaskView>>().followed(),
         get("/tasks/{id}", tasks::show, "A task").gives::<TaskView>(),

@@ -161,7 +161,7 @@ async fn begin(api: &Arc<Api>, asker: &Asker, name: &str, kind: TaskKind) -> Res
 }
 
 /// The device of this name, if it is one that can be asked.
-async fn reachable(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
+pub(super) async fn reachable(api: &Api, name: &str) -> Result<DeviceRow, ApiError> {
     let row = devices::find(api, name).await?;
     match (row.kind, row.revoked_at) {
         (DeviceKind::Classic, _) => Err(StoreError::Classic.into()),
@@ -187,6 +187,7 @@ const fn action(kind: TaskKind) -> Action {
     match kind {
         TaskKind::Ssh | TaskKind::OpenSsh => Action::Ssh,
         TaskKind::Reboot => Action::Reboot,
+        TaskKind::Video => Action::Watch,
     }
 }
 

@@ -12,12 +12,12 @@ use super::{
     devices::expiry,
     error::ApiError,
     login::new_secret,
-    rights::{Action, Object, rank},
+    rights::{Action, Object},
     view::{OneTimeLogin, OperatorRequest, RoleAnswer, RoleRequest},
 };
 use crate::{
     event::Who,
-    store::{DeviceName, FirstLogin, OperatorRef, parse_role},
+    store::{DeviceName, FirstLogin, OperatorRef, parse_role, rank},
 };
 
 /// For how long a one-time login is good, in seconds.

@@ -7,6 +7,7 @@ mod operators;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod video;
 
 use std::{borrow::Cow, fmt};
 
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use self::host_keys::{AcceptedHostKey, HostKeyRequest, HostKeyView, HostKeysView, ShownHostKey};
 pub use operators::*;
 pub use parts::*;
+pub use video::*;
 
 use crate::id::UnixMillis;
 

@@ -121,6 +121,23 @@ impl ApiClient {
         self.read(response).await
     }
 
+    /// Asks for bytes, as many as there are, perhaps without end: `chunk` gets them as they come.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+        mut chunk: impl FnMut(&[u8]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let (response, _connection) = self.request(path, &[]).await?;
+        let mut body = self.success(response).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(&error))?;
+            if let Some(bytes) = frame.data_ref() {
+                chunk(bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for something to be done.
     pub(super) async fn post<B: Serialize, T: DeserializeOwned>(
         &self,

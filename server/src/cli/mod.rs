@@ -18,6 +18,7 @@ mod messages;
 mod operators;
 mod output;
 mod reboot;
+mod recordings;
 mod rotate_key;
 mod server;
 mod ssh;
@@ -27,6 +28,7 @@ mod term_password;
 #[cfg(test)]
 mod tests;
 mod users;
+mod video;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -166,7 +168,35 @@ Examples:
     /// Start a device anew
     #[command(after_help = "Example:\n  holdfast reboot greenhouse --wait")]
     Reboot(reboot::Reboot),
-    /// Show what devices were asked to do: sessions of ssh, restarts
+    /// Show a device's cameras
+    #[command(after_help = "Example:\n  holdfast cameras greenhouse")]
+    Cameras(devices::One),
+    /// Show what a camera shows, live: in a window, or as MP4 in a file
+    #[command(after_help = "\
+What is written can be played at any time, also where it was cut off. It comes as the camera gives it; where the
+network is too slow, pictures are left out.
+
+Examples:
+  holdfast video greenhouse --play
+  holdfast video greenhouse --camera door -o door.mp4 --for 10s
+  holdfast video greenhouse -o - | ffmpeg -i - -frames:v 1 now.png")]
+    Video(video::Video),
+    /// Show what was recorded of cameras
+    #[command(after_help = "Examples:\n  holdfast recordings\n  holdfast recordings greenhouse --json")]
+    Recordings(recordings::Selection),
+    /// Record a camera; end, fetch or delete a recording
+    #[command(
+        subcommand,
+        after_help = "\
+A recording is a file on the server. It ends after an hour, and is deleted after 30 days, or for newer ones,
+if the server's configuration ([recordings]) does not say otherwise.
+
+Examples:
+  holdfast recording start greenhouse --for 10m
+  holdfast recording fetch 17 -o greenhouse.mp4"
+    )]
+    Recording(recordings::Verb),
+    /// Show what devices were asked to do: sessions of ssh, restarts, streams of cameras
     #[command(after_help = "Examples:\n  holdfast tasks --open\n  holdfast tasks greenhouse --json")]
     Tasks(tasks::Selection),
     /// Show or stop one task
@@ -334,6 +364,7 @@ fn run(shared: &Shared, verb: Verb, output: &mut Output) -> Result<ExitCode, Cli
         | Verb::KnownHosts(_)
         | Verb::SshConfig(_)
         | Verb::AuthorizedKeys(_)
+        | Verb::Video(_)
             if shared.json =>
         {
             return Err(CliError::Usage("this command has no JSON to print: leave --json away".to_owned()));
@@ -373,6 +404,10 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         Verb::AcceptHostKey(arguments) => ask(ssh::accept(api, &arguments, output)),
         Verb::SshConfig(arguments) => ask(ssh::ssh_config(api, &arguments, output)),
         Verb::Reboot(arguments) => ask(reboot::reboot(api, &arguments, output)),
+        Verb::Cameras(one) => ask(video::cameras(api, &one.device, output)),
+        Verb::Video(arguments) => ask(video::video(api, &arguments)),
+        Verb::Recordings(selection) => ask(recordings::list(api, &selection, output)),
+        Verb::Recording(verb) => ask(recordings::one(api, &verb, output)),
         Verb::Tasks(selection) => ask(tasks::list(api, &selection, output)),
         Verb::Task(verb) => ask(tasks::one(api, &verb, output)),
         Verb::Enroll(enroll) => ask(enroll::enroll(api, &enroll, output)),

@@ -1,6 +1,10 @@
 //! The opening of a session: who is it, is it known, is it the only one?
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use protocol_core::{
     code::{CloseReason, ConnectionKind},
@@ -192,6 +196,7 @@ async fn enter(
         mailbox: Arc::clone(&mailbox),
         figures,
         offers: watch::Sender::new((!knows_tasks(hello)).then(Vec::new)),
+        cameras: Mutex::default(),
     };
     let place = host.registry.enter(Arc::new(online), turn);
     let device = Arc::new(Device {

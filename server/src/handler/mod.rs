@@ -1,5 +1,6 @@
 //! What is done with each tag that a device sends: one file for each. Messages of all kinds go one way, to the archive.
 
+pub mod cameras;
 pub mod facts;
 pub mod host_keys;
 pub mod message;
@@ -116,6 +117,7 @@ pub fn notice(
         Tag::FACTS if allowance.take(now) => facts::handle(device, frame.body),
         Tag::STATUS if allowance.take(now) => status::handle(device, frame.body),
         Tag::SSH_HOST_KEYS if allowance.take(now) => host_keys::handle(device, frame.body),
+        Tag::CAMERAS if allowance.take(now) => cameras::handle(device, frame.body),
         Tag::OFFER if allowance.take(now) => {
             task::offered(device, frame.body).map(|reports| allowance.announced(reports))
         }
@@ -124,7 +126,9 @@ pub fn notice(
             true => Ok(()),
             false => Err(HandlerError::TooMany),
         },
-        Tag::FACTS | Tag::STATUS | Tag::SSH_HOST_KEYS | Tag::OFFER => Err(HandlerError::TooMany),
+        Tag::FACTS | Tag::STATUS | Tag::SSH_HOST_KEYS | Tag::OFFER | Tag::CAMERAS => {
+            Err(HandlerError::TooMany)
+        }
         tag => {
             tracing::debug!(device = device.name, %tag, "skipped a frame of a tag that is not known");
             Ok(())

@@ -37,6 +37,9 @@ const STREAMS: u32 = 100;
 /// How many of them are worked on while it is not known who asks: a page with all that belongs to it.
 const STRANGERS_STREAMS: usize = 24;
 
+/// The most bytes of an answer that wait to be sent by HTTP/2: of live video what waits there is late.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// The most bytes that the head of a request may have.
 const HEAD: usize = 16 * 1024;
 
@@ -142,6 +145,7 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(HEAD as u32)
         .keep_alive_interval(bounds.answer)
         .keep_alive_timeout(bounds.answer);

@@ -130,6 +130,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
             let (key, protocol) = match peer {
                 Peer::Holder { key, protocol } => (key, protocol),
                 Peer::Browser => {
+                    hold_little(&stream);
                     METRICS.connected("web");
                     let serving = web.serve(stream, address, stranger, permit);
                     return host.parts.guard(&handlers.web, serving).await;
@@ -150,6 +151,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
                     return parts.guard(handler, serving).await;
                 }
                 Protocol::Api => {
+                    hold_little(&stream);
                     return parts.guard(handler, api.serve(stream, key, address, stranger, permit)).await;
                 }
                 Protocol::Enrolment | Protocol::Login => {
@@ -170,6 +172,13 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
             }
             drop(permit);
         });
+    }
+}
+
+/// Live video is among what such a peer may ask for: what it is too slow for is not to wait in the system.
+fn hold_little(stream: &Stream) {
+    if let Err(error) = stream.hold_little() {
+        tracing::debug!(%error, "a connection could not be prepared for live video");
     }
 }
 

@@ -32,6 +32,9 @@ use crate::{
 /// Those who watch are few, and ask now and then; browsers keep their connections, a few for each window.
 const LIMITS: Limits = Limits { requests: 256, strangers: 64, time_limit: Duration::from_secs(60) };
 
+/// The most bytes that the system holds of what it has not sent.
+const UNSENT: u32 = 16 * 1024;
+
 /// How long to pause when the system can't accept more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,6 +83,8 @@ async fn browse(web: WebApi, listener: &TcpListener) {
                 let (web, stranger) = (web.clone(), strangers.enter());
                 // Small answers go out at once; if that can't be had, a little later.
                 let _ = stream.set_nodelay(true);
+                // And what a slow viewer of a camera does not take is not to wait in the system.
+                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
                 tokio::spawn(async move {
                     parts.guard(&handler, web.serve(stream, address, stranger, place)).await;

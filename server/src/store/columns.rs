@@ -2,7 +2,9 @@
 
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
-use crate::id::{DeviceId, EventId, MessageId, OperatorId, RandomId, SessionId, TaskId, TokenId, UnixMillis};
+use crate::id::{
+    DeviceId, EventId, MessageId, OperatorId, RandomId, RecordingId, SessionId, TaskId, TokenId, UnixMillis,
+};
 
 macro_rules! integers {
     ($($name:ident),*) => { $(
@@ -20,7 +22,7 @@ macro_rules! integers {
     )* };
 }
 
-integers!(DeviceId, SessionId, MessageId, EventId, OperatorId, TaskId, TokenId, UnixMillis);
+integers!(DeviceId, SessionId, MessageId, EventId, OperatorId, RecordingId, TaskId, TokenId, UnixMillis);
 
 // SQLite has signed integers only: the bits are kept, and no order is asked of them.
 impl ToSql for RandomId {

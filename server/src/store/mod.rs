@@ -26,6 +26,7 @@ mod part;
 mod provisioned;
 mod queue;
 mod reader;
+mod recordings;
 mod refusals;
 mod reserve;
 mod roles;
@@ -55,7 +56,7 @@ use tracing::warn;
 
 pub use crate::id::{
     DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId, RandomId,
-    SessionId, TaskId, TokenId, UnixMillis,
+    RecordingId, SessionId, TaskId, TokenId, UnixMillis,
 };
 pub use access_tokens::{
     AccessTokenHolder, AccessTokenRefusal, AccessTokenRow, MOST_ACCESS_TOKENS, NewAccessToken,
@@ -69,7 +70,8 @@ pub use logins::{Candidate, IDLE_LIMIT, LoginRow, NewLogin, SecretHash, TIME_LIM
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator};
 pub use provisioned::Provisioned;
-pub use roles::parse_role;
+pub use recordings::{NewRecording, RecordingFilter, RecordingRow, RecordingSize, RecordingState};
+pub use roles::{parse_role, rank};
 pub use sessions::{EndReason, LastSession, NewSession, SessionEnd, SessionFilter, SessionRow};
 pub use tasks::{NewTask, TaskChange, TaskFilter, TaskRow, TaskState};
 pub use tokens::{Enrolled, Enrolment, EnrolmentRefusal, NewToken};

@@ -22,3 +22,13 @@ pub(super) fn some_role(row: &Row<'_>, column: usize) -> rusqlite::Result<Role> 
     role(row, column)?
         .ok_or_else(|| rusqlite::Error::InvalidColumnType(column, "role".to_owned(), Type::Null))
 }
+
+/// How much a role allows; each role allows what those below it do. One that is not known allows nothing.
+pub const fn rank(role: Role) -> u8 {
+    match role {
+        Role::Viewer => 1,
+        Role::Operator => 2,
+        Role::Admin => 3,
+        Role::Other(_) => 0,
+    }
+}

@@ -10,7 +10,7 @@ use tokio::{
 use crate::store::{RandomId, Store};
 
 /// Keeps how many bytes came from a task's device, and went to it.
-pub(super) struct ByteCount {
+pub(crate) struct ByteCount {
     store: Store,
     task: RandomId,
     interval: Interval,
@@ -28,12 +28,12 @@ impl ByteCount {
     }
 
     /// Waits until it is time to write them down.
-    pub(super) async fn due(&mut self) {
+    pub(crate) async fn due(&mut self) {
         self.interval.tick().await;
     }
 
     /// Writes them down if there are more, and waits for nothing: where the disk is slow, the next time will do.
-    pub(super) fn note(&mut self, bytes: (u64, u64)) {
+    pub(crate) fn note(&mut self, bytes: (u64, u64)) {
         let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
         if self.noted == bytes || is_writing {
             return;
@@ -43,7 +43,7 @@ impl ByteCount {
     }
 
     /// Writes down how many there were in all.
-    pub(super) async fn finish(self, bytes: (u64, u64)) {
+    pub(crate) async fn finish(self, bytes: (u64, u64)) {
         if let Some(writing) = self.writing {
             // It must not come behind the last one. What went wrong has been told.
             let _ = writing.await;

@@ -13,11 +13,13 @@ pub enum TaskKind {
     OpenSsh,
     /// Starts the device anew.
     Reboot,
+    /// Shows a camera.
+    Video,
 }
 
 impl TaskKind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::Ssh, Self::OpenSsh, Self::Reboot];
+    pub const ALL: [Self; 4] = [Self::Ssh, Self::OpenSsh, Self::Reboot, Self::Video];
 
     /// Its name, on the wire, in the store and in JSON.
     pub const fn name(self) -> &'static str {
@@ -25,6 +27,7 @@ impl TaskKind {
             Self::Ssh => task::SSH,
             Self::OpenSsh => task::OPENSSH,
             Self::Reboot => task::REBOOT,
+            Self::Video => task::VIDEO,
         }
     }
 
@@ -45,13 +48,14 @@ impl TaskKind {
             Self::Ssh => &[Self::Ssh, Self::OpenSsh],
             Self::OpenSsh => &[Self::OpenSsh],
             Self::Reboot => &[Self::Reboot],
+            Self::Video => &[Self::Video],
         }
     }
 
     /// Whether it has bytes of its own, which somebody waits for.
     pub const fn has_bytes(self) -> bool {
         match self {
-            Self::Ssh | Self::OpenSsh => true,
+            Self::Ssh | Self::OpenSsh | Self::Video => true,
             Self::Reboot => false,
         }
     }
@@ -59,7 +63,7 @@ impl TaskKind {
     /// Whether its device goes away for it, and comes back.
     pub(super) const fn goes_down(self) -> bool {
         match self {
-            Self::Ssh | Self::OpenSsh => false,
+            Self::Ssh | Self::OpenSsh | Self::Video => false,
             Self::Reboot => true,
         }
     }

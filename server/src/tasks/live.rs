@@ -51,7 +51,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(state: TaskState, reason: impl Into<String>) -> Self {
+    /// It stands so for this reason.
+    pub fn new(state: TaskState, reason: impl Into<String>) -> Self {
         Self { state, reason: Some(reason.into()) }
     }
 }

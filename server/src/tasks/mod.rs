@@ -40,7 +40,7 @@ pub use self::{
     live::{Admission, Standing},
     relay::Relay,
     task::Task,
-    watcher::Deadlines,
+    watcher::{Deadlines, REFUSED},
 };
 use self::{
     live::{Live, News, TaskIdentity, Wish},
@@ -62,6 +62,9 @@ pub const MAX_OF_DEVICE: usize = 64;
 /// How long a device that has just connected has to say which tasks it takes.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a camera's stream lasts at most. Whoever still looks begins another one.
+const VIDEO_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a task that has ended is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
 
@@ -79,7 +82,8 @@ pub struct Requester {
 }
 
 impl Requester {
-    fn who(&self) -> Who {
+    /// Who that is, for events.
+    pub fn who(&self) -> Who {
         Who { name: self.name.clone(), address: self.address }
     }
 }
@@ -156,6 +160,20 @@ impl Tasks {
         kind: TaskKind,
         requester: Requester,
     ) -> Result<Task, TaskError> {
+        self.start_with(device, kind, requester, Vec::new()).await
+    }
+
+    /// The same, of a kind that has parameters.
+    ///
+    /// # Errors
+    /// As [`Tasks::start`].
+    pub async fn start_with(
+        self: &Arc<Self>,
+        device: DeviceId,
+        kind: TaskKind,
+        requester: Requester,
+        parameters: Vec<u8>,
+    ) -> Result<Task, TaskError> {
         let online = self.registry.online(device).ok_or(TaskError::Offline)?;
         let Some(transport) = offered(&online, kind.transports()).await else {
             let is_still_there = self.registry.online(device).is_some_and(|now| Arc::ptr_eq(&now, &online));
@@ -167,7 +185,8 @@ impl Tasks {
         };
         // By itself: once it is written down it goes on, and ends, whether or not somebody still waits for it here.
         let tasks = Arc::clone(self);
-        let begun = tokio::spawn(async move { tasks.begin(&online, transport, requester).await }).await;
+        let begun =
+            tokio::spawn(async move { tasks.begin(&online, transport, requester, parameters).await }).await;
         begun.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
@@ -189,6 +208,7 @@ impl Tasks {
         online: &Online,
         kind: TaskKind,
         requester: Requester,
+        parameters: Vec<u8>,
     ) -> Result<Task, TaskError> {
         let code = RandomId::draw()?;
         if !self.reserve(code, online.device) {
@@ -196,7 +216,7 @@ impl Tasks {
             return Err(TaskError::TooMany);
         }
         let who = requester.who();
-        let begun = self.begin_as(code, online, kind, requester).await;
+        let begun = self.begin_as(code, online, kind, requester, parameters).await;
         if begun.is_err() {
             lock(&self.places).remove(&code);
         }
@@ -213,6 +233,7 @@ impl Tasks {
         online: &Online,
         kind: TaskKind,
         requester: Requester,
+        parameters: Vec<u8>,
     ) -> Result<Task, TaskError> {
         let mut key = Secret([0; 16]);
         getrandom::fill(&mut key.0)?;
@@ -220,7 +241,7 @@ impl Tasks {
             TaskKind::OpenSsh => {
                 self.ports.allot(online.device).await.map(|(port, told)| (Some(port), told))?
             }
-            TaskKind::Ssh | TaskKind::Reboot => (None, Vec::new()),
+            TaskKind::Ssh | TaskKind::Reboot | TaskKind::Video => (None, parameters),
         };
         let (device, boot) = (online.device, RandomId(online.boot.0));
         let (who, address, operator) = (requester.name.clone(), requester.address, requester.operator);
@@ -328,6 +349,7 @@ impl Tasks {
         match kind {
             TaskKind::Ssh | TaskKind::OpenSsh => self.ssh.time_limit,
             TaskKind::Reboot => self.deadlines.reboot,
+            TaskKind::Video => VIDEO_LIMIT,
         }
     }
 

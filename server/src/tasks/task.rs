@@ -60,6 +60,17 @@ impl Task {
         self.reached(|state| state >= TaskState::Stopping).await
     }
 
+    /// Waits until it has ended and that is written down; gives how. Somebody else may have the task meanwhile.
+    pub(crate) fn ended(&self) -> impl Future<Output = Standing> + use<> {
+        let mut standing = self.standing.clone();
+        async move {
+            match standing.wait_for(|standing| standing.state.is_end()).await {
+                Ok(ended) => ended.clone(),
+                Err(_) => Standing::new(TaskState::Lost, "nobody watches it any longer"),
+            }
+        }
+    }
+
     /// Waits until the task runs, or has ended.
     pub async fn running(&mut self) -> Standing {
         self.reached(|state| state >= TaskState::Running).await
@@ -73,12 +84,12 @@ impl Task {
     }
 
     /// What keeps how many bytes it has carried.
-    pub(super) fn byte_count(&self) -> ByteCount {
+    pub(crate) fn byte_count(&self) -> ByteCount {
         ByteCount::new(self.store.clone(), self.live.identity.code, self.count_interval)
     }
 
     /// Its bytes have ended: so has it.
-    pub(super) async fn finish(mut self, standing: Standing) {
+    pub(crate) async fn finish(mut self, standing: Standing) {
         self.live.tell(News::Finished(standing)).await;
         self.is_left = true;
     }

@@ -92,6 +92,7 @@ impl Fleet {
             mailbox: Arc::<Mailbox>::default(),
             figures: Figures::default(),
             offers: watch::Sender::new(None),
+            cameras: Mutex::default(),
         });
         let turn = self.registry.turn(device).await;
         let place = self.registry.enter(Arc::clone(&online), turn);

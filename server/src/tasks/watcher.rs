@@ -62,6 +62,9 @@ impl Default for Deadlines {
 /// is written down.
 const NEXT_WORD: Duration = Duration::from_millis(100);
 
+/// How the reason begins where a device's own configuration does not allow a task.
+pub const REFUSED: &str = "the device refused";
+
 /// How long to wait before an end that could not be written down is written again.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -197,7 +200,7 @@ impl<'a> Watcher<'a> {
         if let Err(error) = self.tasks.store.record(event).await {
             tracing::error!(%error, "a refused task could not be recorded");
         }
-        Standing::new(TaskState::Failed, format!("the device refused: {detail}"))
+        Standing::new(TaskState::Failed, format!("{REFUSED}: {detail}"))
     }
 
     /// Waits a while for the end of the task's bytes, if it has some: whoever carried them knows how they ended.

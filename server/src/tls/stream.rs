@@ -20,6 +20,7 @@ use rustls::{
     server::{Acceptor, ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -45,6 +46,9 @@ const HELLO: usize = 1024;
 
 /// What encryption adds to a record: header, type and tag.
 const OVERHEAD: usize = 5 + 1 + 16;
+
+/// The most bytes that the system holds of what it has not sent, where that is to be little.
+const UNSENT: u32 = 16 * 1024;
 
 thread_local! {
     /// Lent to whichever connection of this thread reads.
@@ -100,6 +104,11 @@ impl Stream {
         result?;
         poll_fn(|context| stream.poll_handshake(context)).await?;
         Ok(stream)
+    }
+
+    /// Has the system take little at a time: what waits for a slow peer then waits where it can still be left out.
+    pub fn hold_little(&self) -> io::Result<()> {
+        SockRef::from(&self.tcp).set_tcp_notsent_lowat(UNSENT)
     }
 
     /// What was agreed on.

@@ -1,6 +1,7 @@
 // A real server and real agents, in a directory of their own.
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { request } from 'node:http';
 import { mkdtempSync, readFileSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,6 +67,25 @@ export class World {
     return (await run(join(PROGRAMS, 'holdfast'), [...given, '--data', this.#data])).stdout;
   }
 
+  /** Asks the API on the server's own socket; with a body it is something to be done. */
+  ask<T>(path: string, body?: unknown): Promise<T> {
+    const method = body === undefined ? 'GET' : 'POST';
+    const headers = { 'content-type': 'application/json' };
+    const options = { socketPath: join(this.#data, 'api.sock'), path: `/api/v1${path}`, method, headers };
+    return new Promise((resolve, reject) => {
+      const asked = request(options, (response) => {
+        let text = '';
+        response.on('data', (chunk: Buffer) => (text += chunk.toString()));
+        response.on('end', () => {
+          if (response.statusCode && response.statusCode < 300) resolve(JSON.parse(text) as T);
+          else reject(new Error(`${method} ${path}: ${response.statusCode} ${text}`));
+        });
+      });
+      asked.on('error', reject);
+      asked.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+
   /** The token of a one-time login for a new user. */
   async welcome(name: string, role: string): Promise<string> {
     const printed = await this.tell('user', 'add', name, '--role', role);
@@ -74,11 +94,12 @@ export class World {
     return token;
   }
 
-  agent(name: string): Agent {
+  /** A device, with this in its agent.toml. */
+  agent(name: string, settings = ''): Agent {
     const state = join(this.directory, name);
     mkdirSync(state, { mode: 0o700 });
     const config = join(this.directory, `${name}.toml`);
-    writeFileSync(config, '');
+    writeFileSync(config, settings);
     const own = ['--state', state, '--config', config];
     let running: ChildProcess | undefined;
     const tell = async (...given: string[]) => (await run(join(PROGRAMS, 'holdfast-agent'), [...given, ...own])).stdout;

@@ -78,8 +78,8 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "ffmpeg",
-        why: "tests and the demo have it draw a test camera's pictures",
-        present: || Shell::new("ffmpeg", "-version").succeeds(),
+        why: "tests and the demo have it draw a test camera's pictures, and tests look at what is recorded of it",
+        present: || ["ffmpeg", "ffprobe"].iter().all(|name| Shell::new(name, "-version").succeeds()),
         source: Source::Debian("ffmpeg"),
     },
     Tool {

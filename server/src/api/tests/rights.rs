@@ -35,6 +35,13 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/devices/{name}/host-key", ""),
     (Role::Viewer, "GET", "/tasks", ""),
     (Role::Viewer, "GET", "/tasks/{id}", ""),
+    (Role::Viewer, "GET", "/devices/{name}/cameras", ""),
+    (Role::Viewer, "GET", "/devices/{name}/cameras/{camera}/units", ""),
+    (Role::Viewer, "GET", "/devices/{name}/cameras/{camera}/live.mp4", ""),
+    (Role::Viewer, "GET", "/viewers", ""),
+    (Role::Viewer, "GET", "/recordings", ""),
+    (Role::Viewer, "GET", "/recordings/{id}", ""),
+    (Role::Viewer, "GET", "/recordings/{id}/file.mp4", ""),
     (Role::Viewer, "GET", "/sessions", ""),
     (Role::Viewer, "GET", "/messages", ""),
     (Role::Viewer, "GET", "/events", ""),
@@ -54,6 +61,10 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Operator, "POST", "/devices/{name}/host-key", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
     (Role::Operator, "POST", "/devices/{name}/tasks", r#"{"kind":"reboot"}"#),
     (Role::Operator, "POST", "/tasks/{id}/stop", "{}"),
+    (Role::Operator, "POST", "/devices/{name}/cameras/{camera}/recordings", "{}"),
+    (Role::Operator, "POST", "/recordings/{id}/stop", "{}"),
+    (Role::Operator, "POST", "/viewers/{id}/stop", "{}"),
+    (Role::Admin, "POST", "/recordings/{id}/delete", "{}"),
     (Role::Admin, "POST", "/tokens", r#"{"operator":"eve","role":"admin"}"#),
     (Role::Admin, "POST", "/provisioning", r#"{"current":"","next":"","devices":[]}"#),
     (Role::Admin, "POST", "/ssh-account/keys", r#"{"kind":"ssh-ed25519","key":"AAAA"}"#),
@@ -305,6 +316,7 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
                 for of in ["nobody", "pi"] {
                     let id = if path.starts_with("/logins") { "999" } else { "1" };
                     let path = path.replace("{name}", of).replace("{id}", id).replace("{token}", "x");
+                    let path = path.replace("{camera}", "door");
                     let (status, code) = ask_with(routes, peer, headers, method, &path, body).await;
                     let told = format!("{name}: {method} {path}: {status} {code}");
                     match allowed {

@@ -174,6 +174,26 @@ async fn a_one_time_login_sets_the_password_once() {
 }
 
 #[tokio::test]
+async fn a_web_socket_is_for_our_page_alone() {
+    let web = Web::start().await;
+    let cookie = web.user("anna", "viewer").await;
+    enrolled(&web.api.host.store, "porch", key_of("porch")).await;
+    let upgrade =
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (origin, status, code) in [
+        (String::new(), 403, "wrong-origin"),
+        ("Origin: http://evil.example\r\n".to_owned(), 403, "wrong-origin"),
+        (web.origin(), 409, "offline"),
+    ] {
+        let headers = format!("{origin}{upgrade}Cookie: {cookie}\r\n");
+        let answer = web.ask("GET", "/devices/porch/cameras/door/units", &headers, &Value::Null).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{headers}");
+    }
+    let cameras = web.get("/devices/porch/cameras", &cookie).await;
+    assert_eq!((cameras.status, &cameras.body["items"]), (200, &json!([])));
+}
+
+#[tokio::test]
 async fn the_cookie_is_for_our_page_alone() {
     let web = Web::start().await;
     web.user("anna", "admin").await;

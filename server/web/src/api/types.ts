@@ -212,4 +212,29 @@ export interface Parts {
 export interface Camera {
   name: string;
   kind: string;
+  width?: number;
+  height?: number;
+  framerate?: number;
+  /** How many look at it now. */
+  viewers: number;
+  /** The number of the recording that is being made of it. */
+  recording?: number;
+}
+
+export interface Recording {
+  id: number;
+  device: string;
+  camera: string;
+  file: string;
+  state: 'recording' | 'done' | 'failed';
+  who: string;
+  address?: string;
+  started: Time;
+  ended?: Time;
+  reason?: string;
+  width: number;
+  height: number;
+  seconds: number;
+  frames: number;
+  bytes: number;
 }

@@ -5,12 +5,13 @@ import type { Happening } from '../api/types.ts';
 /** How much an event asks to be looked at. */
 export type Tone = 'good' | 'plain' | 'warn' | 'bad';
 
-export type Topic = 'presence' | 'messages' | 'tasks' | 'people' | 'refusals' | 'server';
+export type Topic = 'presence' | 'messages' | 'tasks' | 'video' | 'people' | 'refusals' | 'server';
 
 export const TOPICS: Record<Topic, string> = {
   presence: 'Presence',
   messages: 'Messages',
   tasks: 'Tasks',
+  video: 'Video',
   people: 'People and keys',
   refusals: 'Refusals',
   server: 'Server',
@@ -62,6 +63,11 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'task-failed': ['Task failed', 'tasks', 'warn'],
   'task-lost': ['Task lost', 'tasks', 'warn'],
   'task-refused': ['Task refused', 'refusals', 'warn'],
+  'viewing-started': ['Camera looked at', 'video', 'plain'],
+  'viewing-ended': ['Camera left', 'video', 'plain'],
+  'recording-started': ['Recording started', 'video', 'good'],
+  'recording-ended': ['Recording ended', 'video', 'plain'],
+  'recording-deleted': ['Recording deleted', 'video', 'warn'],
   'host-key-changed': ['Host key changed', 'refusals', 'bad'],
   'port-kept': ['Port kept behind its session', 'refusals', 'bad'],
   'store-missing': ['Database was missing', 'server', 'bad'],

@@ -1,0 +1,381 @@
+//! Live video: which cameras a device has, what they show, and who looks.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::{Body as HttpBody, Bytes},
+    extract::{
+        FromRequestParts, Path, WebSocketUpgrade,
+        ws::{Message, WebSocket, rejection::WebSocketUpgradeRejection},
+    },
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{
+    Api,
+    asker::{Asker, Id, Name, Nothing},
+    devices,
+    error::ApiError,
+    peer::Rights,
+    places::Place,
+    rights::{Action, Object},
+    tasks::reachable,
+    view::{CameraView, Page, UnitsMessage, ViewerMessage, ViewerView},
+};
+use crate::{
+    store::DeviceRef,
+    video::{End, EndCode, Parameters, Unit, VideoError, Viewer, Viewing, Way, Wish, mp4},
+};
+
+/// How long a camera has to show its first picture.
+pub(super) const FIRST_PICTURE: Duration = Duration::from_secs(30);
+
+/// How often a viewer is told how the stream does.
+const STATUS: Duration = Duration::from_secs(1);
+
+/// The longest message that a viewer may send, in bytes.
+const MAX_MESSAGE: usize = 1024;
+
+/// The device and the camera in the path.
+pub(super) struct Camera {
+    pub(super) device: String,
+    pub(super) camera: String,
+}
+
+impl FromRequestParts<Arc<Api>> for Camera {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let names = Path::<(String, String)>::from_request_parts(parts, api).await;
+        let Path((device, camera)) = names.map_err(|_| {
+            ApiError::bad_request("expected the names of a device and a camera in the path, in UTF-8")
+        })?;
+        Ok(Self { device, camera })
+    }
+}
+
+/// `GET /devices/{name}/cameras`
+pub(super) async fn cameras(asker: Asker, Name(name): Name) -> Result<Json<Page<CameraView>>, ApiError> {
+    let api = asker.may(Action::Watch, Object::Device(&name))?;
+    let row = devices::find(api, &name).await?;
+    let cameras = api.host.registry.online(row.id).map(|online| online.cameras()).unwrap_or_default();
+    let given = |number: u16| (number > 0).then_some(number);
+    let items = cameras.into_iter().map(|camera| CameraView {
+        viewers: api.host.video.count(row.id, &camera.name),
+        recording: api.host.recordings.running(row.id, &camera.name),
+        name: camera.name,
+        kind: camera.kind,
+        width: given(camera.width),
+        height: given(camera.height),
+        framerate: given(camera.framerate),
+    });
+    Ok(Json(Page { items: items.collect(), next: None }))
+}
+
+/// What is wanted by the one who asks, if there is such a camera now.
+pub(super) async fn wish(api: &Api, asker: &Asker, names: &Camera, way: Way) -> Result<Wish, ApiError> {
+    let row = reachable(api, &names.device).await?;
+    if api.shutdown.is_requested() {
+        return Err(ApiError::stopping());
+    }
+    let online = api.host.registry.online(row.id).ok_or_else(|| ApiError::offline(&row))?;
+    let camera = online.cameras().into_iter().find(|camera| camera.name == names.camera);
+    let camera = camera.ok_or_else(|| {
+        let message = format!("{} has no camera {:?}", row.name, names.camera);
+        ApiError::new(StatusCode::NOT_FOUND, "no-such-camera", message)
+            .hint(format!("`holdfast cameras {}` shows those that it has", row.name))
+    })?;
+    // Whoever was revoked just now begins nothing.
+    if asker.rights().are_gone() {
+        return Err(ApiError::operator_revoked(&asker.who().name));
+    }
+    let device = DeviceRef { id: row.id, name: row.name };
+    Ok(Wish { device, camera, requester: asker.requester(), way })
+}
+
+/// `GET /devices/{name}/cameras/{camera}/units`, answered by a WebSocket.
+pub(super) async fn units(
+    asker: Asker,
+    names: Camera,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    let api = Arc::clone(asker.may(Action::Watch, Object::Device(&names.device))?);
+    let wish = wish(&api, &asker, &names, Way::Units).await?;
+    let upgrade = upgrade.map_err(|rejection| {
+        ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", rejection.body_text())
+            .hint("this is for a WebSocket; live.mp4 beside it is for all others")
+    })?;
+    let rights = asker.rights();
+    // The connection keeps its place among the server's.
+    let peer = asker.take_over();
+    let upgrade = upgrade.read_buffer_size(2 * MAX_MESSAGE).write_buffer_size(0);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    Ok(upgrade.on_upgrade(async move |mut socket| {
+        let end = show(&mut socket, &api, wish, rights).await;
+        // Whoever has gone does without.
+        let _ = timeout(STATUS, farewell(&mut socket, end)).await;
+        drop(peer);
+    }))
+}
+
+async fn farewell(socket: &mut WebSocket, end: UnitsMessage) -> Result<(), axum::Error> {
+    socket.send(text(&end)).await?;
+    socket.send(Message::Close(None)).await
+}
+
+/// Shows a camera to its end; gives what there is to say of that.
+async fn show(socket: &mut WebSocket, api: &Arc<Api>, wish: Wish, rights: Rights) -> UnitsMessage {
+    let (framerate, device) = (wish.camera.framerate, wish.device.id);
+    let watched = tokio::select! {
+        watched = api.host.video.watch(wish, &api.shutdown) => watched,
+        () = gone(socket) => Err(VideoError::Ended("the viewer has gone".to_owned())),
+    };
+    let viewing = match watched {
+        Ok(viewing) => viewing,
+        Err(error) => {
+            let (_, code) = status_and_code(&error);
+            return UnitsMessage::End { code: code.to_owned(), message: error.to_string() };
+        }
+    };
+    let mut show = Show { socket, viewing, rights, framerate, parameters: None };
+    let mut ticks = interval(STATUS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = loop {
+        let next = tokio::select! {
+            unit = show.viewing.next() => match unit {
+                Ok(unit) => show.unit(&unit).await,
+                Err(end) => Err(end),
+            },
+            _ = ticks.tick() => {
+                let online = api.host.registry.online(device);
+                let round_trip = online.and_then(|online| online.figures.round_trip());
+                show.status(round_trip).await
+            }
+            message = show.socket.recv() => match message {
+                Some(Ok(message)) => show.heard(message).await,
+                Some(Err(_)) | None => Err(left()),
+            },
+            () = show.rights.gone() => Err(rights_ended()),
+        };
+        if let Err(end) = next {
+            break end;
+        }
+    };
+    show.viewing.end(end.clone());
+    UnitsMessage::End { code: end.code.name().to_owned(), message: end.message }
+}
+
+/// Waits until the viewer has gone.
+async fn gone(socket: &mut WebSocket) {
+    while let Some(Ok(message)) = socket.recv().await {
+        if let Message::Close(_) = message {
+            return;
+        }
+    }
+}
+
+fn left() -> End {
+    End::new(EndCode::Left, "the viewer has gone")
+}
+
+fn rights_ended() -> End {
+    End::new(EndCode::Rights, "the viewer's rights have ended")
+}
+
+/// A camera that is shown.
+struct Show<'a> {
+    socket: &'a mut WebSocket,
+    viewing: Viewing,
+    rights: Rights,
+    framerate: u16,
+    /// As the viewer was told.
+    parameters: Option<Arc<Parameters>>,
+}
+
+impl Show<'_> {
+    async fn unit(&mut self, unit: &Unit) -> Result<(), End> {
+        if let Some(parameters) = unit.parameters()
+            && self.parameters.as_ref() != Some(parameters)
+        {
+            let (width, height) = parameters.size();
+            let (codec, framerate) = (parameters.codec(), self.framerate);
+            self.send(text(&UnitsMessage::Stream { codec, width, height, framerate })).await?;
+            self.parameters = Some(Arc::clone(parameters));
+        }
+        self.send(Message::Binary(unit.message())).await
+    }
+
+    async fn status(&mut self, device_round_trip: Option<u64>) -> Result<(), End> {
+        let (viewer, device) = (self.viewing.viewer(), self.viewing.status());
+        let status = UnitsMessage::Status {
+            frames: viewer.frames(),
+            dropped: viewer.dropped(),
+            device_dropped: device.dropped,
+            restarts: device.restarts,
+            device_round_trip_ms: device_round_trip.map(|micros| micros as f64 / 1000.0),
+        };
+        self.send(text(&status)).await
+    }
+
+    async fn heard(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Text(said) => match serde_json::from_str(&said) {
+                Ok(ViewerMessage::Ping { at }) => self.send(text(&UnitsMessage::Pong { at })).await,
+                // A newer viewer may say more.
+                Err(_) => Ok(()),
+            },
+            Message::Close(_) => Err(left()),
+            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => Ok(()),
+        }
+    }
+
+    /// Sends it, unless the viewer is thrown out meanwhile.
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        tokio::select! {
+            sent = self.socket.send(message) => sent.map_err(|_| left()),
+            end = self.viewing.cut() => Err(end),
+            () = self.rights.gone() => Err(rights_ended()),
+        }
+    }
+}
+
+fn text(message: &UnitsMessage) -> Message {
+    Message::Text(serde_json::to_string(message).unwrap_or_default().into())
+}
+
+/// `GET /devices/{name}/cameras/{camera}/live.mp4`
+pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiError> {
+    let api = asker.may(Action::Watch, Object::Device(&names.device))?;
+    let wish = wish(api, &asker, &names, Way::Mp4).await?;
+    let rights = asker.rights();
+    let place = api.places.stream(rights.operator())?;
+    let framerate = wish.camera.framerate;
+    let first = async {
+        let mut viewing = api.host.video.watch(wish, &api.shutdown).await?;
+        let first = viewing.next().await.map_err(|end| VideoError::Ended(end.message))?;
+        Ok::<_, VideoError>((viewing, first))
+    };
+    let (viewing, first) = timeout(FIRST_PICTURE, first).await.map_err(|_| no_picture())??;
+    let media_type =
+        first.parameters().map_or_else(|| "video/mp4".to_owned(), |found| mp4::media_type(found));
+    let live = Live {
+        viewing,
+        rights,
+        mp4: mp4::Live::new(framerate),
+        parameters: None,
+        first: Some(first),
+        _place: place,
+    };
+    let body = stream::unfold(live, async |mut live| {
+        let bytes = live.next().await?;
+        Some((Ok::<_, Infallible>(bytes), live))
+    });
+    let fields = [(header::CONTENT_TYPE, media_type.as_str()), (header::CACHE_CONTROL, "no-store")];
+    Ok((fields, HttpBody::from_stream(body)).into_response())
+}
+
+/// The camera has shown nothing for too long.
+pub(super) fn no_picture() -> ApiError {
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "no-picture", "the camera has shown no picture in time")
+        .hint("`holdfast tasks` shows how its stream stands")
+}
+
+/// A camera that is shown as MP4.
+struct Live {
+    viewing: Viewing,
+    rights: Rights,
+    mp4: mp4::Live,
+    /// As they stand in the head that was sent.
+    parameters: Option<Arc<Parameters>>,
+    first: Option<Arc<Unit>>,
+    _place: Place,
+}
+
+impl Live {
+    /// What is sent next; nothing if no more pictures come, or the rights to them are gone.
+    async fn next(&mut self) -> Option<Bytes> {
+        let unit = match self.first.take() {
+            Some(first) => first,
+            None => tokio::select! {
+                unit = self.viewing.next() => unit.ok()?,
+                () = self.rights.gone() => {
+                    self.viewing.end(rights_ended());
+                    return None;
+                }
+            },
+        };
+        let fragment = self.mp4.fragment(&unit);
+        match unit.parameters() {
+            // What is decoded in another way from now on says so by another head.
+            Some(parameters) if self.parameters.as_ref() != Some(parameters) => {
+                self.parameters = Some(Arc::clone(parameters));
+                let mut head = mp4::head(parameters);
+                head.extend_from_slice(&fragment);
+                Some(head.into())
+            }
+            _ => Some(fragment),
+        }
+    }
+}
+
+/// `GET /viewers`
+pub(super) async fn viewers(asker: Asker) -> Result<Json<Page<ViewerView>>, ApiError> {
+    let api = asker.may(Action::Watch, Object::Devices)?;
+    let items = api.host.video.viewers().iter().map(|viewer| view(viewer)).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// `POST /viewers/{id}/stop`
+pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<ViewerView>, ApiError> {
+    let api = asker.may(Action::StopViewer, Object::Devices)?;
+    let viewer = api.host.video.viewer(id).ok_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "no-such-viewer",
+            format!("there is no viewer {id}, or no longer"),
+        )
+    })?;
+    let api = asker.may(Action::StopViewer, Object::Device(&viewer.device.name))?;
+    api.host.video.stop(&viewer, format!("thrown out by {}", asker.who()));
+    Ok(Json(view(&viewer)))
+}
+
+fn view(viewer: &Viewer) -> ViewerView {
+    ViewerView {
+        id: viewer.id,
+        device: viewer.device.name.clone(),
+        camera: viewer.camera.clone(),
+        who: viewer.who.name.clone(),
+        address: viewer.who.address.map(|address| address.to_canonical().to_string()),
+        way: viewer.way.name().to_owned(),
+        since: viewer.since.into(),
+        frames: viewer.frames(),
+        bytes: viewer.bytes(),
+        dropped: viewer.dropped(),
+    }
+}
+
+/// As what HTTP tells it.
+pub(super) const fn status_and_code(error: &VideoError) -> (StatusCode, &'static str) {
+    match error {
+        VideoError::NotAllowed(_) => (StatusCode::FORBIDDEN, "denied"),
+        VideoError::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
+        VideoError::Ended(_) => (StatusCode::BAD_GATEWAY, "camera-failed"),
+    }
+}
+
+impl From<VideoError> for ApiError {
+    fn from(error: VideoError) -> Self {
+        let (status, code) = status_and_code(&error);
+        let hint = match error {
+            VideoError::NotAllowed(_) => "see [tasks.video] in the device's agent.toml",
+            VideoError::TooMany => "try again later",
+            VideoError::Ended(_) => "`holdfast tasks` shows it",
+        };
+        Self::new(status, code, error.to_string()).hint(hint)
+    }
+}

@@ -1,0 +1,169 @@
+//! `cameras`, `video`.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{
+    api_client::{ApiClient, encoded},
+    devices::path,
+    error::CliError,
+    output::{Cell, Output, Table, or_dash},
+};
+use crate::{
+    api::view::{CameraView, Page},
+    span,
+};
+
+/// Players that take a stream on standard input without holding it back, best first, and how they are told so.
+const PLAYERS: [(&str, &[&str]); 2] = [
+    ("mpv", &["--profile=low-latency", "--untimed", "--really-quiet", "-"]),
+    ("ffplay", &["-loglevel", "error", "-fflags", "nobuffer", "-flags", "low_delay", "-framedrop", "-"]),
+];
+
+/// The arguments of `video`.
+#[derive(Args, Clone, Debug)]
+#[command(group = clap::ArgGroup::new("where").required(true))]
+pub(super) struct Video {
+    /// The device's name
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// The camera's name [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    camera: Option<String>,
+    /// Write MP4 to this file; `-` writes it to standard output
+    #[arg(short, long, value_name = "FILE|-", group = "where")]
+    output: Option<PathBuf>,
+    /// Show it in a window, by mpv or ffplay
+    #[arg(long, group = "where")]
+    play: bool,
+    /// End after so long [default: Ctrl-C ends it]
+    #[arg(long = "for", value_name = "SPAN", value_parser = span::parse)]
+    span: Option<Duration>,
+}
+
+/// `holdfast cameras DEVICE`.
+pub(super) async fn cameras(api: &ApiClient, device: &str, output: &mut Output) -> Result<(), CliError> {
+    let Page { items, .. } = api.get::<Page<CameraView>>(&path(device, "/cameras")).await?;
+    if output.json {
+        return Ok(items.iter().try_for_each(|camera| output.json_line(camera))?);
+    }
+    if items.is_empty() {
+        let device = Cell::plain(device);
+        eprintln!("{device} tells of no camera: it is offline, or its agent.toml names none ([[cameras]]).");
+        return Ok(());
+    }
+    let mut table = Table::new(&["CAMERA", "KIND", "SIZE", "PER SECOND", "VIEWERS", "RECORDING"]);
+    for camera in items {
+        let size = camera.width.zip(camera.height).map(|(width, height)| format!("{width}x{height}"));
+        table.row([
+            Cell::plain(&camera.name),
+            Cell::plain(&camera.kind),
+            Cell::plain(or_dash(size)),
+            Cell::plain(or_dash(camera.framerate)),
+            Cell::plain(camera.viewers),
+            Cell::plain(or_dash(camera.recording)),
+        ]);
+    }
+    Ok(output.table(&table)?)
+}
+
+/// The path of what is about one camera of a device: the one of this name, or the only one.
+pub(super) async fn camera_path(
+    api: &ApiClient,
+    device: &str,
+    camera: Option<&str>,
+    rest: &str,
+) -> Result<String, CliError> {
+    let name = match camera {
+        Some(name) => name.to_owned(),
+        None => only_camera(api, device).await?,
+    };
+    Ok(path(device, &format!("/cameras/{}{rest}", encoded(&name))))
+}
+
+async fn only_camera(api: &ApiClient, device: &str) -> Result<String, CliError> {
+    let Page { items, .. } = api.get::<Page<CameraView>>(&path(device, "/cameras")).await?;
+    let names: Vec<_> = items.into_iter().map(|camera| camera.name).collect();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(CliError::failed(format!(
+            "{device} tells of no camera: it is offline, or its agent.toml names none ([[cameras]])"
+        ))),
+        names => Err(CliError::Usage(format!("expected --camera with one of {}", names.join(", ")))),
+    }
+}
+
+/// `holdfast video DEVICE -o FILE|--play`.
+pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliError> {
+    let path = camera_path(api, &arguments.device, arguments.camera.as_deref(), "/live.mp4").await?;
+    let mut target = Target::open(arguments)?;
+    let written = api.download(&path, |bytes| Ok(target.write(bytes)?));
+    let done = match arguments.span {
+        // The time begins with the question: what a camera needs to begin counts, too.
+        Some(span) => tokio::time::timeout(span, written).await.unwrap_or(Ok(())),
+        None => written.await,
+    };
+    match done {
+        // Whoever looked has closed the window.
+        Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        done => done?,
+    }
+    target.close()
+}
+
+/// Where the pictures go.
+enum Target {
+    File(File),
+    Output(io::Stdout),
+    Player(Child),
+}
+
+impl Target {
+    fn open(arguments: &Video) -> Result<Self, CliError> {
+        match &arguments.output {
+            Some(path) if path.as_os_str() == "-" => Ok(Self::Output(io::stdout())),
+            Some(path) => File::create(path)
+                .map(Self::File)
+                .map_err(|error| CliError::failed(format!("can't write {}: {error}", path.display()))),
+            None => Self::play(),
+        }
+    }
+
+    fn play() -> Result<Self, CliError> {
+        for (player, arguments) in PLAYERS {
+            match Command::new(player).args(arguments).stdin(Stdio::piped()).spawn() {
+                Ok(child) => return Ok(Self::Player(child)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(CliError::failed(format!("{player} can't be run: {error}"))),
+            }
+        }
+        Err(CliError::failed("neither mpv nor ffplay is installed; -o writes a file"))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all(bytes),
+            Self::Output(output) => output.write_all(bytes).and_then(|()| output.flush()),
+            Self::Player(child) => match &mut child.stdin {
+                Some(input) => input.write_all(bytes),
+                None => Err(io::ErrorKind::BrokenPipe.into()),
+            },
+        }
+    }
+
+    /// A player shows what it has got, and ends.
+    fn close(self) -> Result<(), CliError> {
+        if let Self::Player(mut child) = self {
+            drop(child.stdin.take());
+            child.wait()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! A camera's stream: begun for the first who looks, shared by all, and ended a while after the last has gone.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use protocol_core::{
+    code::Role,
+    message::{Kind, VideoParameters, VideoStatus},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Video, VideoError, Wish,
+    group::Group,
+    queue::{End, EndCode, Queue},
+    source::{Said, Source},
+    unit::Unit,
+    viewer::{Interest, Viewer, Viewing},
+};
+use crate::{
+    shutdown::Shutdown,
+    store::{TaskState, UnixMillis, rank},
+    tasks::{DataConnection, REFUSED, Requester, Standing, Task, TaskError, TaskKind},
+};
+
+/// How long a device has to say why its pictures have ended, behind the last of them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long it takes until that is written down.
+const WRITTEN: Duration = Duration::from_secs(2);
+
+/// Rooms for the parameters of a task.
+const PARAMETERS: usize = 64;
+
+/// How a camera does, since its stream began: as its device tells it each second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Pictures that the camera gave.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pictures that the device did not send.
+    pub dropped: u64,
+    /// How often the device has started the camera anew.
+    pub restarts: u64,
+}
+
+impl Status {
+    fn add(&mut self, said: VideoStatus) {
+        self.frames += u64::from(said.frames);
+        self.bytes += u64::from(said.bytes);
+        self.dropped += u64::from(said.dropped);
+        self.restarts += u64::from(said.restarts);
+    }
+}
+
+/// How a stream stands.
+#[derive(Clone, Debug)]
+enum State {
+    Starting,
+    /// Pictures come; the device has let the role have them.
+    Live(Role),
+    Ended(End),
+}
+
+/// A camera's stream.
+#[derive(Debug)]
+pub(super) struct Hub {
+    state: watch::Sender<State>,
+    /// How many want it to go on.
+    interest: watch::Sender<usize>,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    group: Group,
+    viewers: HashMap<i64, Arc<Viewer>>,
+    status: Status,
+}
+
+impl Hub {
+    pub(super) fn new() -> Arc<Self> {
+        let (state, interest) = (watch::Sender::new(State::Starting), watch::Sender::new(0));
+        Arc::new(Self { state, interest, shared: Mutex::default() })
+    }
+
+    /// Keeps it going. For whoever holds the lock by which it was found: it does not end between.
+    pub(super) fn interest(&self) -> Interest {
+        Interest::new(&self.interest)
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        *self.interest.borrow() > 0
+    }
+
+    /// Waits until nobody has looked for so long.
+    async fn abandoned(&self, linger: Duration) {
+        let mut interest = self.interest.subscribe();
+        while interest.wait_for(|count| *count == 0).await.is_ok() {
+            if timeout(linger, interest.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A place at this stream, once it runs.
+    pub(super) async fn join(
+        self: &Arc<Self>,
+        video: &Arc<Video>,
+        interest: Interest,
+        id: i64,
+        wish: Wish,
+    ) -> Result<Viewing, VideoError> {
+        let role = self.live().await?;
+        // The device has been asked for the least role that it lets look: all below it are not let in by somebody else.
+        if rank(wish.requester.role) < rank(role) {
+            return Err(VideoError::NotAllowed(role));
+        }
+        let viewer = {
+            let mut shared = self.shared();
+            let viewer = Arc::new(Viewer {
+                id,
+                who: wish.requester.who(),
+                device: wish.device,
+                camera: wish.camera.name,
+                way: wish.way,
+                since: UnixMillis::now(),
+                queue: Queue::new(shared.group.units()),
+                frames: 0.into(),
+                bytes: 0.into(),
+            });
+            shared.viewers.insert(id, Arc::clone(&viewer));
+            viewer
+        };
+        // It may have ended just before there was a queue to say so to.
+        if let State::Ended(end) = &*self.state.borrow() {
+            viewer.queue.end(end.clone());
+        }
+        video.enter(&viewer);
+        Ok(Viewing::begin(video, Arc::clone(self), interest, viewer).await)
+    }
+
+    /// Waits until pictures may come; gives the least role that may have them.
+    async fn live(&self) -> Result<Role, VideoError> {
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| !matches!(state, State::Starting)).await;
+        match state.as_deref() {
+            Ok(State::Live(role)) => Ok(*role),
+            Ok(State::Ended(end)) => Err(VideoError::Ended(end.message.clone())),
+            Ok(State::Starting) | Err(_) => Err(VideoError::Ended("the stream has ended".to_owned())),
+        }
+    }
+
+    pub(super) fn leave(&self, viewer: i64) {
+        self.shared().viewers.remove(&viewer);
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.shared().status
+    }
+
+    /// Hands a picture to all who look.
+    fn publish(&self, unit: Unit) {
+        let unit = Arc::new(unit);
+        let mut shared = self.shared();
+        shared.group.add(&unit);
+        shared.viewers.values().for_each(|viewer| viewer.queue.add(&unit));
+    }
+
+    fn end(&self, end: &End) {
+        self.state.send_replace(State::Ended(end.clone()));
+        self.shared().viewers.values().for_each(|viewer| viewer.queue.end(end.clone()));
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the stream to its end, and tells all who look why it has ended.
+    pub(super) async fn run(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) {
+        let end = self.stream(video, wish, shutdown).await;
+        video.forget(&wish.key(), self);
+        self.end(&end);
+    }
+
+    /// Has the device stream, and hands on what comes; gives why that ends.
+    async fn stream(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) -> End {
+        let camera_ended = |message: String| End::new(EndCode::Camera, message);
+        let mut unwanted = pin!(self.unwanted(video, wish, shutdown));
+        let begun = tokio::select! {
+            begun = begin(video, wish) => begun,
+            end = &mut unwanted => return end,
+        };
+        let (mut task, data, role) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return camera_ended(error.to_string()),
+        };
+        let (mut kept, mut source) = (task.byte_count(), Source::new(data.stream));
+        self.state.send_replace(State::Live(role));
+        let (standing, end) = loop {
+            tokio::select! {
+                said = source.next() => match said {
+                    Ok(Some(Said::Unit(unit))) => self.publish(unit),
+                    Ok(Some(Said::Status(status))) => self.shared().status.add(status),
+                    Ok(None) => break (failed("the device has ended its pictures"), None),
+                    Err(error) => break (failed(error.to_string()), None),
+                },
+                Standing { reason, .. } = task.stopped() => {
+                    let reason = reason.unwrap_or_else(|| "the task has ended".to_owned());
+                    break (Standing::new(TaskState::Done, reason.as_str()), Some(camera_ended(reason)));
+                }
+                end = &mut unwanted => {
+                    break (Standing::new(TaskState::Done, end.message.as_str()), Some(end));
+                }
+                () = kept.due() => kept.note((source.count(), 0)),
+            }
+        };
+        kept.finish((source.count(), 0)).await;
+        // The device is told by the end of its connection.
+        drop(source);
+        if end.is_none() {
+            // Whoever has ended it may know why, and says so elsewhere.
+            sleep(LAST_WORDS).await;
+        }
+        let written = task.ended();
+        task.finish(standing.clone()).await;
+        match end {
+            Some(end) => end,
+            None => {
+                let written = timeout(WRITTEN, written).await.unwrap_or(standing);
+                camera_ended(written.reason.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Waits until it is to end though pictures come; gives why.
+    async fn unwanted(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) -> End {
+        loop {
+            tokio::select! {
+                // Somebody may have come in this very moment.
+                () = self.abandoned(video.linger) => if video.forget_unwanted(&wish.key(), self) {
+                    return End::new(EndCode::Left, "nobody looks any longer");
+                },
+                cause = shutdown.requested() => {
+                    return End::new(EndCode::Stopping, format!("the server stopped: {cause}"));
+                }
+            }
+        }
+    }
+}
+
+fn failed(reason: impl Into<String>) -> Standing {
+    Standing::new(TaskState::Failed, reason)
+}
+
+/// Has the device begin, in the name of who looks first, with the least role that it takes: so it is known who else may.
+async fn begin(video: &Video, wish: &Wish) -> Result<(Task, DataConnection, Role), TaskError> {
+    let mut room = [0; PARAMETERS];
+    let camera = Kind::new(&wish.camera.name);
+    let parameters =
+        camera.and_then(|camera| VideoParameters { camera }.encode(&mut room).map(<[u8]>::to_vec));
+    let parameters = parameters.unwrap_or_default();
+    let mut refused = None;
+    for role in [Role::Viewer, Role::Operator, Role::Admin] {
+        if rank(role) > rank(wish.requester.role) {
+            break;
+        }
+        let requester = Requester { role, ..wish.requester.clone() };
+        let begun =
+            video.tasks.start_with(wish.device.id, TaskKind::Video, requester, parameters.clone()).await;
+        let mut task = begun?;
+        match task.bytes().await {
+            Ok(data) => return Ok((task, data, role)),
+            Err(TaskError::Ended(reason)) if reason.starts_with(REFUSED) => refused = Some(reason),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(TaskError::Ended(refused.unwrap_or_else(|| "the role is none that may look".to_owned())))
+}

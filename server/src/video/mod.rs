@@ -1,0 +1,207 @@
+//! Live video: what devices' cameras show goes to whoever looks, as it comes.
+//!
+//! Pictures are relayed and never decoded. A camera has one stream (`hub.rs`), however many look; each viewer has a queue
+//! of its own (`queue.rs`), and nobody waits for anybody else. Devices are reached through the task engine only: a stream is a
+//! task in the name of whoever looked first.
+
+mod group;
+mod hub;
+pub mod mp4;
+mod parameters;
+mod queue;
+mod recording;
+mod source;
+#[cfg(test)]
+mod tests;
+mod unit;
+mod viewer;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use protocol_core::code::Role;
+
+use hub::Hub;
+pub use hub::Status;
+pub use parameters::Parameters;
+pub use queue::{End, EndCode};
+pub use recording::{MAX_RUNNING, RecordingError, Recordings};
+pub use unit::{HEAD, KEYFRAME, Unit};
+pub use viewer::{Viewer, Viewing, Way};
+
+use crate::{
+    event::NewEvent,
+    registry::Camera,
+    shutdown::Shutdown,
+    store::{DeviceId, DeviceRef, Store},
+    tasks::{Requester, Tasks},
+};
+
+/// How long a stream goes on when nobody looks any longer: whoever loads a page anew finds it running.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How many streams there may be. Each has a group of some megabytes at most.
+pub const MAX_STREAMS: usize = 256;
+
+/// How many may look at a time.
+pub const MAX_VIEWERS: usize = 1_024;
+
+/// Why somebody can't look.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VideoError {
+    /// The device's own configuration lets only those of a higher role look.
+    #[error("the device shows this camera to those of the role {0} only")]
+    NotAllowed(Role),
+    /// As many look as may.
+    #[error("{MAX_VIEWERS} look at cameras, or {MAX_STREAMS} cameras are looked at, and no more may be")]
+    TooMany,
+    /// The device did not stream, or does so no longer.
+    #[error("{0}")]
+    Ended(String),
+}
+
+/// What somebody wants to see.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Whose camera.
+    pub device: DeviceRef,
+    /// Which one.
+    pub camera: Camera,
+    /// Who wants it.
+    pub requester: Requester,
+    /// How it reaches them.
+    pub way: Way,
+}
+
+/// Which stream it is.
+type Key = (DeviceId, String);
+
+impl Wish {
+    fn key(&self) -> Key {
+        (self.device.id, self.camera.name.clone())
+    }
+}
+
+/// All streams of cameras, and all who look.
+pub struct Video {
+    store: Store,
+    tasks: Arc<Tasks>,
+    linger: Duration,
+    streams: Mutex<HashMap<Key, Arc<Hub>>>,
+    viewers: Mutex<BTreeMap<i64, Arc<Viewer>>>,
+    last_viewer: AtomicI64,
+}
+
+impl Video {
+    /// Nobody looks yet.
+    pub fn new(store: Store, tasks: Arc<Tasks>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            tasks,
+            linger: LINGER,
+            streams: Mutex::default(),
+            viewers: Mutex::default(),
+            last_viewer: AtomicI64::new(0),
+        })
+    }
+
+    /// Lets somebody look at a camera; where nobody does yet its device is asked to stream. What they may was decided
+    /// before.
+    ///
+    /// # Errors
+    /// [`VideoError`].
+    pub async fn watch(self: &Arc<Self>, wish: Wish, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
+        if lock(&self.viewers).len() >= MAX_VIEWERS {
+            return Err(VideoError::TooMany);
+        }
+        let (hub, interest) = {
+            let mut streams = lock(&self.streams);
+            let hub = match streams.get(&wish.key()) {
+                Some(hub) => Arc::clone(hub),
+                None if streams.len() >= MAX_STREAMS => return Err(VideoError::TooMany),
+                None => {
+                    let hub = Hub::new();
+                    streams.insert(wish.key(), Arc::clone(&hub));
+                    self.start(&hub, wish.clone(), shutdown.clone());
+                    hub
+                }
+            };
+            let interest = hub.interest();
+            (hub, interest)
+        };
+        let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
+        hub.join(self, interest, id, wish).await
+    }
+
+    fn start(self: &Arc<Self>, hub: &Arc<Hub>, wish: Wish, shutdown: Shutdown) {
+        let (video, hub) = (Arc::clone(self), Arc::clone(hub));
+        tokio::spawn(async move { hub.run(&video, &wish, &shutdown).await });
+    }
+
+    /// All who look, by their numbers; those who record are no viewers.
+    pub fn viewers(&self) -> Vec<Arc<Viewer>> {
+        lock(&self.viewers).values().filter(|viewer| viewer.way != Way::Recording).cloned().collect()
+    }
+
+    /// The viewer of this number.
+    pub fn viewer(&self, id: i64) -> Option<Arc<Viewer>> {
+        lock(&self.viewers).get(&id).filter(|viewer| viewer.way != Way::Recording).cloned()
+    }
+
+    /// Throws a viewer out.
+    pub fn stop(&self, viewer: &Viewer, reason: impl Into<String>) {
+        viewer.queue.end(End::new(EndCode::Stopped, reason));
+    }
+
+    /// How many look at a camera.
+    pub fn count(&self, device: DeviceId, camera: &str) -> usize {
+        let viewers = lock(&self.viewers);
+        let looks = |viewer: &&Arc<Viewer>| {
+            viewer.device.id == device && viewer.camera == camera && viewer.way != Way::Recording
+        };
+        viewers.values().filter(looks).count()
+    }
+
+    fn enter(&self, viewer: &Arc<Viewer>) {
+        lock(&self.viewers).insert(viewer.id, Arc::clone(viewer));
+    }
+
+    fn leave(&self, viewer: i64) {
+        lock(&self.viewers).remove(&viewer);
+    }
+
+    /// The stream has ended: whoever comes now begins another one.
+    fn forget(&self, key: &Key, hub: &Arc<Hub>) {
+        let mut streams = lock(&self.streams);
+        if streams.get(key).is_some_and(|there| Arc::ptr_eq(there, hub)) {
+            streams.remove(key);
+        }
+    }
+
+    /// The same, if nobody wants it. Gives whether that is so.
+    fn forget_unwanted(&self, key: &Key, hub: &Arc<Hub>) -> bool {
+        let mut streams = lock(&self.streams);
+        let is_unwanted = !hub.is_wanted();
+        if is_unwanted && streams.get(key).is_some_and(|there| Arc::ptr_eq(there, hub)) {
+            streams.remove(key);
+        }
+        is_unwanted
+    }
+
+    async fn record(&self, event: NewEvent) {
+        if let Err(error) = self.store.record(event).await {
+            tracing::error!(%error, "who looks at a camera could not be recorded");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,365 @@
+//! Recordings: what a camera shows, written to a file of fragmented MP4 in the data directory, as it comes.
+//!
+//! A file grows by whole groups of pictures, and can be played at any time. The rest of the server never waits for it, and
+//! the disk is never filled by it.
+
+mod file;
+mod keeping;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+
+use file::File;
+
+use super::{End, EndCode, Unit, Video, VideoError, Viewing, Way, Wish, lock};
+use crate::{
+    config::RecordingLimits,
+    files,
+    shutdown::Shutdown,
+    store::{
+        DeviceId, NewRecording, RecordingId, RecordingRow, RecordingState, Store, StoreError, UnixMillis,
+    },
+};
+
+/// How many recordings may be made at a time.
+pub const MAX_RUNNING: usize = 32;
+
+/// How long a camera has to show its first picture.
+const FIRST_PICTURE: Duration = Duration::from_secs(30);
+
+/// A group of pictures is written when it has so many, or so many bytes, also where its camera makes keyframes seldom.
+const GROUP_UNITS: usize = 120;
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often it is written down how much there is.
+const NOTE: Duration = Duration::from_secs(5);
+
+/// For how long a stream that has ended is begun again, and how often.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The camera can't be seen.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// It showed nothing in time.
+    #[error("the camera has shown no picture in time")]
+    NoPicture,
+    /// Too many are being made.
+    #[error("{MAX_RUNNING} recordings are being made, and no more may be")]
+    TooMany,
+    /// This camera is being recorded.
+    #[error("this camera is being recorded already, as recording {0}")]
+    Running(RecordingId),
+    /// There is too little space.
+    #[error("{0}")]
+    NoSpace(String),
+    /// The file can't be made.
+    #[error("the file can't be written: {0}")]
+    File(#[from] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such recording, or it has ended.
+    #[error("there is no such recording that has not ended")]
+    NotRunning,
+}
+
+/// All recordings.
+pub struct Recordings {
+    video: Arc<Video>,
+    store: Store,
+    directory: PathBuf,
+    limits: RecordingLimits,
+    running: Mutex<HashMap<Key, Running>>,
+}
+
+type Key = (DeviceId, String);
+
+/// A recording that is being made.
+struct Running {
+    /// None until it has a file.
+    id: Option<RecordingId>,
+    /// Why it is to end.
+    stop: watch::Sender<Option<String>>,
+}
+
+/// Its place among those that are made, until it has ended.
+struct Place {
+    recordings: Arc<Recordings>,
+    key: Key,
+    stop: watch::Receiver<Option<String>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.recordings.running).remove(&self.key);
+    }
+}
+
+impl Recordings {
+    /// None is made yet, in this directory.
+    pub fn new(video: Arc<Video>, store: Store, directory: PathBuf, limits: RecordingLimits) -> Arc<Self> {
+        Arc::new(Self { video, store, directory, limits, running: Mutex::default() })
+    }
+
+    /// Begins one, of this length at most; gives its number when it has its first picture. What they may was decided before.
+    ///
+    /// # Errors
+    /// [`RecordingError`].
+    pub async fn start(
+        self: &Arc<Self>,
+        wish: Wish,
+        longest: Option<Duration>,
+        shutdown: &Shutdown,
+    ) -> Result<RecordingId, RecordingError> {
+        let wish = Wish { way: Way::Recording, ..wish };
+        let place = self.reserve((wish.device.id, wish.camera.name.clone()))?;
+        let until = Instant::now() + longest.unwrap_or(self.limits.time_limit).min(self.limits.time_limit);
+        files::create_private_directory(&self.directory)?;
+        self.keep().await?;
+        self.check_space().map_err(RecordingError::NoSpace)?;
+        let first = async {
+            let mut viewing = self.video.watch(wish.clone(), shutdown).await?;
+            let unit = viewing.next().await.map_err(|end| VideoError::Ended(end.message))?;
+            Ok::<_, VideoError>((viewing, unit))
+        };
+        let (viewing, unit) =
+            timeout(FIRST_PICTURE, first).await.map_err(|_| RecordingError::NoPicture)??;
+        let Some(parameters) = unit.parameters().cloned() else { return Err(RecordingError::NoPicture) };
+        let name = format!("{}-{}-{}.mp4", wish.device.name, wish.camera.name, UnixMillis::now());
+        let file = File::create(&self.directory.join(&name), Arc::clone(&parameters)).await?;
+        let (width, height) = parameters.size();
+        let new = NewRecording {
+            device: wish.device.id,
+            camera: wish.camera.name.clone(),
+            file: name,
+            who: wish.requester.who(),
+            width,
+            height,
+        };
+        let id = self.store.begin_recording(new).await?;
+        if let Some(running) = lock(&self.running).get_mut(&place.key) {
+            running.id = Some(id);
+        }
+        let recorder = Recorder {
+            id,
+            recordings: Arc::clone(self),
+            wish,
+            until,
+            shutdown: shutdown.clone(),
+            file,
+            group: vec![unit],
+            noted: Instant::now(),
+            place,
+        };
+        tokio::spawn(recorder.run(viewing));
+        Ok(id)
+    }
+
+    /// Keeps a place for a recording of this camera.
+    fn reserve(self: &Arc<Self>, key: Key) -> Result<Place, RecordingError> {
+        let mut running = lock(&self.running);
+        if let Some(there) = running.get(&key) {
+            return Err(RecordingError::Running(there.id.unwrap_or_default()));
+        }
+        if running.len() >= MAX_RUNNING {
+            return Err(RecordingError::TooMany);
+        }
+        let (sender, stop) = watch::channel(None);
+        running.insert(key.clone(), Running { id: None, stop: sender });
+        Ok(Place { recordings: Arc::clone(self), key, stop })
+    }
+
+    /// The recording that is being made of a camera.
+    pub fn running(&self, device: DeviceId, camera: &str) -> Option<i64> {
+        let running = lock(&self.running);
+        running.get(&(device, camera.to_owned()))?.id.map(|id| id.0)
+    }
+
+    /// Ends one that is being made, for this reason.
+    ///
+    /// # Errors
+    /// [`RecordingError::NotRunning`] if there is none.
+    pub fn stop(&self, id: RecordingId, reason: impl Into<String>) -> Result<(), RecordingError> {
+        let running = lock(&self.running);
+        let found = running.values().find(|running| running.id == Some(id));
+        let found = found.ok_or(RecordingError::NotRunning)?;
+        found.stop.send_replace(Some(reason.into()));
+        Ok(())
+    }
+
+    /// The file of a recording.
+    pub fn path(&self, row: &RecordingRow) -> PathBuf {
+        self.directory.join(&row.file)
+    }
+}
+
+/// One that is being made.
+struct Recorder {
+    id: RecordingId,
+    recordings: Arc<Recordings>,
+    wish: Wish,
+    until: Instant,
+    shutdown: Shutdown,
+    file: File,
+    /// What has come since it was written to.
+    group: Vec<Arc<Unit>>,
+    noted: Instant,
+    place: Place,
+}
+
+/// How a recording has ended.
+type Outcome = (RecordingState, String);
+
+impl Recorder {
+    async fn run(mut self, viewing: Viewing) {
+        let (state, reason) = match self.record(viewing).await {
+            Ok(outcome) => outcome,
+            Err(error) => (RecordingState::Failed, words(&error)),
+        };
+        // What is in the file stands, whether or not the rest can be written, too.
+        let closed = self.file.close().await;
+        let (state, reason) = match closed {
+            Err(error) if state == RecordingState::Done => (RecordingState::Failed, words(&error)),
+            _ => (state, reason),
+        };
+        if state == RecordingState::Failed {
+            tracing::warn!(recording = %self.id, reason, "a recording has failed");
+        }
+        let ended = self.recordings.store.end_recording(self.id, state, reason, self.file.size()).await;
+        if let Err(error) = ended {
+            tracing::error!(recording = %self.id, %error, "the end of a recording could not be written down");
+        }
+        drop(self.place);
+    }
+
+    async fn record(&mut self, mut viewing: Viewing) -> io::Result<Outcome> {
+        loop {
+            let end = match self.follow(&mut viewing).await? {
+                Ok(outcome) => return Ok(outcome),
+                Err(end) => end,
+            };
+            let pause = Instant::now();
+            drop(viewing);
+            if end.code != EndCode::Camera {
+                return Ok((RecordingState::Done, end.message));
+            }
+            // The camera may come back: a recording is to be whole.
+            let mut stop = self.place.stop.clone();
+            let back = tokio::select! {
+                back = self.watch_again() => back,
+                outcome = stopped(&mut stop, self.until) => return Ok(outcome),
+            };
+            let Some((again, first)) = back else { return Ok((RecordingState::Failed, end.message)) };
+            if first.parameters() != Some(self.file.parameters()) {
+                let words = "the camera's pictures are of another kind now: make another recording";
+                return Ok((RecordingState::Done, words.to_owned()));
+            }
+            self.file.skip(pause.elapsed());
+            self.group.push(first);
+            viewing = again;
+        }
+    }
+
+    /// Writes what comes until the stream ends (`Err`), or the recording does.
+    async fn follow(&mut self, viewing: &mut Viewing) -> io::Result<Result<Outcome, End>> {
+        loop {
+            let next = tokio::select! {
+                unit = viewing.next() => unit,
+                outcome = stopped(&mut self.place.stop, self.until) => {
+                    self.write(None).await?;
+                    return Ok(Ok(outcome));
+                }
+            };
+            let unit = match next {
+                Ok(unit) => unit,
+                Err(end) => {
+                    self.write(None).await?;
+                    return Ok(Err(end));
+                }
+            };
+            let bytes: usize = self.group.iter().map(|unit| unit.size()).sum();
+            if unit.is_keyframe() || self.group.len() >= GROUP_UNITS || bytes >= GROUP_BYTES {
+                self.write(Some(unit.time())).await?;
+                if let Err(full) = self.recordings.check_size(self.file.size()).await {
+                    return Ok(Ok((RecordingState::Failed, full)));
+                }
+            }
+            if unit.parameters().is_some_and(|parameters| parameters != self.file.parameters()) {
+                let words = "the camera's pictures are of another kind now: make another recording";
+                return Ok(Ok((RecordingState::Done, words.to_owned())));
+            }
+            self.group.push(unit);
+        }
+    }
+
+    /// Writes the group, behind which the next picture comes at this time.
+    async fn write(&mut self, until: Option<u64>) -> io::Result<()> {
+        self.file.write(std::mem::take(&mut self.group), until).await?;
+        if self.noted.elapsed() >= NOTE {
+            self.noted = Instant::now();
+            // The file is what counts; this is for whoever looks meanwhile.
+            if let Err(error) = self.recordings.store.note_recording(self.id, self.file.size()).await {
+                tracing::warn!(recording = %self.id, %error, "how much was recorded could not be written down");
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the stream again; nothing, if that can't be done for long.
+    async fn watch_again(&self) -> Option<(Viewing, Arc<Unit>)> {
+        let given_up = Instant::now() + PATIENCE;
+        while Instant::now() < given_up && !self.shutdown.is_requested() {
+            sleep(PAUSE).await;
+            let again = async {
+                let mut viewing =
+                    self.recordings.video.watch(self.wish.clone(), &self.shutdown).await.ok()?;
+                let unit = viewing.next().await.ok()?;
+                Some((viewing, unit))
+            };
+            if let Ok(Some(again)) = timeout_at(given_up, again).await {
+                return Some(again);
+            }
+        }
+        None
+    }
+}
+
+/// Waits until a recording is to end, by somebody's wish or as it is long enough.
+async fn stopped(stop: &mut watch::Receiver<Option<String>>, until: Instant) -> Outcome {
+    let wished = async {
+        match stop.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(reason) => reason.unwrap_or_default(),
+            // Nobody can stop it any longer.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reason = wished => (RecordingState::Done, reason),
+        () = sleep_until(until) => (RecordingState::Done, "it is as long as it was to be".to_owned()),
+    }
+}
+
+/// What is told of a file that can't be written.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "no space is left on the disk; delete recordings, or see [recordings] in the server's configuration"
+                .to_owned()
+        }
+        _ => format!("the file can't be written: {error}"),
+    }
+}

@@ -1,0 +1,175 @@
+//! What comes on a camera's data connection: frames, made into pictures.
+
+use std::{io, sync::Arc};
+
+use protocol_core::{
+    frame::{self, Decoded, Frame},
+    message::{self, DecodeError, VIDEO_MAX_FRAME, VideoStatus},
+    tag::Tag,
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{parameters::Parameters, unit::Unit};
+
+/// How much room there is at least for what is read at once.
+const ROOM: usize = 64 * 1024;
+
+/// Something that a device said of its camera.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A picture.
+    Unit(Unit),
+    /// How the camera does.
+    Status(VideoStatus),
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    /// The connection broke.
+    #[error("the connection to the device broke: {0}")]
+    Broken(#[from] io::Error),
+    /// The device sends something else than pictures.
+    #[error("the device sent what is no picture: {0}")]
+    Frame(#[from] frame::FrameError),
+    /// As before, inside of a frame.
+    #[error("the device sent what is no picture: {0}")]
+    Body(#[from] DecodeError),
+}
+
+/// A camera's data connection.
+pub(super) struct Source<S> {
+    stream: S,
+    /// What has come of frames that are not whole.
+    buffer: Vec<u8>,
+    /// Of the last keyframe: most have the same.
+    parameters: Option<Arc<Parameters>>,
+    /// Of the last picture: time never goes back.
+    time: u64,
+    /// How many bytes have come.
+    count: u64,
+}
+
+impl<S: AsyncRead + Unpin> Source<S> {
+    /// A connection on which nothing has been read behind its first frame.
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new(), parameters: None, time: 0, count: 0 }
+    }
+
+    /// How many bytes have come.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// What the device says next; nothing, if it has said all. What was read is kept if this is given up.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub(super) async fn next(&mut self) -> Result<Option<Said>, SourceError> {
+        loop {
+            while let Decoded::Frame { frame, consumed } = frame::decode(&self.buffer, VIDEO_MAX_FRAME)? {
+                let said = read(frame, &mut self.parameters, &mut self.time)?;
+                self.buffer.drain(..consumed);
+                if said.is_some() {
+                    return Ok(said);
+                }
+            }
+            self.buffer.reserve(ROOM);
+            match self.stream.read_buf(&mut self.buffer).await? {
+                0 if self.buffer.is_empty() => return Ok(None),
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                count => self.count += count as u64,
+            }
+        }
+    }
+}
+
+/// What a frame says; nothing, if it is not for us.
+fn read(
+    frame: Frame<'_>,
+    parameters: &mut Option<Arc<Parameters>>,
+    time: &mut u64,
+) -> Result<Option<Said>, SourceError> {
+    Ok(match frame.tag {
+        Tag::UNIT => {
+            let unit: message::Unit<'_> = message::decode(frame.body)?;
+            *time = (*time).max(unit.microseconds);
+            // What the flag says of it is not believed: it has to be there.
+            let found = unit.is_keyframe().then(|| Parameters::find(unit.bytes)).flatten();
+            let found = found.map(|found| match parameters {
+                Some(last) if **last == found => Arc::clone(last),
+                _ => Arc::clone(parameters.insert(Arc::new(found))),
+            });
+            Some(Said::Unit(Unit::new(found, *time, unit.bytes)))
+        }
+        Tag::VIDEO_STATUS => Some(Said::Status(message::decode(frame.body)?)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use protocol_core::message::{self, VIDEO_MAX_FRAME, VideoStatus};
+
+    use super::{Said, Source, SourceError};
+    use crate::video::{parameters::tests::KEYFRAME, tests::frame};
+
+    #[tokio::test]
+    async fn frames_are_read_however_they_are_split() {
+        let mut bytes = frame(1, 7, KEYFRAME);
+        bytes.extend(b"SOME\0\0\0\x02ab");
+        bytes.extend(frame(0, 3, b"\0\0\x01\x41picture"));
+        bytes.extend(frame(1, 9, KEYFRAME));
+        let mut status = [0; 64];
+        let said = VideoStatus { frames: 30, bytes: 9, dropped: 2, restarts: 1 };
+        let length = message::encode(&said, 64_u16, &mut status).unwrap();
+        bytes.extend(&status[..length]);
+        for size in [1, 7, 100_000] {
+            let mut reader = tokio_chunks(&bytes, size);
+            let mut units = Vec::new();
+            while let Some(said) = reader.next().await.unwrap() {
+                match said {
+                    Said::Unit(unit) => units.push(unit),
+                    Said::Status(status) => assert_eq!(status, said_status()),
+                }
+            }
+            assert_eq!(
+                units.iter().map(|unit| (unit.is_keyframe(), unit.time())).collect::<Vec<_>>(),
+                [(true, 7), (false, 7), (true, 9)]
+            );
+            assert!(Arc::ptr_eq(units[0].parameters().unwrap(), units[2].parameters().unwrap()));
+            assert_eq!(reader.count(), bytes.len() as u64);
+        }
+    }
+
+    const fn said_status() -> VideoStatus {
+        VideoStatus { frames: 30, bytes: 9, dropped: 2, restarts: 1 }
+    }
+
+    fn tokio_chunks(bytes: &[u8], size: usize) -> Source<impl tokio::io::AsyncRead + Unpin + use<>> {
+        let (ours, mut theirs) = tokio::io::duplex(size);
+        let bytes = bytes.to_vec();
+        tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut theirs, &bytes).await });
+        Source::new(ours)
+    }
+
+    #[tokio::test]
+    async fn a_flag_is_not_believed() {
+        let bytes = frame(1, 0, b"\0\0\x01\x65no parameters");
+        let Some(Said::Unit(unit)) = Source::new(&bytes[..]).next().await.unwrap() else { panic!() };
+        assert!(!unit.is_keyframe());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_picture_ends_it() {
+        let too_large = [&b"UNIT"[..], &(VIDEO_MAX_FRAME - 7).to_be_bytes()].concat();
+        assert!(matches!(Source::new(&too_large[..]).next().await, Err(SourceError::Frame(_))));
+        assert!(matches!(Source::new(&b"unit"[..]).next().await, Err(SourceError::Frame(_))));
+        assert!(matches!(Source::new(&b"UNIT\0\0\0\x01\0"[..]).next().await, Err(SourceError::Body(_))));
+        let cut = &frame(0, 0, b"picture")[..12];
+        assert!(matches!(Source::new(cut).next().await, Err(SourceError::Broken(_))));
+        assert!(matches!(Source::new(&b""[..]).next().await, Ok(None)));
+    }
+}

@@ -1,0 +1,263 @@
+//! Recordings, and MP4 as others read it.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use protocol_core::{
+    code::Role,
+    h264::{Piece, Splitter},
+};
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream},
+    time::{sleep, timeout},
+};
+
+use super::{Fleet, LONGEST_WAIT, frame, keyframe, next};
+use crate::{
+    config::RecordingLimits,
+    store::{RecordingId, RecordingRow},
+    video::{Parameters, RecordingError, Recordings, Unit, Video, mp4},
+};
+
+/// How many pictures a second the camera of these tests gives.
+const FRAMERATE: u64 = 30;
+
+/// What a camera gives in three seconds, as real encoders make it: access units, and whether they are keyframes.
+fn camera(profile: &str) -> Vec<(bool, Vec<u8>)> {
+    let arguments = format!(
+        "-loglevel error -f lavfi -i testsrc2=size=160x120:rate={FRAMERATE} -t 3 -c:v libx264 -preset ultrafast \
+         -tune zerolatency -profile:v {profile} -g {FRAMERATE} -pix_fmt yuv420p -f h264 -"
+    );
+    let written = Command::new("ffmpeg").args(arguments.split_whitespace()).output().unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let (mut splitter, mut rest, mut units) = (Splitter::default(), &written.stdout[..], Vec::new());
+    while let Some(piece) = splitter.next(rest).or_else(|| splitter.flush(rest)) {
+        let (unit, behind) = rest.split_at(piece.length());
+        if let Piece::Unit { is_idr, .. } = piece {
+            units.push((is_idr, unit.to_vec()));
+        }
+        rest = behind;
+    }
+    assert_eq!(units.len() as u64, 3 * FRAMERATE);
+    units
+}
+
+/// What ffprobe says of a file: one line for each picture that it can decode.
+fn pictures(file: &Path) -> Vec<String> {
+    let arguments =
+        "-loglevel error -select_streams v -show_entries frame=pts_time,key_frame,width,height -of csv=p=0";
+    let found = Command::new("ffprobe").args(arguments.split_whitespace()).arg(file).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stderr), "", "nothing is to be complained of");
+    // What an encoder says of itself is shown with its picture, on a line of its own.
+    let is_picture = |line: &&str| line.starts_with("0,") || line.starts_with("1,");
+    String::from_utf8(found.stdout).unwrap().lines().filter(is_picture).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn a_live_stream_is_played_by_others() {
+    for profile in ["baseline", "high"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("live.mp4");
+        let mut live = mp4::Live::new(FRAMERATE as u16);
+        let mut bytes = Vec::new();
+        for (number, (is_idr, unit)) in camera(profile).into_iter().enumerate() {
+            let parameters = is_idr.then(|| Arc::new(Parameters::find(&unit).unwrap()));
+            if let Some(parameters) = parameters.as_ref().filter(|_| bytes.is_empty()) {
+                bytes = mp4::head(parameters);
+            }
+            let time = number as u64 * 1_000_000 / FRAMERATE;
+            bytes.extend_from_slice(&live.fragment(&Unit::new(parameters, time, &unit)));
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let all = pictures(&path);
+        assert_eq!(all.len() as u64, 3 * FRAMERATE, "{profile}");
+        assert!(all[0].contains("160,120") && all[0].starts_with("1,0.000000"), "{profile}: {}", all[0]);
+        let strictly = Command::new("ffmpeg")
+            .args(["-loglevel", "warning", "-xerror", "-i"])
+            .arg(&path)
+            .args(["-f", "null", "-"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(strictly.status.success(), "{}", String::from_utf8_lossy(&strictly.stderr));
+        assert_eq!(String::from_utf8_lossy(&strictly.stderr), "");
+    }
+}
+
+impl Fleet {
+    fn recordings(&self, limits: RecordingLimits) -> Arc<Recordings> {
+        let directory = self.directory.path().join("recordings");
+        Recordings::new(Arc::clone(&self.video), self.store.clone(), directory, limits)
+    }
+
+    /// Begins one; the device sends its first picture.
+    async fn record(
+        &self,
+        recordings: &Arc<Recordings>,
+        first: &[u8],
+    ) -> (Result<RecordingId, RecordingError>, DuplexStream) {
+        let device = async {
+            let mut device = self.stream().await;
+            device.write_all(&frame(1, 0, first)).await.unwrap();
+            device
+        };
+        let begun = recordings.start(self.wish("ada", Role::Operator), None, &self.shutdown);
+        timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap()
+    }
+
+    /// The recording, once it is so.
+    async fn recording(&self, id: RecordingId, is_so: impl Fn(&RecordingRow) -> bool) -> RecordingRow {
+        let look = async {
+            loop {
+                let row = self.store.recording(id).await.unwrap().unwrap();
+                if is_so(&row) {
+                    return row;
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONGEST_WAIT, look).await.expect("it is so at last")
+    }
+}
+
+/// Little is asked of the disk of whoever runs the tests.
+fn limits() -> RecordingLimits {
+    RecordingLimits { min_free_bytes: 0, ..RecordingLimits::default() }
+}
+
+#[tokio::test]
+async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let units = camera("baseline");
+    let (id, mut device) = fleet.record(&recordings, &units[0].1).await;
+    let id = id.unwrap();
+    let begun = fleet.recording(id, |_| true).await;
+    assert_eq!((begun.state.as_str(), begun.who.as_str(), begun.width), ("recording", "ada", 160));
+    assert_eq!(recordings.running(fleet.device.id, "door"), Some(id.0));
+    let again = recordings.start(fleet.wish("bea", Role::Operator), None, &fleet.shutdown).await;
+    assert!(matches!(again, Err(RecordingError::Running(running)) if running == id));
+    for (number, (is_idr, unit)) in units.iter().enumerate().skip(1) {
+        // The last second is late by one.
+        let time = number as u64 * 1_000_000 / FRAMERATE + if number >= 60 { 1_000_000 } else { 0 };
+        device.write_all(&frame(u8::from(*is_idr), time, unit)).await.unwrap();
+    }
+    let path = recordings.path(&begun);
+    let whole = async {
+        while pictures(&path).len() < 60 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONGEST_WAIT, whole).await.expect("two groups are in the file");
+    recordings.stop(id, "stopped by ada").unwrap();
+    let row = fleet.recording(id, |row| row.ended.is_some()).await;
+    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("done", Some("stopped by ada")));
+    assert_eq!(row.size.bytes, std::fs::metadata(&path).unwrap().len());
+    let all = pictures(&path);
+    assert_eq!(all.len() as u64, row.size.frames);
+    assert!((3_900..4_100).contains(&row.size.milliseconds), "{:?}: what is late is late in it", row.size);
+    assert!(all[0].starts_with("1,0.0"), "{}", all[0]);
+    assert!(recordings.delete(&row, Some("ada".into()), "somebody wished it").await.unwrap());
+    assert!(!path.exists() && fleet.store.recording(id).await.unwrap().is_none());
+    let kinds: Vec<_> = fleet.events("recording-").await.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["recording-started", "recording-ended", "recording-deleted"]);
+    assert!(fleet.video.viewers().is_empty() && fleet.events("viewing-").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_it_in_words() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(RecordingLimits { min_free_bytes: u64::MAX, ..limits() });
+    let refused = recordings.start(fleet.wish("ada", Role::Operator), None, &fleet.shutdown).await;
+    let Err(RecordingError::NoSpace(words)) = refused else { panic!("{refused:?}") };
+    assert!(words.contains("free on the disk"), "{words}");
+}
+
+#[tokio::test]
+async fn what_is_too_much_or_too_old_is_deleted() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(RecordingLimits { max_bytes: 3_000, ..limits() });
+    let unit = keyframe(0);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (id, device) = fleet.record(&recordings, &unit.message()[crate::video::HEAD..]).await;
+        ids.push(id.unwrap());
+        recordings.stop(ids[ids.len() - 1], "enough").unwrap();
+        fleet.recording(ids[ids.len() - 1], |row| row.ended.is_some()).await;
+        drop(device);
+    }
+    let bytes = fleet.store.recorded_bytes().await.unwrap();
+    assert!(bytes > 0 && bytes <= 3_000, "{bytes}");
+    let small = fleet.recordings(RecordingLimits { max_bytes: bytes - 1, ..limits() });
+    small.keep().await.unwrap();
+    assert!(fleet.store.recording(ids[0]).await.unwrap().is_none(), "the oldest goes first");
+    assert!(fleet.store.recording(ids[1]).await.unwrap().is_some());
+    let short = fleet.recordings(RecordingLimits { keep: Duration::ZERO, ..limits() });
+    sleep(Duration::from_millis(5)).await;
+    short.keep().await.unwrap();
+    assert!(fleet.store.recording(ids[1]).await.unwrap().is_none());
+    let left = std::fs::read_dir(fleet.directory.path().join("recordings")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_recording_goes_on_when_its_camera_comes_back() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let first = keyframe(0);
+    let unit = &first.message()[crate::video::HEAD..];
+    let (id, mut device) = fleet.record(&recordings, unit).await;
+    let id = id.unwrap();
+    device.write_all(&frame(1, 500_000, unit)).await.unwrap();
+    drop(device);
+    let mut again = fleet.stream().await;
+    let path = recordings.path(&fleet.recording(id, |_| true).await);
+    let two = std::fs::metadata(&path).unwrap().len();
+    again.write_all(&frame(1, 7, unit)).await.unwrap();
+    again.write_all(&frame(1, 500_007, unit)).await.unwrap();
+    let grown = async {
+        while std::fs::metadata(&path).unwrap().len() <= two {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(LONGEST_WAIT, grown).await.is_err() {
+        panic!("what comes then is in it: {:?}", fleet.store.recording(id).await);
+    }
+    recordings.stop(id, "enough").unwrap();
+    let row = fleet.recording(id, |row| row.ended.is_some()).await;
+    assert_eq!((row.state.as_str(), row.size.frames), ("done", 4));
+    assert!(row.size.milliseconds > 2_000, "the time between is in it: {:?}", row.size);
+}
+
+#[tokio::test]
+async fn what_the_last_server_left_has_ended() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let unit = keyframe(0);
+    let (id, _device) = fleet.record(&recordings, &unit.message()[crate::video::HEAD..]).await;
+    let id = id.unwrap();
+    fleet.recordings(limits()).resume().await.unwrap();
+    let row = fleet.recording(id, |row| row.ended.is_some()).await;
+    assert_eq!((row.state.as_str(), row.reason.as_deref()), ("failed", Some("the server has ended")));
+    assert!(row.size.bytes > 0);
+}
+
+/// A viewer of MP4 and one of pictures share what is sent to them.
+#[tokio::test]
+async fn a_picture_is_made_into_mp4_once() {
+    let fleet = Fleet::new().await;
+    let (viewing, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
+    let (mut first, mut second) = (viewing.unwrap(), fleet.watch("bea", Role::Viewer).await.unwrap());
+    device.write_all(&frame(1, 10, &keyframe(0).message()[crate::video::HEAD..])).await.unwrap();
+    let one = timeout(LONGEST_WAIT, first.next()).await.unwrap().unwrap();
+    let other = timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap();
+    assert_eq!(one.sample().as_ptr(), other.sample().as_ptr());
+    assert_eq!(one.message().as_ptr(), other.message().as_ptr());
+    device.write_all(&frame(0, 20, b"\0\0\x01\x41picture")).await.unwrap();
+    assert_eq!(next(&mut first).await, 20);
+    let _: &Video = &fleet.video;
+}

@@ -1,0 +1,189 @@
+//! Those who look at a camera: who they are, and what they are sent.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Video,
+    hub::{Hub, Status},
+    queue::{End, EndCode, Queue},
+    unit::Unit,
+};
+use crate::{
+    event::{EventKind, NewEvent, Who},
+    store::{DeviceRef, UnixMillis},
+};
+
+/// How pictures reach whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each by itself, by a WebSocket.
+    Units,
+    /// As MP4 that does not end.
+    Mp4,
+    /// Into a file of the server's.
+    Recording,
+}
+
+impl Way {
+    /// Its name in JSON and in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Units => "units",
+            Self::Mp4 => "mp4",
+            Self::Recording => "recording",
+        }
+    }
+}
+
+/// Somebody who looks at a camera.
+#[derive(Debug)]
+pub struct Viewer {
+    /// Its number, while the server runs.
+    pub id: i64,
+    /// Whose camera it is.
+    pub device: DeviceRef,
+    /// The camera's name.
+    pub camera: String,
+    /// Who looks.
+    pub who: Who,
+    /// How.
+    pub way: Way,
+    /// Since when.
+    pub since: UnixMillis,
+    pub(super) queue: Queue,
+    pub(super) frames: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+impl Viewer {
+    /// How many pictures were sent.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Relaxed)
+    }
+
+    /// How many bytes of them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// How many pictures were left out, as the viewer was too slow.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+
+    /// What is told of a viewing in the audit trail.
+    fn event(&self, kind: EventKind) -> NewEvent {
+        NewEvent::new(kind)
+            .device(self.device.id)
+            .who(&self.who)
+            .detail("viewer", self.id)
+            .detail("camera", self.camera.as_str())
+            .detail("way", self.way.name())
+    }
+}
+
+/// A viewer's place at a camera's stream; it ends when this is dropped.
+pub struct Viewing {
+    video: Arc<Video>,
+    hub: Arc<Hub>,
+    viewer: Arc<Viewer>,
+    end: Option<End>,
+    /// The last: the stream is told that one less looks when all else is done.
+    _interest: Interest,
+}
+
+impl Viewing {
+    pub(super) async fn begin(
+        video: &Arc<Video>,
+        hub: Arc<Hub>,
+        interest: Interest,
+        viewer: Arc<Viewer>,
+    ) -> Self {
+        if viewer.way != Way::Recording {
+            video.record(viewer.event(EventKind::ViewingStarted)).await;
+        }
+        Self { video: Arc::clone(video), hub, viewer, end: None, _interest: interest }
+    }
+
+    /// Who looks.
+    pub fn viewer(&self) -> &Viewer {
+        &self.viewer
+    }
+
+    /// The next picture; the first is a keyframe. What was not waited for to its end is not lost.
+    ///
+    /// # Errors
+    /// [`End`] if no more come.
+    pub async fn next(&mut self) -> Result<Arc<Unit>, End> {
+        match self.viewer.queue.next().await {
+            Ok(unit) => {
+                self.viewer.frames.fetch_add(1, Relaxed);
+                self.viewer.bytes.fetch_add(unit.size() as u64, Relaxed);
+                Ok(unit)
+            }
+            Err(end) => {
+                self.end = Some(end.clone());
+                Err(end)
+            }
+        }
+    }
+
+    /// Waits until the viewer is to have nothing more, whatever is being sent.
+    pub async fn cut(&self) -> End {
+        self.viewer.queue.cut().await
+    }
+
+    /// Ends it for this reason; the first one stands.
+    pub fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// How the camera does.
+    pub fn status(&self) -> Status {
+        self.hub.status()
+    }
+}
+
+impl Drop for Viewing {
+    fn drop(&mut self) {
+        self.hub.leave(self.viewer.id);
+        self.video.leave(self.viewer.id);
+        if self.viewer.way == Way::Recording {
+            return;
+        }
+        let left = || End::new(EndCode::Left, "the viewer has gone");
+        let end = self.end.take().unwrap_or_else(left);
+        let seconds = UnixMillis::now().0.saturating_sub(self.viewer.since.0) / 1_000;
+        let event = self
+            .viewer
+            .event(EventKind::ViewingEnded)
+            .detail("seconds", seconds)
+            .detail("frames", self.viewer.frames())
+            .detail("dropped", self.viewer.dropped())
+            .detail("reason", end.message);
+        let video = Arc::clone(&self.video);
+        tokio::spawn(async move { video.record(event).await });
+    }
+}
+
+/// That somebody wants a camera's pictures: as long as one does, its stream goes on.
+#[derive(Debug)]
+pub(super) struct Interest(watch::Sender<usize>);
+
+impl Interest {
+    pub(super) fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}

@@ -1,0 +1,115 @@
+// Shows a camera by WebCodecs: each picture is decoded and drawn as soon as it comes.
+
+import { LastSecond, Lateness } from './figures.ts';
+import type { Screen, ScreenEvents } from './screen.ts';
+import { followUnits, type StreamInfo, type StreamStatus, type Unit } from './units.ts';
+
+/** More than that must not wait for the decoder: then it goes on with the next keyframe. */
+const MOST_WAITING = 30;
+const FIGURES_INTERVAL = 500;
+
+/** Whether this browser can show pictures of this kind so. */
+export function canDecode(): boolean {
+  return 'VideoDecoder' in globalThis && 'EncodedVideoChunk' in globalThis;
+}
+
+export class CodecsScreen implements Screen {
+  readonly element = document.createElement('canvas');
+  #context = this.element.getContext('2d', { alpha: false, desynchronized: true });
+  #decoder: VideoDecoder | undefined;
+  #info: StreamInfo | undefined;
+  #needsKeyframe = true;
+  #wasShown = false;
+  #lateness = new Lateness();
+  #drawn = new LastSecond();
+  #status: StreamStatus = { dropped: 0, device_dropped: 0, restarts: 0 };
+  #dropped = 0;
+  #roundTrip: number | undefined;
+  #leave: () => void;
+  #timer: ReturnType<typeof setInterval>;
+
+  constructor(
+    device: string,
+    camera: string,
+    private readonly events: ScreenEvents,
+  ) {
+    this.#leave = followUnits(device, camera, {
+      stream: (info) => this.#configure(info),
+      unit: (unit) => this.#decode(unit),
+      status: (status) => (this.#status = status),
+      roundTrip: (milliseconds) => (this.#roundTrip = milliseconds),
+      ended: (end) => {
+        this.stop();
+        events.ended(end);
+      },
+    });
+    this.#timer = setInterval(() => this.#tell(), FIGURES_INTERVAL);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#leave();
+    if (this.#decoder?.state !== 'closed') this.#decoder?.close();
+    this.#decoder = undefined;
+  }
+
+  #configure(info: StreamInfo): void {
+    this.#info = info;
+    if (this.#decoder?.state !== 'closed') this.#decoder?.close();
+    const decoder = new VideoDecoder({
+      output: (frame) => this.#draw(frame),
+      error: () => {
+        // A picture that is none: the next keyframe may be one.
+        if (this.#decoder === decoder && this.#info) this.#configure(this.#info);
+      },
+    });
+    decoder.configure({ codec: info.codec, optimizeForLatency: true });
+    this.#decoder = decoder;
+    this.#needsKeyframe = true;
+    this.#lateness.reset();
+  }
+
+  #decode(unit: Unit): void {
+    this.#lateness.came(unit.time / 1000, performance.now());
+    const decoder = this.#decoder;
+    if (!decoder) return;
+    if (decoder.decodeQueueSize > MOST_WAITING) this.#needsKeyframe = true;
+    if (this.#needsKeyframe && !unit.isKeyframe) {
+      this.#dropped += 1;
+      return;
+    }
+    this.#needsKeyframe = false;
+    const { data, time: timestamp } = unit;
+    decoder.decode(new EncodedVideoChunk({ type: unit.isKeyframe ? 'key' : 'delta', timestamp, data }));
+  }
+
+  #draw(frame: VideoFrame): void {
+    const { element } = this;
+    if (element.width !== frame.displayWidth || element.height !== frame.displayHeight) {
+      element.width = frame.displayWidth;
+      element.height = frame.displayHeight;
+    }
+    this.#context?.drawImage(frame, 0, 0);
+    const now = performance.now();
+    this.#drawn.note(now, this.#lateness.of(frame.timestamp / 1000, now));
+    frame.close();
+    if (!this.#wasShown) {
+      this.#wasShown = true;
+      this.events.shown();
+    }
+  }
+
+  #tell(): void {
+    const now = performance.now();
+    const late = this.#drawn.median(now);
+    // Half of the way there and back is the way; what camera and encoder take is not known.
+    const way = ((this.#roundTrip ?? 0) + (this.#status.device_round_trip_ms ?? 0)) / 2;
+    this.events.figures({
+      latency: late === undefined ? undefined : late + way,
+      rate: this.#drawn.count(now),
+      dropped: this.#dropped + this.#status.dropped + this.#status.device_dropped,
+      width: this.element.width,
+      height: this.element.height,
+    });
+  }
+}

@@ -1,0 +1,124 @@
+//! Live video from end to end: a real agent with a test camera, the server, and those who look by the command line.
+
+use std::{fs, io, path::Path, process::Command, time::Duration};
+
+use holdfast_tests::{
+    agent::Agent,
+    binaries,
+    process::Process,
+    server::Server,
+    wait::{self, LONGEST_WAIT},
+};
+use serde_json::Value;
+
+const DEVICE: &str = "porch";
+
+/// A camera that needs none.
+const CAMERA: &str = "[[cameras]]\nname = \"door\"\nkind = \"test\"\nwidth = 320\nheight = 240\nframerate = 30\nbitrate = 500000\n";
+
+fn scene(server: Server) -> io::Result<(Server, Agent)> {
+    let mut agent = Agent::enrolled(&server, DEVICE)?;
+    agent.configure(CAMERA)?;
+    agent.run()?;
+    server.wait_online(DEVICE, true);
+    wait::until(
+        "the device tells of its camera",
+        || server.api().list(&format!("/devices/{DEVICE}/cameras")).unwrap_or_default(),
+        |cameras| cameras.len() == 1,
+    );
+    Ok((server, agent))
+}
+
+/// How many pictures of a file can be decoded.
+fn pictures(file: &Path) -> usize {
+    let arguments =
+        "-loglevel error -count_frames -show_entries stream=nb_read_frames,width,height -of csv=p=0";
+    let found = Command::new("ffprobe").args(arguments.split_whitespace()).arg(file).output().unwrap();
+    let text = String::from_utf8_lossy(&found.stdout);
+    let fields: Vec<_> = text.trim().split(',').collect();
+    assert_eq!(
+        fields.get(..2),
+        Some(&["320", "240"][..]),
+        "{text}{}",
+        String::from_utf8_lossy(&found.stderr)
+    );
+    fields.get(2).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+fn open_tasks(server: &Server) -> Vec<Value> {
+    server.api().list("/tasks?open=true").expect("the server tells")
+}
+
+#[test]
+fn a_camera_is_seen_and_is_off_again() -> io::Result<()> {
+    let (server, _agent) = scene(Server::start()?)?;
+    let directory = tempfile::tempdir()?;
+    let listed = server.tell(&["cameras", DEVICE]);
+    assert!(listed.contains("door") && listed.contains("320x240"), "{listed}");
+    assert_eq!(open_tasks(&server), Vec::<Value>::new(), "nobody looks, and the camera is off");
+    let file = directory.path().join("door.mp4");
+    server.tell(&["video", DEVICE, "-o", &file.display().to_string(), "--for", "4s"]);
+    let count = pictures(&file);
+    assert!(count > 30, "{count} pictures in about three seconds");
+    wait::until("the camera is off", || open_tasks(&server), Vec::is_empty);
+    let kinds: Vec<_> = server.api().list("/events").expect("events");
+    for kind in ["viewing-started", "viewing-ended"] {
+        let event = kinds.iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
+        assert_eq!(
+            (&event["device"], &event["detail"]["camera"]),
+            (&DEVICE.into(), &"door".into()),
+            "{event}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
+    let (server, _agent) = scene(Server::start()?)?;
+    let directory = tempfile::tempdir()?;
+    let data = server.data().display().to_string();
+    let look = |name: &str| {
+        let file = directory.path().join(name).display().to_string();
+        let words = ["video", DEVICE, "--camera", "door", "-o", &file, "--data", &data];
+        Process::start(&binaries::holdfast(), words, &directory.path().join("log"))
+    };
+    let viewers = || server.api().list("/viewers").expect("viewers");
+    let _first = look("first.mp4")?;
+    wait::until("the first looks", viewers, |all| all.len() == 1);
+    let mut second = look("second.mp4")?;
+    let all = wait::until("both look", viewers, |all| {
+        all.len() == 2 && all.iter().all(|viewer| viewer["frames"].as_u64() > Some(10))
+    });
+    assert_eq!(open_tasks(&server).len(), 1, "one stream is for both");
+    let newest = all.iter().filter_map(|viewer| viewer["id"].as_i64()).max().unwrap_or_default();
+    server.api().post(&format!("/viewers/{newest}/stop"), &serde_json::json!({})).expect("it is stopped");
+    wait::until("one looks", viewers, |all| all.len() == 1);
+    second.wait(LONGEST_WAIT);
+    let frames = |all: &Vec<Value>| all.first().and_then(|viewer| viewer["frames"].as_u64()).unwrap_or(0);
+    let before = frames(&viewers());
+    wait::until("the other goes on", viewers, |all| frames(all) > before + 10);
+    Ok(())
+}
+
+#[test]
+fn a_recording_is_fetched_and_deleted() -> io::Result<()> {
+    let (server, _agent) = scene(Server::configured("[recordings]\nmin-free-bytes = 0\n", None)?)?;
+    let directory = tempfile::tempdir()?;
+    let begun = server.tell(&["recording", "start", DEVICE, "--for", "1m", "--json"]);
+    let begun: Value = serde_json::from_str(&begun)?;
+    let id = begun["id"].to_string();
+    std::thread::sleep(Duration::from_secs(3));
+    server.tell(&["recording", "stop", &id]);
+    let listed = || server.api().list("/recordings").expect("recordings");
+    let rows = wait::until("it has ended", listed, |rows| rows[0]["state"] == "done");
+    assert!(rows[0]["seconds"].as_f64() > Some(1.0), "{rows:?}");
+    let file = directory.path().join("door.mp4");
+    server.tell(&["recording", "fetch", &id, "-o", &file.display().to_string()]);
+    assert_eq!(Some(pictures(&file) as u64), rows[0]["frames"].as_u64());
+    assert_eq!(fs::metadata(&file)?.len(), rows[0]["bytes"].as_u64().unwrap_or(0));
+    server.tell(&["recording", "delete", &id]);
+    assert!(listed().is_empty());
+    assert_eq!(fs::read_dir(server.data().join("recordings"))?.count(), 0);
+    Ok(())
+}
