@@ -20,7 +20,7 @@ use super::{Fleet, LONGEST_WAIT, frame, keyframe, next};
 use crate::{
     config::RecordingLimits,
     store::{RecordingId, RecordingRow},
-    video::{Parameters, RecordingError, Recordings, Unit, Video, mp4},
+    video::{Parameters, RecordingError, Recordings, Unit, Video, lock, mp4},
 };
 
 /// How many pictures a second the camera of these tests gives.
@@ -218,6 +218,13 @@ async fn a_recording_goes_on_when_its_camera_comes_back() {
     let path = recordings.path(&fleet.recording(id, |_| true).await);
     let two = std::fs::metadata(&path).unwrap().len();
     again.write_all(&frame(1, 7, unit)).await.unwrap();
+    // Whoever comes later than a keyframe begins with it, and has none of those before.
+    let taken = async {
+        while !lock(&fleet.video.viewers).values().any(|viewer| viewer.frames() == 1) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONGEST_WAIT, taken).await.expect("the recording looks again");
     again.write_all(&frame(1, 500_007, unit)).await.unwrap();
     let grown = async {
         while std::fs::metadata(&path).unwrap().len() <= two {
