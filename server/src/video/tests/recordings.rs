@@ -122,6 +122,16 @@ impl Fleet {
         };
         timeout(LONGEST_WAIT, look).await.expect("it is so at last")
     }
+
+    /// Waits until a recording has taken so many pictures of the camera's stream.
+    async fn taken(&self, frames: u64) {
+        let all = async {
+            while !lock(&self.video.viewers).values().any(|viewer| viewer.frames() == frames) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONGEST_WAIT, all).await.expect("the pictures are taken");
+    }
 }
 
 /// Little is asked of the disk of whoever runs the tests.
@@ -144,6 +154,10 @@ async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
     for (number, (is_idr, unit)) in units.iter().enumerate().skip(1) {
         // The last second is late by one.
         let time = number as u64 * 1_000_000 / FRAMERATE + if number >= 60 { 1_000_000 } else { 0 };
+        // More than a second at once may be too much for a disk, and then some of it is left out.
+        if *is_idr {
+            fleet.taken(number as u64).await;
+        }
         device.write_all(&frame(u8::from(*is_idr), time, unit)).await.unwrap();
     }
     let path = recordings.path(&begun);
@@ -153,12 +167,13 @@ async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
         }
     };
     timeout(LONGEST_WAIT, whole).await.expect("two groups are in the file");
+    fleet.taken(units.len() as u64).await;
     recordings.stop(id, "stopped by ada").unwrap();
     let row = fleet.recording(id, |row| row.ended.is_some()).await;
     assert_eq!((row.state.as_str(), row.reason.as_deref()), ("done", Some("stopped by ada")));
     assert_eq!(row.size.bytes, std::fs::metadata(&path).unwrap().len());
     let all = pictures(&path);
-    assert_eq!(all.len() as u64, row.size.frames);
+    assert_eq!((all.len(), row.size.frames), (units.len(), units.len() as u64));
     assert!((3_900..4_100).contains(&row.size.milliseconds), "{:?}: what is late is late in it", row.size);
     assert!(all[0].starts_with("1,0.0"), "{}", all[0]);
     assert!(recordings.delete(&row, Some("ada".into()), "somebody wished it").await.unwrap());
@@ -219,12 +234,7 @@ async fn a_recording_goes_on_when_its_camera_comes_back() {
     let two = std::fs::metadata(&path).unwrap().len();
     again.write_all(&frame(1, 7, unit)).await.unwrap();
     // Whoever comes later than a keyframe begins with it, and has none of those before.
-    let taken = async {
-        while !lock(&fleet.video.viewers).values().any(|viewer| viewer.frames() == 1) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LONGEST_WAIT, taken).await.expect("the recording looks again");
+    fleet.taken(1).await;
     again.write_all(&frame(1, 500_007, unit)).await.unwrap();
     let grown = async {
         while std::fs::metadata(&path).unwrap().len() <= two {
