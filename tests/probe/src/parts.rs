@@ -16,11 +16,12 @@ use protocol_core::{
     code::{self, CloseReason, ConnectionKind, TaskState},
     escape::{Escaped, EscapedBytes, OneLine},
     frame::{self, Decoded, Frame},
+    h264::{self, Splitter},
     invitation::Invitation,
     message::{
-        self, Body, BootId, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
-        Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Secret, Status, Stop, StoreId,
-        StreamId, TaskId, Text, Welcome, Window,
+        self, Body, BootId, Camera, Cameras, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello,
+        Information, Join, Joined, Kind, Message, Offer, Order, Pin, Reading, Report, Secret, Status, Stop,
+        StoreId, StreamId, TaskId, Text, Unit, VideoParameters, VideoStatus, Welcome, Window,
     },
     provisioning::{self, PrivateKey, Provisioning},
     serial::{self, Link, Retries},
@@ -44,6 +45,7 @@ pub fn everything(outside: Outside<'_>) {
     invitation(input, output);
     provisioning(input);
     identity(input);
+    video(input, output, number);
     backoff(number);
     connection(Outside { input, output, number });
     classic(Outside { input, output, number });
@@ -193,6 +195,26 @@ fn about_tasks(input: &[u8], output: &mut [u8]) {
     encode(&Report { task, state, detail: text(input), output: input }, output);
     encode(&Join { task, key }, output);
     encode(&Joined {}, output);
+}
+
+/// What stands on the data connection of a camera, and the pictures in its bytes.
+fn video(input: &[u8], output: &mut [u8], number: u64) {
+    let kind = Kind::new(core::str::from_utf8(input).unwrap_or_default()).unwrap_or(Kind::TEXT);
+    let camera = Camera { name: kind, kind, width: number as u16, height: 0, framerate: 0 };
+    encode(&Cameras { cameras: list(camera) }, output);
+    let unit = Unit { flags: number as u8, microseconds: number, bytes: input };
+    encode(&unit, output);
+    show(unit.encode_head(&mut [0; Unit::OVERHEAD]));
+    encode(&VideoStatus { frames: number as u32, ..VideoStatus::default() }, output);
+    show(message::decode::<Cameras<'_>>(input));
+    show(message::decode::<Unit<'_>>(input));
+    show(message::decode::<VideoStatus>(input));
+    show(VideoParameters { camera: kind }.encode(output));
+    show(VideoParameters::decode(input));
+    let mut splitter = black_box(Splitter::default());
+    show(splitter.next(input));
+    show((splitter.has_picture(), splitter.flush(input)));
+    h264::nal_units(input).for_each(|unit| show(unit.first().copied().map(h264::type_of)));
 }
 
 fn texts(input: &[u8]) {

@@ -3,6 +3,7 @@
 //! Each target takes any bytes, does with `protocol-core` what they say, and panics if something does not hold.
 
 mod classic;
+mod h264;
 mod serial;
 mod session;
 mod wire;
@@ -14,6 +15,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("classic", classic::run),
     ("frame", wire::frame),
+    ("h264", h264::run),
     ("invitation", wire::invitation),
     ("message", wire::message),
     ("noise", serial::noise),

@@ -5,8 +5,9 @@ use protocol_core::{
     frame::{self, Decoded, FrameError, HEADER_LENGTH, MAX_FRAME},
     invitation::{Invitation, MAX_LENGTH},
     message::{
-        self, Body, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information, Join,
-        Joined, MAX_TASK_OUTPUT, Message, Offer, Order, Report, Status, Stop, Welcome,
+        self, Body, Cameras, Close, Echo, Endpoints, Enrol, Enrolled, Facts, Gateway, Hello, Information,
+        Join, Joined, MAX_TASK_OUTPUT, Message, Offer, Order, Report, Status, Stop, Unit, VideoStatus,
+        Welcome,
     },
     provisioning::{self, Provisioning, ProvisioningError},
 };
@@ -73,7 +74,7 @@ macro_rules! read {
 /// The body that the first byte names.
 pub(super) fn message(input: &[u8]) {
     let Some((which, body)) = input.split_first() else { return };
-    match which % 18 {
+    match which % 21 {
         0 => read!(Hello, body),
         1 => read!(Welcome<'_>, body),
         2 => read!(Message<'_>, body),
@@ -92,7 +93,10 @@ pub(super) fn message(input: &[u8]) {
         // The one body that is bounded by whoever takes it, not by its shape.
         15 => read_report(body),
         16 => read!(Join, body),
-        _ => read!(Joined, body),
+        17 => read!(Joined, body),
+        18 => read!(Cameras<'_>, body),
+        19 => read!(Unit<'_>, body),
+        _ => read!(VideoStatus, body),
     }
 }
 

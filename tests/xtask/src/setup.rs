@@ -86,13 +86,12 @@ const TOOLS: &[Tool] = &[
         name: "GStreamer's RTSP server",
         why: "a test looks through a camera in the network",
         present: || {
-            Shell::new("/usr/bin/python3", "-c")
-                .argument("import gi; gi.require_version('GstRtspServer', '1.0')")
-                .succeeds()
-                && Shell::new("gst-inspect-1.0", "x264enc").succeeds()
+            let script = "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; \
+                          Gst.init(None); assert all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay']))";
+            Shell::new("/usr/bin/python3", "-c").argument(script).succeeds()
         },
         source: Source::Debian(
-            "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-tools python3-gi",
+            "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi",
         ),
     },
     Tool {
@@ -106,6 +105,21 @@ const TOOLS: &[Tool] = &[
         why: "tests meet the console in a real browser",
         present: || web::chromium().exists(),
         source: Source::Debian("chromium"),
+    },
+    Tool {
+        name: "qemu-system-x86",
+        why: "a slow test has a machine with a USB camera",
+        present: || {
+            Shell::new("qemu-system-x86_64", "--version").succeeds()
+                && Shell::new("busybox", "true").succeeds()
+        },
+        source: Source::Debian("qemu-system-x86 busybox-static"),
+    },
+    Tool {
+        name: "Debian's kernel",
+        why: "that machine runs it, with its driver of a camera that there is not",
+        present: || kernel().join("boot").exists(),
+        source: Source::Own("from Debian, into target/", download_kernel),
     },
     Tool {
         name: "Ansible",
@@ -302,4 +316,17 @@ fn install_cross_compiler() -> Result {
     let environment = target().join("zig");
     Shell::new("python3", "-m venv --clear").argument(&environment).run()?;
     Shell::new(cross_compiler().join("pip"), "install --quiet cargo-zigbuild==0.24.0 ziglang==0.17.1").run()
+}
+
+/// Where the tests find Debian's kernel and its modules.
+fn kernel() -> PathBuf {
+    target().join("debian-kernel")
+}
+
+fn download_kernel() -> Result {
+    let folder = kernel();
+    let script = "mkdir -p \"$1\" && cd \"$1\" && rm -f *.deb && \
+         apt-get -qq download $(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \\(linux-image-.*\\)/\\1/p' | head -n 1) && \
+         dpkg -x *.deb . && rm *.deb";
+    Shell::new("sh", "-c").argument(script).argument("sh").argument(&folder).run()
 }
