@@ -107,21 +107,6 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian("chromium"),
     },
     Tool {
-        name: "qemu-system-x86",
-        why: "a slow test has a machine with a USB camera",
-        present: || {
-            Shell::new("qemu-system-x86_64", "--version").succeeds()
-                && Shell::new("busybox", "true").succeeds()
-        },
-        source: Source::Debian("qemu-system-x86 busybox-static"),
-    },
-    Tool {
-        name: "Debian's kernel",
-        why: "that machine runs it, with its driver of a camera that there is not",
-        present: || kernel().join("boot").exists(),
-        source: Source::Own("from Debian, into target/", download_kernel),
-    },
-    Tool {
         name: "Ansible",
         why: "a test has it manage a device",
         present: || Shell::new("ansible", "--version").succeeds(),
@@ -176,6 +161,25 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// What only `cargo xtask test --slow` needs.
+const SLOW_TOOLS: &[Tool] = &[
+    Tool {
+        name: "qemu-system-x86",
+        why: "a slow test has a machine with a USB camera",
+        present: || {
+            Shell::new("qemu-system-x86_64", "--version").succeeds()
+                && Shell::new("busybox", "true").succeeds()
+        },
+        source: Source::Debian("qemu-system-x86 busybox-static"),
+    },
+    Tool {
+        name: "Debian's kernel",
+        why: "that machine runs it, with its driver of a camera that there is not",
+        present: || kernel().join("boot").exists(),
+        source: Source::Own("from Debian, into target/", download_kernel),
+    },
+];
+
 const COMPONENTS: &[&str] = &["clippy", "rust-src", "rustfmt"];
 
 /// What firmware is built for: Cortex-M0, M3 and M7, and ESP32-C3.
@@ -191,7 +195,7 @@ pub(crate) const BARE_METAL: &[&str] =
 /// # Errors
 /// Something is missing and could not be installed, or may not be (`--dry-run`).
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    let missing = missing();
+    let missing = missing(TOOLS);
     if arguments.dry_run {
         return if missing.is_empty() {
             Ok(())
@@ -210,7 +214,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 /// # Errors
 /// Something could not be installed.
 pub(crate) fn ensure() -> Result {
-    install(&missing())
+    install(&missing(TOOLS))
+}
+
+/// The same for what only slow tests need.
+///
+/// # Errors
+/// Something could not be installed.
+pub(crate) fn ensure_slow() -> Result {
+    install(&missing(SLOW_TOOLS))
 }
 
 /// Installs those of these tools that are missing, by their names.
@@ -234,8 +246,8 @@ pub(crate) fn cross_compiler() -> PathBuf {
     target().join("zig").join("bin")
 }
 
-fn missing() -> Vec<&'static Tool> {
-    let (present, missing): (Vec<_>, Vec<_>) = TOOLS.iter().partition(|tool| (tool.present)());
+fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    let (present, missing): (Vec<_>, Vec<_>) = tools.iter().partition(|tool| (tool.present)());
     for tool in present {
         println!("  present  {}", tool.name);
     }

@@ -148,6 +148,7 @@ const SLOW_STEPS: &[&Step] = &[
         name: "slow-tests",
         about: "all tests with bigger counts, and those that are ignored for their length",
         run: || {
+            setup::ensure_slow()?;
             let tests = Shell::cargo("test --workspace --lib --bins --tests -- --include-ignored");
             cargo_test(tests.environment("HOLDFAST_SLOW", "1").environment("PROPTEST_CASES", "10000"))
         },
