@@ -114,6 +114,8 @@ event_kinds! {
     RecordingStarted = "recording-started",
     /// A recording has ended; its `seconds`, `bytes`, and the `reason` in the detail.
     RecordingEnded = "recording-ended",
+    /// Somebody reads a recording; `camera` and `recording`, a number, in the detail. Told once an hour.
+    RecordingRead = "recording-read",
     /// A recording was deleted, by somebody or as it was too old or there were too many; `reason` in the detail says so.
     RecordingDeleted = "recording-deleted",
     /// A device's SSH server has shown an operator another host key than the registered one, and was refused.

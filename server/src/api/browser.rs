@@ -140,6 +140,13 @@ impl Browser {
 
     /// Whether a request comes from our own page.
     fn check_origin(&self, request: &Request) -> Result<(), ApiError> {
+        // A page of another port of this machine, or of a sister domain, is the same site to a browser: our cookie goes
+        // along, and what begins by a `GET`, as a camera does, would begin.
+        let from = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
+        if from.is_some_and(|from| !matches!(from, b"same-origin" | b"none")) {
+            let message = "expected the console's own page, found another one of the same or of another site";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "wrong-origin", message));
+        }
         // What a page asks for by a WebSocket it can read, whosever page it is.
         let is_socket = request.headers().contains_key(header::UPGRADE);
         match [Method::GET, Method::HEAD].contains(request.method()) && !is_socket {

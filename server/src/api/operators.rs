@@ -46,6 +46,7 @@ async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<OperatorRe
     api.revocations.add(access_tokens.into_iter().map(Credential::AccessToken));
     let reason = format!("the rights of {} were taken away", operator.name);
     api.host.tasks.stop_of_operator(operator.id, &reason);
+    api.host.recordings.stop_of_operator(operator.id, &reason);
     let role = operator.role.to_string();
     let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
     Ok(OperatorRevokeAnswer { operator: operator.name, role, again })

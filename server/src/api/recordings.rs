@@ -19,10 +19,11 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
 use super::{
-    asker::{Asker, Body, Id, Nothing, Options},
+    asker::{Asker, Body, Id, Nothing, Options, done_whole},
     devices,
     error::ApiError,
     lists::{checked_after, checked_before, checked_limit, next},
+    peer::Rights,
     rights::{Action, Object},
     video::{Camera, no_picture, wish},
     view::{Page, RecordingRequest, RecordingView},
@@ -74,19 +75,25 @@ pub(super) async fn start(
     names: Camera,
     Body(request): Body<RecordingRequest>,
 ) -> Result<(StatusCode, Json<RecordingView>), ApiError> {
-    let api = asker.may(Action::Record, Object::Device(&names.device))?;
+    asker.may(Action::Record, Object::Device(&names.device))?;
     if request.seconds == Some(0) {
         return Err(ApiError::bad_request("seconds: expected 1 or more, found 0"));
     }
-    let wish = wish(api, &asker, &names, Way::Recording).await?;
-    let id = api
-        .host
-        .recordings
-        .start(wish, request.seconds.map(Duration::from_secs), &api.shutdown)
-        .await
-        .map_err(refused)?;
-    let row = api.host.store.recording(id).await?.ok_or_else(|| no_such_recording(id.0))?;
-    Ok((StatusCode::CREATED, Json(view(row))))
+    // Whoever goes before it has begun has it begun all the same: it is not left half made.
+    done_whole(async move {
+        let api = asker.may(Action::Record, Object::Device(&names.device))?;
+        let wish = wish(api, &asker, &names, Way::Recording).await?;
+        let longest = request.seconds.map(Duration::from_secs);
+        let id = api.host.recordings.start(wish, longest, &api.shutdown).await.map_err(refused)?;
+        // Who lost their rights while the camera was waited for was not there yet to be sent away.
+        if let Err(error) = asker.check_rights() {
+            let _ = api.host.recordings.stop(id, "the rights of whoever began it have ended");
+            return Err(error);
+        }
+        let row = api.host.store.recording(id).await?.ok_or_else(|| no_such_recording(id.0))?;
+        Ok((StatusCode::CREATED, Json(view(row))))
+    })
+    .await
 }
 
 /// `GET /recordings/{id}`
@@ -118,6 +125,7 @@ pub(super) async fn delete(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<
 /// `GET /recordings/{id}/file.mp4`
 pub(super) async fn file(asker: Asker, Id(id): Id, headers: HeaderMap) -> Result<Response, ApiError> {
     let (recordings, row) = find(&asker, Action::Watch, id).await?;
+    recordings.note_read(&row, asker.who()).await.map_err(refused)?;
     let path = recordings.path(&row);
     let opened = blocking(move || {
         let file = File::open(path)?;
@@ -157,7 +165,7 @@ pub(super) async fn file(asker: Asker, Id(id): Id, headers: HeaderMap) -> Result
             fields.insert(header::CONTENT_RANGE, told);
         }
     }
-    *response.body_mut() = body(file, range);
+    *response.body_mut() = body(file, range, asker.rights());
     Ok(response)
 }
 
@@ -174,16 +182,17 @@ fn part(range: &str, length: u64) -> Option<Option<Range<u64>>> {
     Some((range.start < range.end).then_some(range))
 }
 
-/// This part of a file, read as it is taken.
-fn body(mut file: File, range: Range<u64>) -> HttpBody {
+/// This part of a file, read as it is taken, by somebody who still has these rights.
+fn body(mut file: File, range: Range<u64>, rights: Rights) -> HttpBody {
     let chunks = stream::unfold(
-        (Some(file.seek(SeekFrom::Start(range.start)).map(|_| file)), range),
-        async |(file, range)| {
+        (Some(file.seek(SeekFrom::Start(range.start)).map(|_| file)), range, rights),
+        async |(file, range, rights)| {
             let left = (range.end - range.start).min(CHUNK);
             if left == 0 {
                 return None;
             }
             let read = match file? {
+                Ok(_) if rights.are_gone() => Err(io::Error::other("the reader's rights have ended")),
                 Ok(mut file) => {
                     blocking(move || {
                         let mut chunk = vec![0; left as usize];
@@ -196,9 +205,9 @@ fn body(mut file: File, range: Range<u64>) -> HttpBody {
             };
             Some(match read {
                 Ok((chunk, file)) => {
-                    (Ok(Bytes::from(chunk)), (Some(Ok(file)), range.start + left..range.end))
+                    (Ok(Bytes::from(chunk)), (Some(Ok(file)), range.start + left..range.end, rights))
                 }
-                Err(error) => (Err(error), (None, range)),
+                Err(error) => (Err(error), (None, range, rights)),
             })
         },
     );

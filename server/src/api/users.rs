@@ -70,9 +70,12 @@ async fn change_role(api: Arc<Api>, name: String, role: Role, who: Who) -> Resul
     // What was asked with the role before, and is not done yet, is not done.
     api.revocations.change_role(before.id);
     if rank(role) < rank(before.role) {
-        // Looking is what all may; what was begun by a higher role ends.
+        // Looking is what all may, but for cameras that their devices show to some only; what was begun by a higher role
+        // ends.
         let reason = format!("{name} has the role {role} now");
         api.host.tasks.stop_of_operator(before.id, &reason);
+        api.host.video.stop_of_operator(before.id, &reason);
+        api.host.recordings.stop_of_operator(before.id, &reason);
     }
     Ok(RoleAnswer { name, role: role.to_string(), before: before.role.to_string() })
 }

@@ -22,7 +22,7 @@ use super::{
     error::ApiError,
     peer::Rights,
     places::Place,
-    rights::{Action, Object},
+    rights::{Action, Object, Operator},
     tasks::reachable,
     view::{CameraView, Page, UnitsMessage, ViewerMessage, ViewerView},
 };
@@ -90,9 +90,7 @@ pub(super) async fn wish(api: &Api, asker: &Asker, names: &Camera, way: Way) -> 
             .hint(format!("`holdfast cameras {}` shows those that it has", row.name))
     })?;
     // Whoever was revoked just now begins nothing.
-    if asker.rights().are_gone() {
-        return Err(ApiError::operator_revoked(&asker.who().name));
-    }
+    asker.check_rights()?;
     let device = DeviceRef { id: row.id, name: row.name };
     Ok(Wish { device, camera, requester: asker.requester(), way })
 }
@@ -109,13 +107,19 @@ pub(super) async fn units(
         ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", rejection.body_text())
             .hint("this is for a WebSocket; live.mp4 beside it is for all others")
     })?;
-    let rights = asker.rights();
+    let (rights, operator) = (asker.rights(), asker.actor().operator().cloned());
     // The connection keeps its place among the server's.
     let peer = asker.take_over();
     let upgrade = upgrade.read_buffer_size(2 * MAX_MESSAGE).write_buffer_size(0);
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let end = show(&mut socket, &api, wish, rights).await;
+        let end = match begin(&mut socket, &api, wish, rights, operator.as_ref()).await {
+            Ok((viewing, rights, framerate)) => {
+                let show = Show { socket: &mut socket, viewing, rights, framerate, parameters: None };
+                told(show.run(&api).await)
+            }
+            Err(end) => end,
+        };
         // Whoever has gone does without.
         let _ = timeout(STATUS, farewell(&mut socket, end)).await;
         drop(peer);
@@ -127,45 +131,34 @@ async fn farewell(socket: &mut WebSocket, end: UnitsMessage) -> Result<(), axum:
     socket.send(Message::Close(None)).await
 }
 
-/// Shows a camera to its end; gives what there is to say of that.
-async fn show(socket: &mut WebSocket, api: &Arc<Api>, wish: Wish, rights: Rights) -> UnitsMessage {
-    let (framerate, device) = (wish.camera.framerate, wish.device.id);
+/// Waits until the camera is to be shown; gives its place, the rights, and how many pictures a second it has.
+async fn begin(
+    socket: &mut WebSocket,
+    api: &Api,
+    wish: Wish,
+    mut rights: Rights,
+    operator: Option<&Operator>,
+) -> Result<(Viewing, Rights, u16), UnitsMessage> {
+    let framerate = wish.camera.framerate;
     let watched = tokio::select! {
+        biased;
+        () = rights.gone() => return Err(told(rights_ended())),
+        () = gone(socket) => return Err(told(left())),
         watched = api.host.video.watch(wish, &api.shutdown) => watched,
-        () = gone(socket) => Err(VideoError::Ended("the viewer has gone".to_owned())),
     };
-    let viewing = match watched {
-        Ok(viewing) => viewing,
-        Err(error) => {
-            let (_, code) = status_and_code(&error);
-            return UnitsMessage::End { code: code.to_owned(), message: error.to_string() };
-        }
-    };
-    let mut show = Show { socket, viewing, rights, framerate, parameters: None };
-    let mut ticks = interval(STATUS);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let end = loop {
-        let next = tokio::select! {
-            unit = show.viewing.next() => match unit {
-                Ok(unit) => show.unit(&unit).await,
-                Err(end) => Err(end),
-            },
-            _ = ticks.tick() => {
-                let online = api.host.registry.online(device);
-                let round_trip = online.and_then(|online| online.figures.round_trip());
-                show.status(round_trip).await
-            }
-            message = show.socket.recv() => match message {
-                Some(Ok(message)) => show.heard(message).await,
-                Some(Err(_)) | None => Err(left()),
-            },
-            () = show.rights.gone() => Err(rights_ended()),
-        };
-        if let Err(end) = next {
-            break end;
-        }
-    };
-    show.viewing.end(end.clone());
+    let mut viewing = watched.map_err(|error| {
+        let (_, code) = status_and_code(&error);
+        UnitsMessage::End { code: code.to_owned(), message: error.to_string() }
+    })?;
+    // Who was given another role while they waited was not there yet to be sent away.
+    if operator.is_some_and(|operator| !api.revocations.are_as_before(operator)) {
+        viewing.end(rights_ended());
+        return Err(told(rights_ended()));
+    }
+    Ok((viewing, rights, framerate))
+}
+
+fn told(end: End) -> UnitsMessage {
     UnitsMessage::End { code: end.code.name().to_owned(), message: end.message }
 }
 
@@ -197,6 +190,39 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
+    /// Shows it to its end; gives why that is.
+    async fn run(mut self, api: &Api) -> End {
+        let device = self.viewing.viewer().device.id;
+        let mut ticks = interval(STATUS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = loop {
+            if self.rights.are_gone() {
+                break rights_ended();
+            }
+            let next = tokio::select! {
+                unit = self.viewing.next() => match unit {
+                    Ok(unit) => self.unit(&unit).await,
+                    Err(end) => Err(end),
+                },
+                _ = ticks.tick() => {
+                    let online = api.host.registry.online(device);
+                    let round_trip = online.and_then(|online| online.figures.round_trip());
+                    self.status(round_trip).await
+                }
+                message = self.socket.recv() => match message {
+                    Some(Ok(message)) => self.heard(message).await,
+                    Some(Err(_)) | None => Err(left()),
+                },
+                () = self.rights.gone() => Err(rights_ended()),
+            };
+            if let Err(end) = next {
+                break end;
+            }
+        };
+        self.viewing.end(end.clone());
+        end
+    }
+
     async fn unit(&mut self, unit: &Unit) -> Result<(), End> {
         if let Some(parameters) = unit.parameters()
             && self.parameters.as_ref() != Some(parameters)
@@ -236,9 +262,10 @@ impl Show<'_> {
     /// Sends it, unless the viewer is thrown out meanwhile.
     async fn send(&mut self, message: Message) -> Result<(), End> {
         tokio::select! {
-            sent = self.socket.send(message) => sent.map_err(|_| left()),
-            end = self.viewing.cut() => Err(end),
+            biased;
             () = self.rights.gone() => Err(rights_ended()),
+            end = self.viewing.cut() => Err(end),
+            sent = self.socket.send(message) => sent.map_err(|_| left()),
         }
     }
 }
@@ -251,7 +278,7 @@ fn text(message: &UnitsMessage) -> Message {
 pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiError> {
     let api = asker.may(Action::Watch, Object::Device(&names.device))?;
     let wish = wish(api, &asker, &names, Way::Mp4).await?;
-    let rights = asker.rights();
+    let mut rights = asker.rights();
     let place = api.places.stream(rights.operator())?;
     let framerate = wish.camera.framerate;
     let first = async {
@@ -259,7 +286,14 @@ pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiErr
         let first = viewing.next().await.map_err(|end| VideoError::Ended(end.message))?;
         Ok::<_, VideoError>((viewing, first))
     };
-    let (viewing, first) = timeout(FIRST_PICTURE, first).await.map_err(|_| no_picture())??;
+    let first = tokio::select! {
+        biased;
+        () = rights.gone() => return Err(ApiError::rights_changed()),
+        first = timeout(FIRST_PICTURE, first) => first,
+    };
+    let (viewing, first) = first.map_err(|_| no_picture())??;
+    // Who was given another role while they waited was not there yet to be sent away.
+    asker.check_rights()?;
     let media_type =
         first.parameters().map_or_else(|| "video/mp4".to_owned(), |found| mp4::media_type(found));
     let live = Live {
@@ -298,6 +332,10 @@ struct Live {
 impl Live {
     /// What is sent next; nothing if no more pictures come, or the rights to them are gone.
     async fn next(&mut self) -> Option<Bytes> {
+        if self.rights.are_gone() {
+            self.viewing.end(rights_ended());
+            return None;
+        }
         let unit = match self.first.take() {
             Some(first) => first,
             None => tokio::select! {
@@ -363,7 +401,7 @@ fn view(viewer: &Viewer) -> ViewerView {
 pub(super) const fn status_and_code(error: &VideoError) -> (StatusCode, &'static str) {
     match error {
         VideoError::NotAllowed(_) => (StatusCode::FORBIDDEN, "denied"),
-        VideoError::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
+        VideoError::TooMany | VideoError::TooManyOwn => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
         VideoError::Ended(_) => (StatusCode::BAD_GATEWAY, "camera-failed"),
     }
 }
@@ -373,7 +411,7 @@ impl From<VideoError> for ApiError {
         let (status, code) = status_and_code(&error);
         let hint = match error {
             VideoError::NotAllowed(_) => "see [tasks.video] in the device's agent.toml",
-            VideoError::TooMany => "try again later",
+            VideoError::TooMany | VideoError::TooManyOwn => "try again later",
             VideoError::Ended(_) => "`holdfast tasks` shows it",
         };
         Self::new(status, code, error.to_string()).hint(hint)

@@ -216,6 +216,16 @@ impl Store {
         .await
     }
 
+    /// Writes down that somebody reads a recording.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn note_reading(&self, row: &RecordingRow, who: Who) -> Result<(), StoreError> {
+        self.record(event(EventKind::RecordingRead, row.id, row.device, &row.camera).who(&who)).await?;
+        Ok(())
+    }
+
     /// A page of recordings. Fewer than the limit: there are no more now.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Video, VideoError, Wish,
     group::Group,
+    places::Place,
     queue::{End, EndCode, Queue},
     source::{Said, Source},
     unit::Unit,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     shutdown::Shutdown,
-    store::{TaskState, UnixMillis, rank},
+    store::{OperatorId, TaskState, UnixMillis, rank},
     tasks::{DataConnection, REFUSED, Requester, Standing, Task, TaskError, TaskKind},
 };
 
@@ -73,6 +74,7 @@ enum State {
 /// A camera's stream.
 #[derive(Debug)]
 pub(super) struct Hub {
+    begun_by: Option<OperatorId>,
     state: watch::Sender<State>,
     /// How many want it to go on.
     interest: watch::Sender<usize>,
@@ -87,9 +89,14 @@ struct Shared {
 }
 
 impl Hub {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(begun_by: Option<OperatorId>) -> Arc<Self> {
         let (state, interest) = (watch::Sender::new(State::Starting), watch::Sender::new(0));
-        Arc::new(Self { state, interest, shared: Mutex::default() })
+        Arc::new(Self { begun_by, state, interest, shared: Mutex::default() })
+    }
+
+    /// Which operator elsewhere looked first.
+    pub(super) const fn begun_by(&self) -> Option<OperatorId> {
+        self.begun_by
     }
 
     /// Keeps it going. For whoever holds the lock by which it was found: it does not end between.
@@ -116,6 +123,7 @@ impl Hub {
         self: &Arc<Self>,
         video: &Arc<Video>,
         interest: Interest,
+        place: Place,
         id: i64,
         wish: Wish,
     ) -> Result<Viewing, VideoError> {
@@ -129,6 +137,7 @@ impl Hub {
             let viewer = Arc::new(Viewer {
                 id,
                 who: wish.requester.who(),
+                operator: wish.requester.operator,
                 device: wish.device,
                 camera: wish.camera.name,
                 way: wish.way,
@@ -145,7 +154,7 @@ impl Hub {
             viewer.queue.end(end.clone());
         }
         video.enter(&viewer);
-        Ok(Viewing::begin(video, Arc::clone(self), interest, viewer).await)
+        Ok(Viewing::begin(video, Arc::clone(self), interest, place, viewer).await)
     }
 
     /// Waits until pictures may come; gives the least role that may have them.
@@ -187,9 +196,9 @@ impl Hub {
 
     /// Runs the stream to its end, and tells all who look why it has ended.
     pub(super) async fn run(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) {
-        let end = self.stream(video, wish, shutdown).await;
-        video.forget(&wish.key(), self);
-        self.end(&end);
+        let failed = End::new(EndCode::Camera, "the server has failed to relay the camera");
+        let mut running = Running { hub: self, video, wish, end: failed };
+        running.end = self.stream(video, wish, shutdown).await;
     }
 
     /// Has the device stream, and hands on what comes; gives why that ends.
@@ -255,6 +264,21 @@ impl Hub {
                 }
             }
         }
+    }
+}
+
+/// A stream that goes on. Whatever ends it, those who look are told, and the next one begins another.
+struct Running<'a> {
+    hub: &'a Arc<Hub>,
+    video: &'a Video,
+    wish: &'a Wish,
+    end: End,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.video.forget(&self.wish.key(), self.hub);
+        self.hub.end(&self.end);
     }
 }
 

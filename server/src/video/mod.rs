@@ -8,6 +8,7 @@ mod group;
 mod hub;
 pub mod mp4;
 mod parameters;
+mod places;
 mod queue;
 mod recording;
 mod source;
@@ -30,6 +31,7 @@ use protocol_core::code::Role;
 use hub::Hub;
 pub use hub::Status;
 pub use parameters::Parameters;
+use places::Places;
 pub use queue::{End, EndCode};
 pub use recording::{MAX_RUNNING, RecordingError, Recordings};
 pub use unit::{HEAD, KEYFRAME, Unit};
@@ -39,7 +41,7 @@ use crate::{
     event::NewEvent,
     registry::Camera,
     shutdown::Shutdown,
-    store::{DeviceId, DeviceRef, Store},
+    store::{DeviceId, DeviceRef, OperatorId, Store},
     tasks::{Requester, Tasks},
 };
 
@@ -49,8 +51,14 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How many streams there may be. Each has a group of some megabytes at most.
 pub const MAX_STREAMS: usize = 256;
 
+/// How many of them one operator may have begun.
+const MAX_OWN_STREAMS: usize = MAX_STREAMS / 4;
+
 /// How many may look at a time.
 pub const MAX_VIEWERS: usize = 1_024;
+
+/// How many of them may be of one operator: nobody keeps others from looking.
+const MAX_OWN_VIEWERS: usize = MAX_VIEWERS / 4;
 
 /// Why somebody can't look.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +69,11 @@ pub enum VideoError {
     /// As many look as may.
     #[error("{MAX_VIEWERS} look at cameras, or {MAX_STREAMS} cameras are looked at, and no more may be")]
     TooMany,
+    /// One operator looks as often as one may.
+    #[error(
+        "you look {MAX_OWN_VIEWERS} times, or have begun {MAX_OWN_STREAMS} cameras, and nobody may do more"
+    )]
+    TooManyOwn,
     /// The device did not stream, or does so no longer.
     #[error("{0}")]
     Ended(String),
@@ -93,6 +106,7 @@ pub struct Video {
     store: Store,
     tasks: Arc<Tasks>,
     linger: Duration,
+    places: Arc<Places>,
     streams: Mutex<HashMap<Key, Arc<Hub>>>,
     viewers: Mutex<BTreeMap<i64, Arc<Viewer>>>,
     last_viewer: AtomicI64,
@@ -105,6 +119,7 @@ impl Video {
             store,
             tasks,
             linger: LINGER,
+            places: Arc::default(),
             streams: Mutex::default(),
             viewers: Mutex::default(),
             last_viewer: AtomicI64::new(0),
@@ -117,16 +132,18 @@ impl Video {
     /// # Errors
     /// [`VideoError`].
     pub async fn watch(self: &Arc<Self>, wish: Wish, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
-        if lock(&self.viewers).len() >= MAX_VIEWERS {
-            return Err(VideoError::TooMany);
-        }
+        let operator = wish.requester.operator;
+        let place = self.places.take(operator)?;
         let (hub, interest) = {
             let mut streams = lock(&self.streams);
             let hub = match streams.get(&wish.key()) {
                 Some(hub) => Arc::clone(hub),
                 None if streams.len() >= MAX_STREAMS => return Err(VideoError::TooMany),
+                None if operator.is_some_and(|own| has_begun(&streams, own) >= MAX_OWN_STREAMS) => {
+                    return Err(VideoError::TooManyOwn);
+                }
                 None => {
-                    let hub = Hub::new();
+                    let hub = Hub::new(operator);
                     streams.insert(wish.key(), Arc::clone(&hub));
                     self.start(&hub, wish.clone(), shutdown.clone());
                     hub
@@ -136,7 +153,7 @@ impl Video {
             (hub, interest)
         };
         let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
-        hub.join(self, interest, id, wish).await
+        hub.join(self, interest, place, id, wish).await
     }
 
     fn start(self: &Arc<Self>, hub: &Arc<Hub>, wish: Wish, shutdown: Shutdown) {
@@ -157,6 +174,13 @@ impl Video {
     /// Throws a viewer out.
     pub fn stop(&self, viewer: &Viewer, reason: impl Into<String>) {
         viewer.queue.end(End::new(EndCode::Stopped, reason));
+    }
+
+    /// Ends what this operator looks at: they have other rights now.
+    pub fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
+        let own = |viewer: &&Arc<Viewer>| viewer.operator == Some(operator) && viewer.way != Way::Recording;
+        let viewers = lock(&self.viewers);
+        viewers.values().filter(own).for_each(|viewer| viewer.queue.end(End::new(EndCode::Rights, reason)));
     }
 
     /// How many look at a camera.
@@ -199,6 +223,11 @@ impl Video {
             tracing::error!(%error, "who looks at a camera could not be recorded");
         }
     }
+}
+
+/// How many streams this operator has begun.
+fn has_begun(streams: &HashMap<Key, Arc<Hub>>, operator: OperatorId) -> usize {
+    streams.values().filter(|hub| hub.begun_by() == Some(operator)).count()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,7 +8,8 @@ mod keeping;
 
 use std::{
     collections::HashMap,
-    io,
+    fs, io,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -27,7 +28,8 @@ use crate::{
     files,
     shutdown::Shutdown,
     store::{
-        DeviceId, NewRecording, RecordingId, RecordingRow, RecordingState, Store, StoreError, UnixMillis,
+        DeviceId, NewRecording, OperatorId, RecordingId, RecordingRow, RecordingState, Store, StoreError,
+        UnixMillis,
     },
 };
 
@@ -84,7 +86,14 @@ pub struct Recordings {
     directory: PathBuf,
     limits: RecordingLimits,
     running: Mutex<HashMap<Key, Running>>,
+    /// Who has read which, and when that was written down.
+    read: Mutex<HashMap<(RecordingId, Reader), Instant>>,
+    /// How often it is written down how much there is: [`NOTE`].
+    pub(super) note: Duration,
 }
+
+/// Who reads a recording, and from where.
+type Reader = (String, Option<IpAddr>);
 
 type Key = (DeviceId, String);
 
@@ -92,6 +101,8 @@ type Key = (DeviceId, String);
 struct Running {
     /// None until it has a file.
     id: Option<RecordingId>,
+    /// Which operator elsewhere has it made.
+    operator: Option<OperatorId>,
     /// Why it is to end.
     stop: watch::Sender<Option<String>>,
 }
@@ -112,7 +123,8 @@ impl Drop for Place {
 impl Recordings {
     /// None is made yet, in this directory.
     pub fn new(video: Arc<Video>, store: Store, directory: PathBuf, limits: RecordingLimits) -> Arc<Self> {
-        Arc::new(Self { video, store, directory, limits, running: Mutex::default() })
+        let (running, read) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { video, store, directory, limits, running, read, note: NOTE })
     }
 
     /// Begins one, of this length at most; gives its number when it has its first picture. What they may was decided before.
@@ -126,7 +138,8 @@ impl Recordings {
         shutdown: &Shutdown,
     ) -> Result<RecordingId, RecordingError> {
         let wish = Wish { way: Way::Recording, ..wish };
-        let place = self.reserve((wish.device.id, wish.camera.name.clone()))?;
+        let key = (wish.device.id, wish.camera.name.clone());
+        let place = self.reserve(key, wish.requester.operator)?;
         let until = Instant::now() + longest.unwrap_or(self.limits.time_limit).min(self.limits.time_limit);
         files::create_private_directory(&self.directory)?;
         self.keep().await?;
@@ -140,7 +153,8 @@ impl Recordings {
             timeout(FIRST_PICTURE, first).await.map_err(|_| RecordingError::NoPicture)??;
         let Some(parameters) = unit.parameters().cloned() else { return Err(RecordingError::NoPicture) };
         let name = format!("{}-{}-{}.mp4", wish.device.name, wish.camera.name, UnixMillis::now());
-        let file = File::create(&self.directory.join(&name), Arc::clone(&parameters)).await?;
+        let path = self.directory.join(&name);
+        let file = File::create(&path, Arc::clone(&parameters)).await?;
         let (width, height) = parameters.size();
         let new = NewRecording {
             device: wish.device.id,
@@ -150,7 +164,12 @@ impl Recordings {
             width,
             height,
         };
-        let id = self.store.begin_recording(new).await?;
+        let id = self.store.begin_recording(new).await.inspect_err(|_| {
+            // Nobody would know of it, and nothing ever delete it.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "a file without a recording can't be deleted");
+            }
+        })?;
         if let Some(running) = lock(&self.running).get_mut(&place.key) {
             running.id = Some(id);
         }
@@ -170,7 +189,7 @@ impl Recordings {
     }
 
     /// Keeps a place for a recording of this camera.
-    fn reserve(self: &Arc<Self>, key: Key) -> Result<Place, RecordingError> {
+    fn reserve(self: &Arc<Self>, key: Key, operator: Option<OperatorId>) -> Result<Place, RecordingError> {
         let mut running = lock(&self.running);
         if let Some(there) = running.get(&key) {
             return Err(RecordingError::Running(there.id.unwrap_or_default()));
@@ -179,7 +198,7 @@ impl Recordings {
             return Err(RecordingError::TooMany);
         }
         let (sender, stop) = watch::channel(None);
-        running.insert(key.clone(), Running { id: None, stop: sender });
+        running.insert(key.clone(), Running { id: None, operator, stop: sender });
         Ok(Place { recordings: Arc::clone(self), key, stop })
     }
 
@@ -199,6 +218,15 @@ impl Recordings {
         let found = found.ok_or(RecordingError::NotRunning)?;
         found.stop.send_replace(Some(reason.into()));
         Ok(())
+    }
+
+    /// Ends those that this operator has made: they have other rights now.
+    pub fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
+        let running = lock(&self.running);
+        let own = running.values().filter(|running| running.operator == Some(operator));
+        own.for_each(|running| {
+            running.stop.send_replace(Some(reason.to_owned()));
+        });
     }
 
     /// The file of a recording.
@@ -280,23 +308,22 @@ impl Recorder {
             let next = tokio::select! {
                 unit = viewing.next() => unit,
                 outcome = stopped(&mut self.place.stop, self.until) => {
-                    self.write(None).await?;
+                    let _ = self.write(None).await?;
                     return Ok(Ok(outcome));
                 }
             };
             let unit = match next {
                 Ok(unit) => unit,
                 Err(end) => {
-                    self.write(None).await?;
+                    let _ = self.write(None).await?;
                     return Ok(Err(end));
                 }
             };
             let bytes: usize = self.group.iter().map(|unit| unit.size()).sum();
-            if unit.is_keyframe() || self.group.len() >= GROUP_UNITS || bytes >= GROUP_BYTES {
-                self.write(Some(unit.time())).await?;
-                if let Err(full) = self.recordings.check_size(self.file.size()).await {
-                    return Ok(Ok((RecordingState::Failed, full)));
-                }
+            if (unit.is_keyframe() || self.group.len() >= GROUP_UNITS || bytes >= GROUP_BYTES)
+                && let Err(full) = self.write(Some(unit.time())).await?
+            {
+                return Ok(Ok((RecordingState::Failed, full)));
             }
             if unit.parameters().is_some_and(|parameters| parameters != self.file.parameters()) {
                 let words = "the camera's pictures are of another kind now: make another recording";
@@ -306,17 +333,20 @@ impl Recorder {
         }
     }
 
-    /// Writes the group, behind which the next picture comes at this time.
-    async fn write(&mut self, until: Option<u64>) -> io::Result<()> {
+    /// Writes the group, behind which the next picture comes at this time; gives why it is to be the last one.
+    async fn write(&mut self, until: Option<u64>) -> io::Result<Result<(), String>> {
         self.file.write(std::mem::take(&mut self.group), until).await?;
-        if self.noted.elapsed() >= NOTE {
+        if self.noted.elapsed() >= self.recordings.note {
             self.noted = Instant::now();
-            // The file is what counts; this is for whoever looks meanwhile.
+            // The file is what counts; this is for whoever looks meanwhile, and for what all have together.
             if let Err(error) = self.recordings.store.note_recording(self.id, self.file.size()).await {
                 tracing::warn!(recording = %self.id, %error, "how much was recorded could not be written down");
             }
+            if let Err(full) = self.recordings.check_all().await {
+                return Ok(Err(full));
+            }
         }
-        Ok(())
+        Ok(self.recordings.check_space())
     }
 
     /// Begins the stream again; nothing, if that can't be done for long.

@@ -1,13 +1,16 @@
 //! What comes on a camera's data connection: frames, made into pictures.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use protocol_core::{
     frame::{self, Decoded, Frame},
     message::{self, DecodeError, VIDEO_MAX_FRAME, VideoStatus},
     tag::Tag,
 };
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::Instant,
+};
 
 use super::{parameters::Parameters, unit::Unit};
 
@@ -35,6 +38,34 @@ pub(super) enum SourceError {
     /// As before, inside of a frame.
     #[error("the device sent what is no picture: {0}")]
     Body(#[from] DecodeError),
+    /// There are more pictures than any camera gives: each costs all who look.
+    #[error("the device sent more than {MAX_PACE} pictures in a second")]
+    TooMany,
+}
+
+/// The most pictures, and words about them, in a second: far more than cameras give, also where they have waited.
+const MAX_PACE: u32 = 1_000;
+
+/// How many have come in the second that goes on.
+#[derive(Debug)]
+struct Pace {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self { since: None, count: 0 }
+    }
+
+    fn step(&mut self) -> Result<(), SourceError> {
+        let now = Instant::now();
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        if self.count > MAX_PACE { Err(SourceError::TooMany) } else { Ok(()) }
+    }
 }
 
 /// A camera's data connection.
@@ -42,6 +73,9 @@ pub(super) struct Source<S> {
     stream: S,
     /// What has come of frames that are not whole.
     buffer: Vec<u8>,
+    /// How much of that was looked at.
+    start: usize,
+    pace: Pace,
     /// Of the last keyframe: most have the same.
     parameters: Option<Arc<Parameters>>,
     /// Of the last picture: time never goes back.
@@ -53,7 +87,7 @@ pub(super) struct Source<S> {
 impl<S: AsyncRead + Unpin> Source<S> {
     /// A connection on which nothing has been read behind its first frame.
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new(), parameters: None, time: 0, count: 0 }
+        Self { stream, buffer: Vec::new(), start: 0, pace: Pace::new(), parameters: None, time: 0, count: 0 }
     }
 
     /// How many bytes have come.
@@ -67,13 +101,19 @@ impl<S: AsyncRead + Unpin> Source<S> {
     /// [`SourceError`].
     pub(super) async fn next(&mut self) -> Result<Option<Said>, SourceError> {
         loop {
-            while let Decoded::Frame { frame, consumed } = frame::decode(&self.buffer, VIDEO_MAX_FRAME)? {
+            loop {
+                let rest = self.buffer.get(self.start..).unwrap_or_default();
+                let Decoded::Frame { frame, consumed } = frame::decode(rest, VIDEO_MAX_FRAME)? else { break };
                 let said = read(frame, &mut self.parameters, &mut self.time)?;
-                self.buffer.drain(..consumed);
+                self.start += consumed;
                 if said.is_some() {
+                    self.pace.step()?;
                     return Ok(said);
                 }
             }
+            // Once for all that was read, however many frames it was.
+            self.buffer.drain(..self.start);
+            self.start = 0;
             self.buffer.reserve(ROOM);
             match self.stream.read_buf(&mut self.buffer).await? {
                 0 if self.buffer.is_empty() => return Ok(None),
@@ -160,6 +200,34 @@ mod tests {
         let bytes = frame(1, 0, b"\0\0\x01\x65no parameters");
         let Some(Said::Unit(unit)) = Source::new(&bytes[..]).next().await.unwrap() else { panic!() };
         assert!(!unit.is_keyframe());
+    }
+
+    /// Each frame costs as much as it has bytes, and not as much as waits behind it.
+    #[tokio::test]
+    async fn very_many_small_frames_are_read_in_no_time() {
+        // Behind a large one much is read at once.
+        let large = [&b"SOME"[..], &(VIDEO_MAX_FRAME - 8).to_be_bytes(), &[7; VIDEO_MAX_FRAME as usize - 8]];
+        let bytes = [large.concat(), b"SOME\0\0\0\0".repeat(1 << 20)].concat();
+        let start = std::time::Instant::now();
+        assert!(matches!(Source::new(&bytes[..]).next().await, Ok(None)));
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_camera_gives_so_many_pictures() {
+        let pictures = |count: usize| frame(0, 3, b"\0\0\x01\x41picture").repeat(count);
+        let read_all = async |bytes: Vec<u8>| {
+            let mut source = Source::new(&bytes[..]);
+            loop {
+                match source.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(error) => return Some(error),
+                }
+            }
+        };
+        assert!(read_all(pictures(1_000)).await.is_none());
+        assert!(matches!(read_all(pictures(1_001)).await, Some(SourceError::TooMany)));
     }
 
     #[tokio::test]

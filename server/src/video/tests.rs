@@ -4,7 +4,9 @@ mod recordings;
 
 use std::{
     collections::VecDeque,
+    future::{Future, poll_fn},
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -30,7 +32,7 @@ use crate::{
     registry::{Camera, Figures, Online, Place, Registry},
     shutdown::Shutdown,
     store::{
-        DeviceRef, EventFilter, SessionId, Store, UnixMillis,
+        DeviceRef, EventFilter, OperatorId, SessionId, Store, UnixMillis,
         tests::{enrolled, key_of},
     },
     tasks::{DataConnection, Deadlines, Requester, Tasks},
@@ -130,7 +132,7 @@ impl Fleet {
             if let Some(next) = lock(&self.instructions).pop_front() {
                 return next;
             }
-            let more = std::future::poll_fn(|context| self.online.mailbox.poll_take(context));
+            let more = poll_fn(|context| self.online.mailbox.poll_take(context));
             let requests = timeout(LONGEST_WAIT, more).await.expect("an instruction");
             lock(&self.instructions).extend(requests.instructions);
         }
@@ -229,6 +231,49 @@ async fn who_is_thrown_out_is_alone_in_that() {
     fleet.video.stop(&viewer, "thrown out by ada");
     let end = timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap_err();
     assert_eq!((end.code, end.message.as_str()), (EndCode::Stopped, "thrown out by ada"));
+    device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
+    assert_eq!(next(&mut first).await, 10);
+}
+
+/// A viewer is there from the first moment on, and gone with whoever asked, however early that is.
+#[tokio::test]
+async fn who_goes_at_once_leaves_nothing_behind() {
+    let fleet = Fleet::new().await;
+    let (first, _device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
+    let _first = first.unwrap();
+    for _ in 0..3 {
+        let mut watched = Box::pin(fleet.video.watch(fleet.wish("bea", Role::Viewer), &fleet.shutdown));
+        let is_pending = poll_fn(|context| Poll::Ready(watched.as_mut().poll(context).is_pending())).await;
+        assert!(is_pending, "it is written down that she looks");
+        assert_eq!(fleet.video.viewers().len(), 2);
+        drop(watched);
+        assert_eq!(fleet.video.viewers().len(), 1);
+    }
+    let all = async {
+        loop {
+            let kinds: Vec<_> = fleet.events("viewing-").await.into_iter().map(|(kind, _)| kind).collect();
+            if kinds.len() == 7 {
+                return kinds;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let kinds = timeout(LONGEST_WAIT, all).await.expect("all is written down");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "viewing-ended").count(), 3);
+}
+
+#[tokio::test]
+async fn who_has_other_rights_now_looks_no_longer() {
+    let fleet = Fleet::new().await;
+    let (first, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
+    let mut first = first.unwrap();
+    let mut wish = fleet.wish("bea", Role::Operator);
+    wish.requester.operator = Some(OperatorId(7));
+    let mut second = fleet.video.watch(wish, &fleet.shutdown).await.unwrap();
+    fleet.video.stop_of_operator(OperatorId(8), "somebody else's");
+    fleet.video.stop_of_operator(OperatorId(7), "bea has the role viewer now");
+    let end = timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap_err();
+    assert_eq!((end.code, end.message.as_str()), (EndCode::Rights, "bea has the role viewer now"));
     device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
     assert_eq!(next(&mut first).await, 10);
 }

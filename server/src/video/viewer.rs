@@ -5,17 +5,18 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Video,
     hub::{Hub, Status},
+    places::Place,
     queue::{End, EndCode, Queue},
     unit::Unit,
 };
 use crate::{
     event::{EventKind, NewEvent, Who},
-    store::{DeviceRef, UnixMillis},
+    store::{DeviceRef, OperatorId, UnixMillis},
 };
 
 /// How pictures reach whoever looks.
@@ -51,6 +52,8 @@ pub struct Viewer {
     pub camera: String,
     /// Who looks.
     pub who: Who,
+    /// Their id, if they are an operator elsewhere.
+    pub(super) operator: Option<OperatorId>,
     /// How.
     pub way: Way,
     /// Since when.
@@ -93,6 +96,9 @@ pub struct Viewing {
     hub: Arc<Hub>,
     viewer: Arc<Viewer>,
     end: Option<End>,
+    /// Writes down that it has begun.
+    begun: Option<JoinHandle<()>>,
+    _place: Place,
     /// The last: the stream is told that one less looks when all else is done.
     _interest: Interest,
 }
@@ -102,12 +108,26 @@ impl Viewing {
         video: &Arc<Video>,
         hub: Arc<Hub>,
         interest: Interest,
+        place: Place,
         viewer: Arc<Viewer>,
     ) -> Self {
-        if viewer.way != Way::Recording {
-            video.record(viewer.event(EventKind::ViewingStarted)).await;
+        // First of all: whoever goes while this is waited for is a viewer who leaves.
+        let mut viewing = Self {
+            video: Arc::clone(video),
+            hub,
+            viewer,
+            end: None,
+            begun: None,
+            _place: place,
+            _interest: interest,
+        };
+        if viewing.viewer.way != Way::Recording {
+            let (video, event) = (Arc::clone(video), viewing.viewer.event(EventKind::ViewingStarted));
+            let begun = viewing.begun.insert(tokio::spawn(async move { video.record(event).await }));
+            let _ = begun.await;
+            viewing.begun = None;
         }
-        Self { video: Arc::clone(video), hub, viewer, end: None, _interest: interest }
+        viewing
     }
 
     /// Who looks.
@@ -166,8 +186,13 @@ impl Drop for Viewing {
             .detail("frames", self.viewer.frames())
             .detail("dropped", self.viewer.dropped())
             .detail("reason", end.message);
-        let video = Arc::clone(&self.video);
-        tokio::spawn(async move { video.record(event).await });
+        let (video, begun) = (Arc::clone(&self.video), self.begun.take());
+        tokio::spawn(async move {
+            if let Some(begun) = begun {
+                let _ = begun.await;
+            }
+            video.record(event).await;
+        });
     }
 }
 

@@ -189,6 +189,17 @@ async fn a_web_socket_is_for_our_page_alone() {
         let answer = web.ask("GET", "/devices/porch/cameras/door/units", &headers, &Value::Null).await;
         assert_eq!((answer.status, answer.code()), (status, code), "{headers}");
     }
+    // Another port of this machine is the same site to a browser, and sends our cookie.
+    for (site, status, code) in [
+        ("cross-site", 403, "wrong-origin"),
+        ("same-site", 403, "wrong-origin"),
+        ("same-origin", 409, "offline"),
+        ("none", 409, "offline"),
+    ] {
+        let headers = format!("Sec-Fetch-Site: {site}\r\nCookie: {cookie}\r\n");
+        let answer = web.ask("GET", "/devices/porch/cameras/door/live.mp4", &headers, &Value::Null).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{site}");
+    }
     let cameras = web.get("/devices/porch/cameras", &cookie).await;
     assert_eq!((cameras.status, &cameras.body["items"]), (200, &json!([])));
 }

@@ -41,8 +41,9 @@ impl File {
         let (path, head) = (path.to_owned(), mp4::head(&parameters));
         let bytes = head.len() as u64;
         let file = blocking(move || {
-            let mut file = fs::File::create_new(path)?;
-            file.write_all(&head)?;
+            let mut file = fs::File::create_new(&path)?;
+            // Without its head it is nothing, and nobody would know of it.
+            file.write_all(&head).inspect_err(|_| drop(fs::remove_file(&path)))?;
             Ok(file)
         })
         .await?;

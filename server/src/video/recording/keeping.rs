@@ -1,12 +1,18 @@
 //! How much is kept of recordings: not for ever, not more than may be, and never so much that the disk is full.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path, time::Duration};
 
-use super::{RecordingError, Recordings};
+use tokio::time::Instant;
+
+use super::{RecordingError, Recordings, lock};
 use crate::{
     event::Who,
     store::{RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
 };
+
+/// For so long who reads a recording is not written down again, and so many of them are remembered.
+const NOTED: Duration = Duration::from_secs(60 * 60);
+const MAX_NOTED: usize = 10_000;
 
 impl Recordings {
     /// Takes up what the last server left: what it recorded has ended.
@@ -58,12 +64,45 @@ impl Recordings {
         Ok(self.store.delete_recording(row.id, who, reason).await?)
     }
 
-    /// Whether one that has so much may go on; else why not.
-    pub(super) async fn check_size(self: &Arc<Self>, size: RecordingSize) -> Result<(), String> {
-        if size.bytes > self.limits.max_bytes {
-            return Err("it has as many bytes as all recordings may have ([recordings] max-bytes)".to_owned());
+    /// Whether those that are made may go on, once the oldest have made way; else why not.
+    pub(super) async fn check_all(&self) -> Result<(), String> {
+        let kept = async {
+            self.keep().await?;
+            Ok::<_, RecordingError>(self.store.recorded_bytes().await?)
+        };
+        match kept.await {
+            Ok(bytes) if bytes <= self.limits.max_bytes => Ok(()),
+            Ok(_) => {
+                Err("recordings have as many bytes as they may have ([recordings] max-bytes)".to_owned())
+            }
+            Err(error) => {
+                // How much is free on the disk is looked at all the same.
+                tracing::warn!(%error, "it can't be told how much was recorded");
+                Ok(())
+            }
         }
-        self.check_space()
+    }
+
+    /// Writes down that somebody reads one, before they do: once an hour, as a player asks for many parts.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    pub async fn note_read(&self, row: &RecordingRow, who: Who) -> Result<(), RecordingError> {
+        let reader = (row.id, (who.name.clone(), who.address));
+        let is_noted = lock(&self.read).get(&reader).is_some_and(|at| at.elapsed() < NOTED);
+        if is_noted {
+            return Ok(());
+        }
+        self.store.note_reading(row, who).await?;
+        let mut read = lock(&self.read);
+        if read.len() >= MAX_NOTED {
+            read.retain(|_, at| at.elapsed() < NOTED);
+        }
+        // Who is not remembered is written down again.
+        if read.len() < MAX_NOTED {
+            read.insert(reader, Instant::now());
+        }
+        Ok(())
     }
 
     /// Whether there is space enough for more; else what to say of it.

@@ -17,9 +17,11 @@ use tokio::{
 };
 
 use super::{Fleet, LONGEST_WAIT, frame, keyframe, next};
+use crate::video::parameters::tests::KEYFRAME;
 use crate::{
     config::RecordingLimits,
-    store::{RecordingId, RecordingRow},
+    event::Who,
+    store::{FirstLogin, NewRecording, RecordingId, RecordingRow, RecordingSize, UnixMillis},
     video::{Parameters, RecordingError, Recordings, Unit, Video, lock, mp4},
 };
 
@@ -190,6 +192,87 @@ async fn a_full_disk_ends_it_in_words() {
     let refused = recordings.start(fleet.wish("ada", Role::Operator), None, &fleet.shutdown).await;
     let Err(RecordingError::NoSpace(words)) = refused else { panic!("{refused:?}") };
     assert!(words.contains("free on the disk"), "{words}");
+}
+
+/// What nobody knows of is never deleted.
+#[tokio::test]
+async fn no_file_is_left_without_a_recording() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let device = async {
+        let mut device = fleet.stream().await;
+        fleet.store.close().await;
+        device.write_all(&frame(1, 0, KEYFRAME)).await.unwrap();
+        device
+    };
+    let begun = recordings.start(fleet.wish("ada", Role::Operator), None, &fleet.shutdown);
+    let (begun, _device) = timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap();
+    assert!(matches!(begun, Err(RecordingError::Store(_))), "{begun:?}");
+    assert_eq!(std::fs::read_dir(fleet.directory.path().join("recordings")).unwrap().count(), 0);
+}
+
+/// One that is being made has its part of what all may have.
+#[tokio::test]
+async fn all_together_have_no_more_than_they_may() {
+    let fleet = Fleet::new().await;
+    let mut recordings = fleet.recordings(RecordingLimits { max_bytes: 3_000, ..limits() });
+    Arc::get_mut(&mut recordings).unwrap().note = Duration::ZERO;
+    // Another one has nearly all of it.
+    let other = NewRecording {
+        device: fleet.device.id,
+        camera: "gate".to_owned(),
+        file: "gate.mp4".to_owned(),
+        who: "bea".into(),
+        width: 64,
+        height: 48,
+    };
+    let other = fleet.store.begin_recording(other).await.unwrap();
+    let size = RecordingSize { bytes: 2_900, ..RecordingSize::default() };
+    fleet.store.note_recording(other, size).await.unwrap();
+    let (id, mut device) = fleet.record(&recordings, KEYFRAME).await;
+    for time in 1..3 {
+        device.write_all(&frame(1, time, KEYFRAME)).await.unwrap();
+    }
+    let row = fleet.recording(id.unwrap(), |row| row.ended.is_some()).await;
+    assert_eq!(row.state, "failed");
+    assert!(row.size.bytes < 3_000, "{}", row.size.bytes);
+    assert!(row.reason.unwrap().contains("max-bytes"));
+}
+
+#[tokio::test]
+async fn who_has_other_rights_now_records_no_longer() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let mut wish = fleet.wish("ada", Role::Operator);
+    let login = FirstLogin { hash: [7; 32], expires_at: UnixMillis::now().plus(60_000) };
+    let ada = fleet.store.add_operator("ada".parse().unwrap(), Role::Operator, login, "test".into());
+    let ada = ada.await.unwrap().unwrap().id;
+    wish.requester.operator = Some(ada);
+    let device = async {
+        let mut device = fleet.stream().await;
+        device.write_all(&frame(1, 0, KEYFRAME)).await.unwrap();
+        device
+    };
+    let begun = recordings.start(wish, None, &fleet.shutdown);
+    let (id, _device) = timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap();
+    recordings.stop_of_operator(ada, "the rights of ada were taken away");
+    let row = fleet.recording(id.unwrap(), |row| row.ended.is_some()).await;
+    assert_eq!(row.reason.as_deref(), Some("the rights of ada were taken away"));
+}
+
+#[tokio::test]
+async fn who_reads_a_recording_is_written_down() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let (id, _device) = fleet.record(&recordings, KEYFRAME).await;
+    let row = fleet.recording(id.unwrap(), |_| true).await;
+    let who = |name: &str| Who { name: name.to_owned(), address: None };
+    for name in ["ada", "bea", "ada"] {
+        recordings.note_read(&row, who(name)).await.unwrap();
+    }
+    let told = fleet.events("recording-read").await;
+    let names: Vec<_> = told.iter().map(|(_, who)| who.as_deref().unwrap()).collect();
+    assert_eq!(names, ["ada", "bea"], "once for each, though a player asks for many parts");
 }
 
 #[tokio::test]

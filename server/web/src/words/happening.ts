@@ -67,6 +67,7 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'viewing-ended': ['Camera left', 'video', 'plain'],
   'recording-started': ['Recording started', 'video', 'good'],
   'recording-ended': ['Recording ended', 'video', 'plain'],
+  'recording-read': ['Recording looked at', 'video', 'plain'],
   'recording-deleted': ['Recording deleted', 'video', 'warn'],
   'host-key-changed': ['Host key changed', 'refusals', 'bad'],
   'port-kept': ['Port kept behind its session', 'refusals', 'bad'],
