@@ -8,6 +8,7 @@
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -174,7 +175,9 @@ impl Parts {
     }
 
     /// Does one of the works of a part. A panic ends this one alone, and whatever it owns is dropped.
-    pub async fn guard(&self, part: &Part, work: impl Future<Output = ()>) {
+    ///
+    /// The work is in a box, as each future that it is handed through would keep room for it once more.
+    pub async fn guard(&self, part: &Part, work: Pin<Box<impl Future<Output = ()>>>) {
         let _open = part.open();
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
             self.note_failure(part, words(panic), PartState::Running).await;
@@ -326,9 +329,9 @@ mod tests {
         let (going, stays) = tokio::sync::oneshot::channel::<()>();
         let other = {
             let (parts, part) = (Arc::clone(&parts), Arc::clone(&part));
-            tokio::spawn(async move { parts.guard(&part, async { drop(stays.await) }).await })
+            tokio::spawn(async move { parts.guard(&part, Box::pin(async { drop(stays.await) })).await })
         };
-        parts.guard(&part, async { panic!("wanted by a {}", "test") }).await;
+        parts.guard(&part, Box::pin(async { panic!("wanted by a {}", "test") })).await;
         while part.works() != (1, 2) {
             tokio::task::yield_now().await;
         }

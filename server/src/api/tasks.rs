@@ -126,7 +126,7 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     let parts = Arc::clone(&api.host.parts);
     let part = parts.part(RELAY, PartKind::Relay);
     let peer = asker.take_over();
-    let relaying = async move {
+    let relaying = Box::pin(async move {
         match upgrade.0.await.ok().and_then(http::taken_over) {
             Some((first, operator)) => {
                 let relay = Relay::new(operator, &first, idle_limit);
@@ -137,7 +137,7 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
             None => tracing::debug!("an operator has gone before the session began"),
         }
         drop(peer);
-    };
+    });
     tokio::spawn(async move { parts.guard(&part, relaying).await });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)

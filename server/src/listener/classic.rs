@@ -155,7 +155,7 @@ impl ClassicHost {
             let parts = Arc::clone(&self.parts);
             let part = parts.part("classic clients", PartKind::Handler);
             tokio::spawn(async move {
-                parts.guard(&part, connection.run()).await;
+                parts.guard(&part, Box::pin(connection.run())).await;
                 drop(permit);
             });
         } else {

@@ -132,7 +132,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
                 Peer::Browser => {
                     hold_little(&stream);
                     METRICS.connected("web");
-                    let serving = web.serve(stream, address, stranger, permit);
+                    let serving = Box::pin(web.serve(stream, address, stranger, permit));
                     return host.parts.guard(&handlers.web, serving).await;
                 }
             };
@@ -144,15 +144,17 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
                         Protocol::Gateway => Caller::Gateway(key),
                         _ => Caller::Device(key),
                     };
-                    parts.guard(handler, connection::serve(&host, stream, caller, address, stranger)).await;
+                    let serving = Box::pin(connection::serve(&host, stream, caller, address, stranger));
+                    parts.guard(handler, serving).await;
                 }
                 Protocol::Data => {
-                    let serving = data::serve(&host, stream, key, address, stranger, permit);
+                    let serving = Box::pin(data::serve(&host, stream, key, address, stranger, permit));
                     return parts.guard(handler, serving).await;
                 }
                 Protocol::Api => {
                     hold_little(&stream);
-                    return parts.guard(handler, api.serve(stream, key, address, stranger, permit)).await;
+                    let serving = Box::pin(api.serve(stream, key, address, stranger, permit));
+                    return parts.guard(handler, serving).await;
                 }
                 Protocol::Enrolment | Protocol::Login => {
                     let newcomer = match protocol {
@@ -161,12 +163,12 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
                     };
                     let enrolment = Box::pin(enrolment::serve(&host, stream, newcomer, key, address));
                     // Whoever has to make way, and was enrolled, may ask again.
-                    let enrolment = async {
+                    let enrolment = Box::pin(async {
                         tokio::select! {
                             () = enrolment => {}
                             () = stranger.displaced() => displaced(&host, address).await,
                         }
-                    };
+                    });
                     parts.guard(handler, enrolment).await;
                 }
             }

@@ -87,7 +87,8 @@ async fn browse(web: WebApi, listener: &TcpListener) {
                 let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
                 let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
                 tokio::spawn(async move {
-                    parts.guard(&handler, web.serve(stream, address, stranger, place)).await;
+                    let serving = Box::pin(web.serve(stream, address, stranger, place));
+                    parts.guard(&handler, serving).await;
                 });
             }
             Err(error) => {

@@ -453,8 +453,17 @@ async fn a_part_that_fails_is_seen_and_the_others_go_on() {
         }
     }
     assert_eq!(web.get("/me", &cookie).await.status, 200, "all else goes on");
-    let events = web.api.host.store.events(crate::store::EventFilter::default()).await.unwrap();
-    let failed = events.iter().find(|event| event.kind == "part-failed").unwrap();
+    // It is written down behind that it is shown.
+    let written = async {
+        loop {
+            let events = web.api.host.store.events(crate::store::EventFilter::default()).await.unwrap();
+            match events.into_iter().find(|event| event.kind == "part-failed") {
+                Some(failed) => break failed,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let failed = timeout(LONGEST_WAIT, written).await.expect("it is an event");
     assert_eq!((&failed.detail["part"], &failed.detail["restarts"]), (&json!("a timer"), &json!(1)));
     supervised.abort();
 }
