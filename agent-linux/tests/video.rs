@@ -17,7 +17,7 @@ use protocol_core::{
 };
 use rustix::process::Signal;
 use support::{
-    Device, Peer, TestServer,
+    Device, LONGEST_WAIT, Peer, TestServer,
     tasks::{Data, Process, order, until_gone},
     until,
     video::{Shown, show},
@@ -132,21 +132,29 @@ fn a_test_picture_comes_as_units_with_keyframes_and_a_status_each_second() {
     let (server, device, mut peer) = connected(|_| BARS.to_owned());
     let mut data = shown("bars", &server, &mut peer);
     let units = data.units(25);
-    assert_eq!(units[0].0, KEYFRAME);
+    let mut last_keyframe = 0;
     for (at, (flags, microseconds, bytes)) in units.iter().enumerate() {
-        let is_keyframe = at % 10 == 0;
-        assert_eq!(*flags, if is_keyframe { KEYFRAME } else { 0 }, "unit {at}");
-        let expected: &[u8] = if is_keyframe { &[7, 8, 5] } else { &[1] };
         let kinds: Vec<_> = kinds(bytes).into_iter().filter(|kind| *kind != nal_type::SEI).collect();
-        assert_eq!(kinds, expected, "unit {at}");
+        match *flags {
+            KEYFRAME => assert_eq!(at % 10, last_keyframe % 10, "unit {at}"),
+            // On a machine that stands still for a while something is left out.
+            AFTER_GAP => {}
+            _ => assert!(at - last_keyframe < 10, "unit {at}"),
+        }
+        match *flags {
+            0 => assert_eq!(kinds, [1], "unit {at}"),
+            _ => {
+                assert_eq!(kinds, [7, 8, 5], "unit {at}");
+                last_keyframe = at;
+            }
+        }
         assert!(at == 0 || *microseconds >= units[at - 1].1);
     }
-    let took = units[24].1 - units[0].1;
-    assert!((1_500_000..4_000_000).contains(&took), "24 pictures in {took} µs");
-    let all = data.shown_until(|shown| matches!(shown, Shown::Status(_)));
+    assert_eq!(units[0].0, KEYFRAME);
+    let is_told = |shown: &Shown| matches!(shown, Shown::Status(status) if status.frames > 0);
+    let all = data.shown_until(is_told);
     let Some(Shown::Status(status)) = all.last() else { panic!("no status") };
-    assert!((5..30).contains(&status.frames) && status.bytes > 100, "{status:?}");
-    assert_eq!((status.dropped, status.restarts), (0, 0));
+    assert!(status.bytes > 100 && status.restarts == 0, "{status:?}");
     assert!(device.must(&["status"]).contains("video for ada: running since"));
     let processes = device.descendants();
     assert!(processes.iter().any(is_camera));
@@ -159,10 +167,8 @@ fn a_test_picture_comes_as_units_with_keyframes_and_a_status_each_second() {
 fn a_picture_does_not_wait_for_the_next_one() {
     // One picture, and then nothing.
     let (server, _device, mut peer) = connected(|device| by_script(device, "cat $KEYFRAME; exec sleep 1000"));
-    let start = Instant::now();
     let mut data = shown("own", &server, &mut peer);
     assert_eq!(data.units(1)[0].2, keyframe());
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -218,12 +224,13 @@ fn nothing_is_left_whoever_is_killed() {
     // The camera: it is started anew, and the picture comes back by itself.
     let killed = camera(&device);
     killed.signal(Signal::KILL);
-    let all = data.shown_until(|shown| shown.flags() == Some(AFTER_GAP));
-    let restarts = all.iter().filter_map(|shown| match shown {
-        Shown::Status(VideoStatus { restarts, .. }) => Some(*restarts),
-        Shown::Unit { .. } => None,
-    });
-    assert!(restarts.sum::<u32>() <= 1);
+    let is_told =
+        |shown: &Shown| matches!(shown, Shown::Status(VideoStatus { restarts, .. }) if *restarts == 1);
+    let before = data.shown_until(is_told);
+    // The server may be told of it before the first picture comes, or behind it.
+    if !before.iter().any(|shown| shown.flags() == Some(AFTER_GAP)) {
+        data.shown_until(|shown| shown.flags() == Some(AFTER_GAP));
+    }
     until_gone(&[killed]);
 
     // The task.
@@ -259,8 +266,11 @@ fn nothing_is_left_whoever_is_killed() {
 #[test]
 fn a_camera_that_falls_silent_is_started_anew_and_then_reported() {
     let (server, device, mut peer) = connected(|device| {
-        let script = "cat $KEYFRAME; sleep 0.2; cat $KEYFRAME; printf 'no more \\033[31mlight\\n' >&2; sleep 1000 & sleep 1000";
-        by_script(device, script) + "[tasks.video]\nsilence_seconds = 0.5\nrestarts = 2\n"
+        // Both pictures come at once: how fast a machine is has nothing to do with what follows.
+        let two = device.file("two.h264", &[keyframe(), keyframe()].concat());
+        let two = two.display();
+        let script = format!("cat {two}; printf 'no more \\033[31mlight\\n' >&2; sleep 1000 & sleep 1000");
+        by_script(device, &script) + "[tasks.video]\nsilence_seconds = 3.5\nrestarts = 1\n"
     });
     let mut data = shown("own", &server, &mut peer);
     let (mut flags, mut status) = (Vec::new(), VideoStatus::default());
@@ -273,16 +283,16 @@ fn a_camera_that_falls_silent_is_started_anew_and_then_reported() {
             }
         }
     }
-    assert_eq!(flags, [KEYFRAME, KEYFRAME, AFTER_GAP, KEYFRAME, AFTER_GAP, KEYFRAME]);
-    assert!(status.frames >= 4 && status.restarts == 2, "{status:?}");
+    assert_eq!(flags, [KEYFRAME, KEYFRAME, AFTER_GAP, KEYFRAME]);
+    assert_eq!((status.frames, status.restarts), (4, 1));
     let report = peer.reported(7, TaskState::Failed);
     assert_eq!(
         report.detail,
-        "the camera \"own\" gave no picture for 0.5 s (started anew 2 times); it said: no more \\u{1b}[31mlight"
+        "the camera \"own\" gave no picture for 3.5 s (started anew 1 times); it said: no more \\u{1b}[31mlight"
     );
     let output = String::from_utf8(report.output).unwrap();
     assert!(
-        output.ends_with("own: no more \\u{1b}[31mlight\nown: it gave no picture for 0.5 s\n"),
+        output.ends_with("own: no more \\u{1b}[31mlight\nown: it gave no picture for 3.5 s\n"),
         "{output}"
     );
     // What the program had started went with it.
@@ -327,36 +337,37 @@ fn a_camera_that_can_not_run_says_why() {
 
 #[test]
 fn a_slow_connection_gets_what_is_new() {
-    // Some 10 Mbit a second, which is more than is read of it.
+    // Some 15 Mbit a second: far more than is read of it, also on a machine that is slow.
     let (server, _device, mut peer) = connected(|device| {
         let large = [keyframe(), vec![0x55; 40_000]].concat();
         let small = [nal(nal_type::SLICE, &[0x9a]), vec![0x55; 40_000]].concat();
         let (large, small) = (device.file("large", &large), device.file("small", &small));
         let (large, small) = (large.display(), small.display());
         let script = format!(
-            "while cat {large}; do for at in 1 2 3 4 5 6 7 8 9; do sleep 0.03; cat {small}; done; sleep 0.03; done"
+            "while cat {large}; do for at in 1 2 3; do sleep 0.06; cat {small} {small} {small}; done; sleep 0.06; done"
         );
         by_script(device, &script)
     });
     let mut data = shown("own", &server, &mut peer);
-    let (start, mut units, mut dropped, mut newest) = (Instant::now(), Vec::new(), 0, 0);
-    while start.elapsed() < Duration::from_secs(8) {
+    let (start, mut units, mut dropped, mut newest, mut gaps) = (Instant::now(), 0, 0, 0, 0);
+    while dropped <= 50 || gaps <= 2 {
+        assert!(start.elapsed() < LONGEST_WAIT, "{dropped} dropped, {units} shown, {gaps} gaps");
         match data.shown().unwrap() {
             Shown::Unit { flags, microseconds, bytes } => {
                 // 200 kB a second.
                 sleep(Duration::from_secs(1).mul_f64(bytes.len() as f64 / 200_000.0));
-                units.push(flags);
+                units += 1;
+                // A gap is followed by a keyframe.
+                assert!(flags & Unit::GAP == 0 || flags == AFTER_GAP);
+                gaps += usize::from(flags == AFTER_GAP);
                 newest = microseconds;
             }
             Shown::Status(status) => dropped += status.dropped,
         }
     }
-    assert!(dropped > 50, "{dropped} of {}", units.len() + dropped as usize);
-    assert!(units.iter().filter(|flags| **flags == AFTER_GAP).count() > 2, "{units:?}");
-    // A gap is followed by a keyframe, and what comes is not later and later.
-    assert!(units.iter().all(|flags| flags & Unit::GAP == 0 || *flags == AFTER_GAP));
+    // What comes is not later and later.
     let late = start.elapsed().saturating_sub(Duration::from_micros(newest));
-    assert!(late < Duration::from_secs(5), "{late:?} late");
+    assert!(late < Duration::from_secs(10), "{late:?} late");
 }
 
 /// An RTSP server with a camera behind a password (Debian's `gir1.2-gst-rtsp-server-1.0`).
@@ -405,8 +416,9 @@ fn a_camera_in_the_network_is_shown_and_its_password_is_not() {
     assert_eq!(units[0].0, KEYFRAME);
     assert!(kinds(&units[0].2).contains(&nal_type::SPS));
     for process in device.descendants() {
-        let shown =
-            [process.command.clone(), fs::read_to_string(format!("/proc/{}/environ", process.id)).unwrap()];
+        // One that has just ended has none.
+        let environment = fs::read(format!("/proc/{}/environ", process.id)).unwrap_or_default();
+        let shown = [process.command.clone(), String::from_utf8_lossy(&environment).into_owned()];
         assert!(!shown.concat().contains("s3cret"), "{shown:?}");
     }
     let processes = device.descendants();
