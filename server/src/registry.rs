@@ -55,6 +55,11 @@ impl Online {
         lock(&self.cameras).clone()
     }
 
+    /// How many cameras it has told of last.
+    pub fn camera_count(&self) -> u64 {
+        lock(&self.cameras).len() as u64
+    }
+
     /// It tells its cameras.
     pub fn tell_cameras(&self, cameras: Vec<Camera>) {
         *lock(&self.cameras) = cameras;

@@ -276,6 +276,7 @@ impl Connections {
             status: row.status.map(Value::Object),
             status_at: row.status_at.map(Into::into),
             tasks: self.tasks.get(&row.id).copied().unwrap_or(0),
+            cameras: online.map_or(0, |online| online.camera_count()),
         }
     }
 }

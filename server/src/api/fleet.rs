@@ -165,7 +165,9 @@ impl Hub {
             here.insert(online.device);
             let round_trip = online.figures.round_trip().map(|micros| micros as f64 / 1000.0);
             let is_so = known.devices.get(&online.device).is_some_and(|Entry { view, .. }| {
-                view.since == Some(online.since.into()) && !has_other_pace(view.round_trip_ms, round_trip)
+                view.since == Some(online.since.into())
+                    && view.cameras == online.camera_count()
+                    && !has_other_pace(view.round_trip_ms, round_trip)
             });
             if !is_so {
                 moved.insert(online.device);

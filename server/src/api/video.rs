@@ -302,6 +302,7 @@ pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiErr
         mp4: mp4::Live::new(framerate),
         parameters: None,
         first: Some(first),
+        is_over: false,
         _place: place,
     };
     let body = stream::unfold(live, async |mut live| {
@@ -326,36 +327,51 @@ struct Live {
     /// As they stand in the head that was sent.
     parameters: Option<Arc<Parameters>>,
     first: Option<Arc<Unit>>,
+    is_over: bool,
     _place: Place,
 }
 
 impl Live {
-    /// What is sent next; nothing if no more pictures come, or the rights to them are gone.
+    /// What is sent next: pictures, and behind the last of them why there are no more.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.rights.are_gone() {
-            self.viewing.end(rights_ended());
+        if self.is_over {
             return None;
         }
-        let unit = match self.first.take() {
-            Some(first) => first,
-            None => tokio::select! {
-                unit = self.viewing.next() => unit.ok()?,
-                () = self.rights.gone() => {
-                    self.viewing.end(rights_ended());
-                    return None;
-                }
-            },
-        };
-        let fragment = self.mp4.fragment(&unit);
+        match self.unit().await {
+            Ok(unit) => Some(self.fragment(&unit)),
+            Err(end) => {
+                self.is_over = true;
+                self.viewing.end(end.clone());
+                let words = serde_json::to_string(&told(end)).unwrap_or_default();
+                Some(mp4::last_words(&words).into())
+            }
+        }
+    }
+
+    async fn unit(&mut self) -> Result<Arc<Unit>, End> {
+        if self.rights.are_gone() {
+            return Err(rights_ended());
+        }
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        tokio::select! {
+            unit = self.viewing.next() => unit,
+            () = self.rights.gone() => Err(rights_ended()),
+        }
+    }
+
+    fn fragment(&mut self, unit: &Unit) -> Bytes {
+        let fragment = self.mp4.fragment(unit);
         match unit.parameters() {
             // What is decoded in another way from now on says so by another head.
             Some(parameters) if self.parameters.as_ref() != Some(parameters) => {
                 self.parameters = Some(Arc::clone(parameters));
                 let mut head = mp4::head(parameters);
                 head.extend_from_slice(&fragment);
-                Some(head.into())
+                head.into()
             }
-            _ => Some(fragment),
+            _ => fragment,
         }
     }
 }

@@ -209,6 +209,9 @@ pub struct DeviceView {
     /// Tasks of it that have not ended.
     #[serde(default)]
     pub tasks: u64,
+    /// Cameras that it tells of, while it is online.
+    #[serde(default)]
+    pub cameras: u64,
 }
 
 /// One connection of one device.

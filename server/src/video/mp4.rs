@@ -47,6 +47,13 @@ pub fn head(parameters: &Parameters) -> Vec<u8> {
     out
 }
 
+/// The last box of a stream that has ended: players pass over it, and whoever wants to know why it has ended finds it there.
+pub fn last_words(words: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + words.len());
+    boxed(&mut out, b"free", |out| out.extend_from_slice(words.as_bytes()));
+    out
+}
+
 /// The only track.
 const TRACK: u32 = 1;
 

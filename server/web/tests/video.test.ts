@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { LastSecond, Lateness } from '../src/video/figures.ts';
-import { cameraPath, unitOf } from '../src/video/units.ts';
+import { cameraPath, endOf, unitOf } from '../src/video/units.ts';
 
 test('a picture is read from its message', () => {
   const message = new Uint8Array([1, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 1, 0x65]);
@@ -10,6 +10,15 @@ test('a picture is read from its message', () => {
   expect([...(unit?.data ?? [])]).toEqual([0, 0, 0, 1, 0x65]);
   expect(unitOf(new ArrayBuffer(9))).toBeUndefined();
   expect(unitOf(new ArrayBuffer(0))).toBeUndefined();
+});
+
+test('why MP4 has ended is read from its last box', () => {
+  const bytes = (text: string) => new TextEncoder().encode(`\x00\x01moof…mdat\u{fffd}\x00\x00\x00\x40${text}`);
+  const end = { type: 'end', code: 'stopped', message: 'thrown out by "ann\u00e4" (free)' };
+  expect(endOf(bytes(`free${JSON.stringify(end)}`))).toEqual(end);
+  expect(endOf(bytes('free{"type":"end",broken}'))).toBeUndefined();
+  expect(endOf(bytes('a picture'))).toBeUndefined();
+  expect(endOf(new Uint8Array())).toBeUndefined();
 });
 
 test('names in paths are escaped', () => {

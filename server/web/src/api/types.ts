@@ -66,6 +66,8 @@ export interface Device {
   status_at?: Time;
   /** Open tasks. */
   tasks?: number;
+  /** Cameras that it tells of, while it is online. */
+  cameras?: number;
 }
 
 export interface Session {

@@ -3,7 +3,7 @@
 import { address, errorOf } from '../api/client.ts';
 import { LastSecond } from './figures.ts';
 import type { Screen, ScreenEvents } from './screen.ts';
-import { cameraPath, type StreamEnd } from './units.ts';
+import { cameraPath, endOf, type StreamEnd } from './units.ts';
 
 /** Later than that it plays a little faster, and much later it jumps; in seconds. */
 const LATE = 0.09;
@@ -78,9 +78,12 @@ export class MseScreen implements Screen {
     const buffer = this.#source.addSourceBuffer(response.headers.get('content-type') ?? 'video/mp4');
     buffer.addEventListener('updateend', () => this.#append(buffer));
     const reader = response.body.getReader();
+    let [before, last] = [new Uint8Array(), new Uint8Array()];
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return undefined;
+      // What is said at the end may come in two pieces.
+      if (done) return endOf(new Uint8Array([...before, ...last]));
+      [before, last] = [last, value];
       this.#waiting.push(value);
       this.#append(buffer);
     }

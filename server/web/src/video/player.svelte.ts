@@ -53,6 +53,11 @@ export class Player {
     this.#open('starting');
   };
 
+  /** There is reason to think that a picture that was lost can be had now. */
+  again = (): void => {
+    if (this.phase === 'lost') this.#open('lost');
+  };
+
   stop = (): void => {
     this.#close();
     this.phase = 'off';

@@ -51,6 +51,8 @@ export interface UnitsFollower {
 const HEAD = 9;
 const KEYFRAME = 1;
 const PING_INTERVAL = 1000;
+/** The server says something each second: whoever hears nothing for so long has lost it, though nobody may say so. */
+const SILENCE = 10_000;
 
 /** The path of what is about a camera. */
 export function cameraPath(device: string, camera: string, rest: string): string {
@@ -68,6 +70,16 @@ export function unitOf(message: ArrayBuffer): Unit | undefined {
   };
 }
 
+/** Why a stream of MP4 has ended: its last box says it. */
+export function endOf(lastBytes: Uint8Array): StreamEnd | undefined {
+  const words = /free(\{"type":"end",.*\})$/s.exec(new TextDecoder().decode(lastBytes))?.[1];
+  try {
+    return words === undefined ? undefined : (JSON.parse(words) as StreamEnd);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Follows a camera's pictures until the returned function is called. */
 export function followUnits(device: string, camera: string, follower: UnitsFollower): () => void {
   const url = new URL(address(cameraPath(device, camera, '/units')), location.href);
@@ -76,8 +88,15 @@ export function followUnits(device: string, camera: string, follower: UnitsFollo
   socket.binaryType = 'arraybuffer';
   let end: StreamEnd | undefined;
   let isOver = false;
+  /** Once something has come. */
+  let heard = Infinity;
   const ping = () => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: 'ping', at: performance.now() }));
+    if (performance.now() - heard > SILENCE) {
+      socket.close();
+      finish();
+    } else if (socket.readyState === WebSocket.OPEN) {
+      socket.send(JSON.stringify({ type: 'ping', at: performance.now() }));
+    }
   };
   const pings = setInterval(ping, PING_INTERVAL);
   const finish = () => {
@@ -90,6 +109,7 @@ export function followUnits(device: string, camera: string, follower: UnitsFollo
   socket.onclose = finish;
   socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
     if (isOver) return;
+    heard = performance.now();
     if (typeof data !== 'string') {
       const unit = unitOf(data);
       if (unit) follower.unit(unit);
