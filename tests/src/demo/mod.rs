@@ -1,5 +1,6 @@
 //! The demo: a server, two agents and a microcontroller on this machine, messages both ways, and what to try next.
 
+mod cameras;
 mod parts;
 mod screen;
 
@@ -63,6 +64,11 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
         DEVICES.join(" and ")
     )?;
     let board = places.firmware.as_ref().map(|image| parts.provision(&server, image)).transpose()?;
+    let has_cameras = cameras::are_possible();
+    if has_cameras {
+        let there = "a test picture on each device: in the console, at a device's page, under Video";
+        writeln!(io::stdout(), "  cameras   {there}")?;
+    }
     talk(&server, &agents, board.as_ref())?;
 
     let data = shown(&server.data);
@@ -75,11 +81,18 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
         check(&server, &agents, board.as_ref())?;
         check_console(&login)?;
         sshd.as_ref().map(|sshd| check_ssh(&server, sshd)).transpose()?;
+        if has_cameras {
+            DEVICES.iter().try_for_each(|name| cameras::check(&server, &places.demo, name))?;
+        }
         end(server, agents)?;
         writeln!(io::stdout(), "the demo works")?;
         return Ok(());
     }
     invite_to_try(places, &server, &agents, board.as_ref(), sshd.as_ref())?;
+    if has_cameras {
+        cameras::invite(&shown(&places.programs.join("holdfast")))?;
+    }
+    writeln!(io::stdout(), "\n{}", bold("The devices now (Ctrl-C ends everything):"))?;
     let mut live = Live::default();
     while !signals.came_within(std::time::Duration::from_secs(1)) {
         // Whoever tries `holdfast stop` sees what then comes of it.
@@ -232,7 +245,7 @@ fn invite_to_try(
             dim("# a shell on garden, which is this machine")
         )?;
     }
-    writeln!(io::stdout(), "\n{}", bold("The devices now (Ctrl-C ends everything):"))
+    Ok(())
 }
 
 /// A path as a person writes it: relative to where they are, if it is below.

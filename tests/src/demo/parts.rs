@@ -14,7 +14,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BOARD, Places, shown};
+use super::{BOARD, Places, cameras, shown};
 use crate::{
     machine::{Machine, from_within},
     process::Process,
@@ -146,7 +146,8 @@ impl Parts<'_> {
         let line = printed.split_whitespace().last().unwrap_or_default().to_owned();
         let config = demo.join(format!("{name}.toml"));
         let ssh = sshd.map(Sshd::agent_configuration).transpose()?.unwrap_or_default();
-        fs::write(&config, format!("# The demo uses the defaults.\n{ssh}{NO_REBOOT}"))?;
+        let camera = cameras::configuration();
+        fs::write(&config, format!("# The demo uses the defaults.\n{ssh}{NO_REBOOT}{camera}"))?;
         let options = ["--state".to_owned(), shown(&state), "--config".to_owned(), shown(&config)];
         let with =
             |verb: &[&str]| [verb.iter().map(|word| (*word).to_owned()).collect(), options.to_vec()].concat();
@@ -198,6 +199,12 @@ impl Server {
         let here = printed.lines().find(|link| link.starts_with("http://"));
         let link = here.or_else(|| printed.lines().next());
         link.map(ToOwned::to_owned).ok_or_else(|| io::Error::other("expected a one-time login, found none"))
+    }
+
+    /// Starts `holdfast`, which goes on beside all else; it ends with what is given back.
+    pub(super) fn begin(&self, arguments: &[&str], log: &Path) -> io::Result<Process> {
+        let data = shown(&self.data);
+        Process::start(&self.program, [&["--data", &data], arguments].concat(), log)
     }
 
     /// Whether it shows this device online, now or soon.

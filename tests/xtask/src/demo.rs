@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::shell::{Result, Shell, target};
 use crate::{firmware, setup, web};
 
-/// A server, two agents and a microcontroller, exchanging messages; stays until Ctrl-C
+/// A server with its console, two agents with test cameras, and a microcontroller; stays until Ctrl-C
 ///
-/// Builds, starts a server on its defaults, with a console and a link to log in there, enrols and runs two agents and, in QEMU, a microcontroller, sends messages
-/// both ways, and shows the devices live. Nothing is written outside of target/, and nothing is left running.
+/// Builds, starts a server on its defaults, with a console and a link to log in there, enrols and runs two agents, whose cameras show
+/// a test picture, and, in QEMU, a microcontroller, sends messages both ways, and shows the devices live. Nothing is written outside of
+/// target/, and nothing is left running.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask demo
@@ -41,6 +42,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     if let Err(error) = setup::ensure_only(&["OpenSSH", "curl"]) {
         println!("  note      the demo goes on without SSH: {error}");
     }
+    if let Err(error) = setup::ensure_only(&["ffmpeg"]) {
+        println!("  note      the demo goes on without cameras: {error}");
+    }
     let image = image.as_deref();
     if arguments.once { once(image).run_alone() } else { demo(image).become_it() }
 }
@@ -51,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 /// As [`run`], and if there is no microcontroller.
 pub(crate) fn step() -> Result<String> {
     Shell::cargo(BUILD).run()?;
-    setup::ensure_only(&["OpenSSH", "curl"])?;
+    setup::ensure_only(&["OpenSSH", "curl", "ffmpeg"])?;
     once(Some(&firmware_image()?)).run()?;
     Ok(String::new())
 }
