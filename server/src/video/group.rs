@@ -7,6 +7,9 @@ use super::unit::Unit;
 /// The most bytes of a group: of one that is larger only the next begins.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// So few bytes are held whatever others hold.
+pub(super) const LITTLE: usize = 256 * 1024;
+
 /// The most pictures of one.
 const MAX_UNITS: usize = 600;
 
@@ -29,6 +32,13 @@ impl Group {
         self.units.push(Arc::clone(unit));
         // A camera that makes keyframes seldom, or never, costs no more than that: who comes late waits for the next.
         if self.bytes > MAX_BYTES || self.units.len() > MAX_UNITS {
+            *self = Self::default();
+        }
+    }
+
+    /// Gives up what others may need more, unless it is little: who comes late waits for the next keyframe.
+    pub(super) fn shed(&mut self) {
+        if self.bytes > LITTLE {
             *self = Self::default();
         }
     }

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Video, VideoError, Wish,
     group::Group,
+    memory::Memory,
     places::Place,
     queue::{End, EndCode, Queue},
     source::{Said, Source},
@@ -177,11 +178,15 @@ impl Hub {
     }
 
     /// Hands a picture to all who look.
-    fn publish(&self, unit: Unit) {
-        let unit = Arc::new(unit);
+    fn publish(&self, memory: &Arc<Memory>, unit: Unit) {
+        let unit = Arc::new(unit.held_in(memory));
         let mut shared = self.shared();
         shared.group.add(&unit);
         shared.viewers.values().for_each(|viewer| viewer.queue.add(&unit));
+        if memory.is_full() {
+            shared.group.shed();
+            shared.viewers.values().for_each(|viewer| viewer.queue.shed());
+        }
     }
 
     fn end(&self, end: &End) {
@@ -218,7 +223,7 @@ impl Hub {
         let (standing, end) = loop {
             tokio::select! {
                 said = source.next() => match said {
-                    Ok(Some(Said::Unit(unit))) => self.publish(unit),
+                    Ok(Some(Said::Unit(unit))) => self.publish(&video.memory, unit),
                     Ok(Some(Said::Status(status))) => self.shared().status.add(status),
                     Ok(None) => break (failed("the device has ended its pictures"), None),
                     Err(error) => break (failed(error.to_string()), None),

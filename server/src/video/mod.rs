@@ -6,6 +6,7 @@
 
 mod group;
 mod hub;
+mod memory;
 pub mod mp4;
 mod parameters;
 mod places;
@@ -30,6 +31,7 @@ use protocol_core::code::Role;
 
 use hub::Hub;
 pub use hub::Status;
+use memory::Memory;
 pub use parameters::Parameters;
 use places::Places;
 pub use queue::{End, EndCode};
@@ -107,6 +109,7 @@ pub struct Video {
     tasks: Arc<Tasks>,
     linger: Duration,
     places: Arc<Places>,
+    memory: Arc<Memory>,
     streams: Mutex<HashMap<Key, Arc<Hub>>>,
     viewers: Mutex<BTreeMap<i64, Arc<Viewer>>>,
     last_viewer: AtomicI64,
@@ -120,6 +123,7 @@ impl Video {
             tasks,
             linger: LINGER,
             places: Arc::default(),
+            memory: Arc::default(),
             streams: Mutex::default(),
             viewers: Mutex::default(),
             last_viewer: AtomicI64::new(0),

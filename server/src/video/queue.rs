@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::unit::Unit;
+use super::{group::LITTLE, unit::Unit};
 
 /// How many pictures may wait beside those that a viewer begins with: two seconds of most cameras.
 const MAX_UNITS: usize = 60;
@@ -126,6 +126,15 @@ impl Queue {
         }
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Gives up what others may need more, unless it is little: the viewer goes on with the next keyframe.
+    pub(super) fn shed(&self) {
+        let mut state = self.lock();
+        if state.bytes > LITTLE {
+            state.clear();
+            state.is_late = true;
+        }
     }
 
     /// No more pictures come. What waits is still sent if the camera has ended, and else not. The first end stands.

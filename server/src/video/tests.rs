@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     EndCode, Video, VideoError, Viewing, Way, Wish, lock,
+    memory::Memory,
     parameters::{Parameters, tests::KEYFRAME},
     unit::Unit,
 };
@@ -260,6 +261,26 @@ async fn who_goes_at_once_leaves_nothing_behind() {
     };
     let kinds = timeout(LONGEST_WAIT, all).await.expect("all is written down");
     assert_eq!(kinds.iter().filter(|kind| *kind == "viewing-ended").count(), 3);
+}
+
+/// Each has bounds; together they would have more than there is.
+#[tokio::test]
+async fn many_who_take_nothing_do_not_fill_the_memory() {
+    let mut fleet = Fleet::new().await;
+    Arc::get_mut(&mut fleet.video).unwrap().memory = Arc::new(Memory::of(1 << 20));
+    let (first, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
+    let (mut first, slow) = (first.unwrap(), fleet.watch("bea", Role::Viewer).await.unwrap());
+    device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
+    assert_eq!(next(&mut first).await, 10);
+    let large = [PICTURE, &[7; 200_000]].concat();
+    for time in 11..30 {
+        device.write_all(&frame(0, time, &large)).await.unwrap();
+        assert_eq!(next(&mut first).await, time, "who takes each at once misses nothing");
+    }
+    assert!(slow.viewer().dropped() > 5, "{}", slow.viewer().dropped());
+    assert!(!fleet.video.memory.is_full());
+    drop((first, slow));
+    closed(&mut device).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 use hyper::body::Bytes;
 use protocol_core::h264::{nal_type, nal_units, type_of};
 
-use super::parameters::Parameters;
+use super::{
+    memory::{Held, Memory},
+    parameters::Parameters,
+};
 
 /// How many bytes stand before the access unit in what viewers are sent: flags, and the time.
 pub const HEAD: usize = 1 + 8;
@@ -22,6 +25,7 @@ pub struct Unit {
     message: Bytes,
     /// Made when it is first asked for.
     sample: OnceLock<Bytes>,
+    _held: Option<Held>,
 }
 
 impl Unit {
@@ -32,7 +36,12 @@ impl Unit {
         message.push(if parameters.is_some() { KEYFRAME } else { 0 });
         message.extend_from_slice(&time.to_be_bytes());
         message.extend_from_slice(access_unit);
-        Self { parameters, time, message: message.into(), sample: OnceLock::new() }
+        Self { parameters, time, message: message.into(), sample: OnceLock::new(), _held: None }
+    }
+
+    /// The same, counted as long as somebody has it.
+    pub(super) fn held_in(self, memory: &Arc<Memory>) -> Self {
+        Self { _held: Some(memory.hold(self.size())), ..self }
     }
 
     /// Whether decoding can begin with it.
