@@ -267,11 +267,12 @@ impl Recorder {
         if state == RecordingState::Failed {
             tracing::warn!(recording = %self.id, reason, "a recording has failed");
         }
+        // Whoever sees that it has ended can begin another one.
+        drop(self.place);
         let ended = self.recordings.store.end_recording(self.id, state, reason, self.file.size()).await;
         if let Err(error) = ended {
             tracing::error!(recording = %self.id, %error, "the end of a recording could not be written down");
         }
-        drop(self.place);
     }
 
     async fn record(&mut self, mut viewing: Viewing) -> io::Result<Outcome> {
