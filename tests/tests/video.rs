@@ -1,6 +1,13 @@
 //! Live video from end to end: a real agent with a test camera, the server, and those who look by the command line.
 
-use std::{fs, io, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use holdfast_tests::{
     agent::Agent,
@@ -9,7 +16,7 @@ use holdfast_tests::{
     server::Server,
     wait::{self, LONGEST_WAIT},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DEVICE: &str = "porch";
 
@@ -116,6 +123,49 @@ fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
     let frames = |all: &Vec<Value>| all.first().and_then(|viewer| viewer["frames"].as_u64()).unwrap_or(0);
     let before = frames(&viewers());
     wait::until("the other goes on", viewers, |all| frames(all) > before + 10);
+    Ok(())
+}
+
+/// A stream of pictures that a program has asked for by this token, once some of them have come.
+fn look(server: &Server, token: &str, path: &str, headers: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server.http())?;
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
+    let path = format!("/api/v1/devices/{DEVICE}/cameras/door/{path}");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+    )?;
+    stream.read_exact(&mut [0; 20_000])?;
+    Ok(stream)
+}
+
+#[test]
+fn what_somebody_looks_at_ends_with_their_rights() -> io::Result<()> {
+    let (server, _agent) = scene(Server::with_http("")?)?;
+    let api = server.api();
+    api.post("/operators", &json!({"name": "anna", "role": "viewer"}))?;
+    let made = api.post("/operators/anna/tokens", &json!({"name": "screen"}))?;
+    let token = made["token"].as_str().unwrap_or_default();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut ways =
+        [look(&server, token, "live.mp4", "Connection: close\r\n")?, look(&server, token, "units", upgrade)?];
+    assert_eq!(api.list("/viewers")?.len(), 2);
+    api.post("/operators/anna/tokens/screen/revoke", &json!({}))?;
+    for stream in &mut ways {
+        stream.read_to_end(&mut Vec::new())?;
+    }
+    let viewers = || server.api().list("/viewers").expect("viewers");
+    wait::until("nobody looks", viewers, Vec::is_empty);
+    let ended = || {
+        let events = server.api().list("/events").expect("events");
+        events.into_iter().filter(|event| event["kind"] == "viewing-ended").collect::<Vec<_>>()
+    };
+    for event in wait::until("both ends are written down", ended, |ended| ended.len() == 2) {
+        assert_eq!(event["who"], "anna/screen", "{event}");
+        assert_eq!(event["detail"]["reason"], "the viewer's rights have ended", "{event}");
+    }
+    wait::until("the camera is off", || open_tasks(&server), Vec::is_empty);
     Ok(())
 }
 
