@@ -68,7 +68,8 @@ impl Host {
             config.ssh_account.clone(),
             Deadlines::default(),
         );
-        let video = Video::new(store.clone(), Arc::clone(&tasks));
+        let parts = Arc::new(Parts::new(store.clone()));
+        let video = Video::new(store.clone(), Arc::clone(&tasks), Arc::clone(&parts));
         Self {
             recordings: Recordings::new(
                 Arc::clone(&video),
@@ -76,7 +77,7 @@ impl Host {
                 config.data.join("recordings"),
                 config.recordings,
             ),
-            parts: Arc::new(Parts::new(store.clone())),
+            parts,
             video,
             tasks,
             store,

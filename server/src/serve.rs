@@ -312,6 +312,10 @@ impl RunningServer {
         if left > 0 {
             tracing::warn!(left, "some connections did not end in time");
         }
+        // What is recorded is whole, and who has looked is known.
+        if timeout(DRAIN_TIMEOUT, self.host.video.ended()).await.is_err() {
+            tracing::warn!("some recordings or viewings did not end in time");
+        }
         let stopped = NewEvent::new(EventKind::ServerStopped).detail("cause", cause);
         if let Err(error) = self.host.store.record(stopped).await {
             tracing::error!(%error, "the end could not be recorded");

@@ -117,7 +117,10 @@ fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
     });
     assert_eq!(open_tasks(&server).len(), 1, "one stream is for both");
     let newest = all.iter().filter_map(|viewer| viewer["id"].as_i64()).max().unwrap_or_default();
-    server.api().post(&format!("/viewers/{newest}/stop"), &serde_json::json!({})).expect("it is stopped");
+    let listed = server.tell(&["viewers"]);
+    assert!(listed.contains(DEVICE) && listed.contains("door"), "{listed}");
+    let said = server.tell(&["viewers", "--stop", &newest.to_string()]);
+    assert!(said.contains(&format!("no longer looks at {DEVICE}, camera door")), "{said}");
     wait::until("one looks", viewers, |all| all.len() == 1);
     second.wait(LONGEST_WAIT);
     let frames = |all: &Vec<Value>| all.first().and_then(|viewer| viewer["frames"].as_u64()).unwrap_or(0);

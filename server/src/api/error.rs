@@ -292,8 +292,10 @@ impl From<TaskError> for ApiError {
                 .hint("see [tasks] in the device's agent.toml, and the version of its agent"),
             TaskError::TooMany => Self::new(StatusCode::CONFLICT, "too-many-tasks", message)
                 .hint("`holdfast tasks` shows them, `holdfast task stop` ends one"),
-            TaskError::Ended(_) => Self::new(StatusCode::BAD_GATEWAY, "task-failed", message)
-                .hint("`holdfast tasks` shows it, `holdfast task show` what it wrote"),
+            TaskError::Ended(_) | TaskError::Refused(_) => {
+                Self::new(StatusCode::BAD_GATEWAY, "task-failed", message)
+                    .hint("`holdfast tasks` shows it, `holdfast task show` what it wrote")
+            }
             TaskError::SshAccount(SshAccountError::Kept(_)) => {
                 Self::new(StatusCode::CONFLICT, "ports-kept", message)
             }

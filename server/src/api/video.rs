@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::{
     Api,
@@ -193,6 +193,7 @@ impl Show<'_> {
     /// Shows it to its end; gives why that is.
     async fn run(mut self, api: &Api) -> End {
         let device = self.viewing.viewer().device.id;
+        let patience = Instant::now() + FIRST_PICTURE;
         let mut ticks = interval(STATUS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
@@ -214,6 +215,9 @@ impl Show<'_> {
                     Some(Err(_)) | None => Err(left()),
                 },
                 () = self.rights.gone() => Err(rights_ended()),
+                () = sleep_until(patience), if self.parameters.is_none() => {
+                    Err(End::new(EndCode::Camera, "the camera has shown no picture in time"))
+                }
             };
             if let Err(end) = next {
                 break end;
@@ -416,7 +420,7 @@ fn view(viewer: &Viewer) -> ViewerView {
 /// As what HTTP tells it.
 pub(super) const fn status_and_code(error: &VideoError) -> (StatusCode, &'static str) {
     match error {
-        VideoError::NotAllowed(_) => (StatusCode::FORBIDDEN, "denied"),
+        VideoError::NotAllowed(_) | VideoError::Refused(_) => (StatusCode::FORBIDDEN, "denied"),
         VideoError::TooMany | VideoError::TooManyOwn => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
         VideoError::Ended(_) => (StatusCode::BAD_GATEWAY, "camera-failed"),
     }
@@ -426,7 +430,9 @@ impl From<VideoError> for ApiError {
     fn from(error: VideoError) -> Self {
         let (status, code) = status_and_code(&error);
         let hint = match error {
-            VideoError::NotAllowed(_) => "see [tasks.video] in the device's agent.toml",
+            VideoError::NotAllowed(_) | VideoError::Refused(_) => {
+                "see [tasks.video] in the device's agent.toml"
+            }
             VideoError::TooMany | VideoError::TooManyOwn => "try again later",
             VideoError::Ended(_) => "`holdfast tasks` shows it",
         };

@@ -181,6 +181,9 @@ Examples:
   holdfast video greenhouse --camera door -o door.mp4 --for 10s
   holdfast video greenhouse -o - | ffmpeg -i - -frames:v 1 now.png")]
     Video(video::Video),
+    /// Show who looks at cameras; throw somebody out
+    #[command(after_help = "Examples:\n  holdfast viewers\n  holdfast viewers --stop 17")]
+    Viewers(video::Viewers),
     /// Show what was recorded of cameras
     #[command(after_help = "Examples:\n  holdfast recordings\n  holdfast recordings greenhouse --json")]
     Recordings(recordings::Selection),
@@ -406,6 +409,7 @@ fn run_by_api(api: &ApiClient, verb: Verb, output: &mut Output) -> Result<(), Cl
         Verb::Reboot(arguments) => ask(reboot::reboot(api, &arguments, output)),
         Verb::Cameras(one) => ask(video::cameras(api, &one.device, output)),
         Verb::Video(arguments) => ask(video::video(api, &arguments)),
+        Verb::Viewers(arguments) => ask(video::viewers(api, &arguments, output)),
         Verb::Recordings(selection) => ask(recordings::list(api, &selection, output)),
         Verb::Recording(verb) => ask(recordings::one(api, &verb, output)),
         Verb::Tasks(selection) => ask(tasks::list(api, &selection, output)),

@@ -1,4 +1,4 @@
-//! `cameras`, `video`.
+//! `cameras`, `video`, `viewers`.
 
 use std::{
     fs::File,
@@ -14,10 +14,10 @@ use super::{
     api_client::{ApiClient, encoded},
     devices::path,
     error::CliError,
-    output::{Cell, Output, Table, or_dash},
+    output::{Cell, Output, Table, clock, or_dash, size},
 };
 use crate::{
-    api::view::{CameraView, Page},
+    api::view::{CameraView, Page, ViewerView},
     span,
 };
 
@@ -46,6 +46,56 @@ pub(super) struct Video {
     /// End after so long [default: Ctrl-C ends it]
     #[arg(long = "for", value_name = "SPAN", value_parser = span::parse)]
     span: Option<Duration>,
+}
+
+/// Who looks at cameras, or which of them is to be thrown out.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Viewers {
+    /// Throw out the viewer of this number
+    #[arg(long, value_name = "ID")]
+    stop: Option<i64>,
+}
+
+/// `holdfast viewers`.
+pub(super) async fn viewers(
+    api: &ApiClient,
+    arguments: &Viewers,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    if let Some(id) = arguments.stop {
+        let path = format!("/api/v1/viewers/{id}/stop");
+        let viewer: ViewerView = api.post(&path, &serde_json::json!({})).await?;
+        if output.json {
+            return Ok(output.json_line(&viewer)?);
+        }
+        let (who, camera) = (Cell::plain(&viewer.who), Cell::plain(&viewer.camera));
+        let device = Cell::plain(&viewer.device);
+        return Ok(output.line(&format!("{who} no longer looks at {device}, camera {camera}."))?);
+    }
+    let Page { items, .. } = api.get::<Page<ViewerView>>("/api/v1/viewers").await?;
+    if output.json {
+        return Ok(items.iter().try_for_each(|viewer| output.json_line(viewer))?);
+    }
+    if items.is_empty() {
+        eprintln!("Nobody looks at a camera.");
+        return Ok(());
+    }
+    let mut table =
+        Table::new(&["ID", "DEVICE", "CAMERA", "WHO", "FROM", "SINCE", "PICTURES", "SIZE", "DROPPED"]);
+    for viewer in items {
+        table.row([
+            Cell::plain(viewer.id),
+            Cell::plain(&viewer.device),
+            Cell::plain(&viewer.camera),
+            Cell::plain(&viewer.who),
+            Cell::plain(or_dash(viewer.address)),
+            Cell::plain(clock(viewer.since)),
+            Cell::plain(viewer.frames),
+            Cell::plain(size(viewer.bytes)),
+            Cell::plain(viewer.dropped),
+        ]);
+    }
+    Ok(output.table(&table)?)
 }
 
 /// `holdfast cameras DEVICE`.

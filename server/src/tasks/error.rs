@@ -18,6 +18,9 @@ pub enum TaskError {
     /// The task ended before it could be used.
     #[error("{0}")]
     Ended(String),
+    /// The device's own configuration does not allow the task.
+    #[error("{0}")]
+    Refused(String),
     /// There is no such task, or it has ended.
     #[error("there is no such task that has not ended")]
     NoSuchTask,

@@ -40,7 +40,7 @@ pub use self::{
     live::{Admission, Standing},
     relay::Relay,
     task::Task,
-    watcher::{Deadlines, REFUSED},
+    watcher::Deadlines,
 };
 use self::{
     live::{Live, News, TaskIdentity, Wish},

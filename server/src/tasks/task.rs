@@ -8,6 +8,7 @@ use super::{
     DataConnection, Standing, TaskError,
     count::ByteCount,
     live::{Live, News, Wish},
+    watcher::REFUSED,
 };
 use crate::store::{Store, TaskId, TaskState};
 
@@ -42,7 +43,7 @@ impl Task {
     /// Waits until the device has brought the task's bytes.
     ///
     /// # Errors
-    /// [`TaskError::Ended`] if the task ends before that.
+    /// [`TaskError::Ended`] if the task ends before that, [`TaskError::Refused`] if the device does not take it.
     pub async fn bytes(&mut self) -> Result<DataConnection, TaskError> {
         match (&mut self.data).await {
             Ok(data) => Ok(data),
@@ -50,7 +51,11 @@ impl Task {
                 // Whoever was to bring them had them, and has gone: a task that ends by itself does not mind.
                 self.live.wish(Wish::End("its data connection broke before it was used".to_owned()));
                 let ended = self.reached(|state| state.is_end()).await;
-                Err(TaskError::Ended(ended.reason.unwrap_or_else(|| "the task has ended".to_owned())))
+                let reason = ended.reason.unwrap_or_else(|| "the task has ended".to_owned());
+                Err(match reason.starts_with(REFUSED) {
+                    true => TaskError::Refused(reason),
+                    false => TaskError::Ended(reason),
+                })
             }
         }
     }

@@ -63,7 +63,7 @@ impl Default for Deadlines {
 const NEXT_WORD: Duration = Duration::from_millis(100);
 
 /// How the reason begins where a device's own configuration does not allow a task.
-pub const REFUSED: &str = "the device refused";
+pub(super) const REFUSED: &str = "the device refused";
 
 /// How long to wait before an end that could not be written down is written again.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     shutdown::Shutdown,
     store::{OperatorId, TaskState, UnixMillis, rank},
-    tasks::{DataConnection, REFUSED, Requester, Standing, Task, TaskError, TaskKind},
+    tasks::{DataConnection, Requester, Standing, Task, TaskError, TaskKind},
 };
 
 /// How long a device has to say why its pictures have ended, behind the last of them.
@@ -76,6 +76,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Hub {
     begun_by: Option<OperatorId>,
+    begun_as: Role,
     state: watch::Sender<State>,
     /// How many want it to go on.
     interest: watch::Sender<usize>,
@@ -90,14 +91,20 @@ struct Shared {
 }
 
 impl Hub {
-    pub(super) fn new(begun_by: Option<OperatorId>) -> Arc<Self> {
+    pub(super) fn new(first: &Requester) -> Arc<Self> {
         let (state, interest) = (watch::Sender::new(State::Starting), watch::Sender::new(0));
-        Arc::new(Self { begun_by, state, interest, shared: Mutex::default() })
+        let (begun_by, begun_as) = (first.operator, first.role);
+        Arc::new(Self { begun_by, begun_as, state, interest, shared: Mutex::default() })
     }
 
     /// Which operator elsewhere looked first.
     pub(super) const fn begun_by(&self) -> Option<OperatorId> {
         self.begun_by
+    }
+
+    /// Which role they have.
+    pub(super) const fn begun_as(&self) -> Role {
+        self.begun_as
     }
 
     /// Keeps it going. For whoever holds the lock by which it was found: it does not end between.
@@ -107,6 +114,12 @@ impl Hub {
 
     pub(super) fn is_wanted(&self) -> bool {
         *self.interest.borrow() > 0
+    }
+
+    /// How many want it.
+    #[cfg(test)]
+    pub(super) fn interested(&self) -> usize {
+        *self.interest.borrow()
     }
 
     /// Waits until nobody has looked for so long.
@@ -164,6 +177,9 @@ impl Hub {
         let state = state.wait_for(|state| !matches!(state, State::Starting)).await;
         match state.as_deref() {
             Ok(State::Live(role)) => Ok(*role),
+            Ok(State::Ended(End { code: EndCode::Refused, message })) => {
+                Err(VideoError::Refused(message.clone()))
+            }
             Ok(State::Ended(end)) => Err(VideoError::Ended(end.message.clone())),
             Ok(State::Starting) | Err(_) => Err(VideoError::Ended("the stream has ended".to_owned())),
         }
@@ -216,6 +232,7 @@ impl Hub {
         };
         let (mut task, data, role) = match begun {
             Ok(begun) => begun,
+            Err(TaskError::Refused(reason)) => return End::new(EndCode::Refused, reason),
             Err(error) => return camera_ended(error.to_string()),
         };
         let (mut kept, mut source) = (task.byte_count(), Source::new(data.stream));
@@ -309,9 +326,9 @@ async fn begin(video: &Video, wish: &Wish) -> Result<(Task, DataConnection, Role
         let mut task = begun?;
         match task.bytes().await {
             Ok(data) => return Ok((task, data, role)),
-            Err(TaskError::Ended(reason)) if reason.starts_with(REFUSED) => refused = Some(reason),
+            Err(TaskError::Refused(reason)) => refused = Some(reason),
             Err(error) => return Err(error),
         }
     }
-    Err(TaskError::Ended(refused.unwrap_or_else(|| "the role is none that may look".to_owned())))
+    Err(TaskError::Refused(refused.unwrap_or_else(|| "the role is none that may look".to_owned())))
 }

@@ -28,22 +28,25 @@ use std::{
 };
 
 use protocol_core::code::Role;
+use tokio::sync::watch;
 
 use hub::Hub;
 pub use hub::Status;
 use memory::Memory;
 pub use parameters::Parameters;
-use places::Places;
+use places::{Place as ViewerPlace, Places};
 pub use queue::{End, EndCode};
 pub use recording::{MAX_RUNNING, RecordingError, Recordings};
 pub use unit::{HEAD, KEYFRAME, Unit};
+use viewer::Interest;
 pub use viewer::{Viewer, Viewing, Way};
 
 use crate::{
     event::NewEvent,
+    parts::{Part, PartKind, Parts},
     registry::Camera,
     shutdown::Shutdown,
-    store::{DeviceId, DeviceRef, OperatorId, Store},
+    store::{DeviceId, DeviceRef, OperatorId, Store, rank},
     tasks::{Requester, Tasks},
 };
 
@@ -62,6 +65,9 @@ pub const MAX_VIEWERS: usize = 1_024;
 /// How many of them may be of one operator: nobody keeps others from looking.
 const MAX_OWN_VIEWERS: usize = MAX_VIEWERS / 4;
 
+/// How many roles there are.
+const ROLES: usize = 3;
+
 /// Why somebody can't look.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VideoError {
@@ -76,6 +82,9 @@ pub enum VideoError {
         "you look {MAX_OWN_VIEWERS} times, or have begun {MAX_OWN_STREAMS} cameras, and nobody may do more"
     )]
     TooManyOwn,
+    /// The device lets nobody of this role look, or has no such camera.
+    #[error("{0}")]
+    Refused(String),
     /// The device did not stream, or does so no longer.
     #[error("{0}")]
     Ended(String),
@@ -107,6 +116,10 @@ impl Wish {
 pub struct Video {
     store: Store,
     tasks: Arc<Tasks>,
+    parts: Arc<Parts>,
+    part: Arc<Part>,
+    /// How much goes on that the server's end waits for.
+    works: watch::Sender<usize>,
     linger: Duration,
     places: Arc<Places>,
     memory: Arc<Memory>,
@@ -117,10 +130,13 @@ pub struct Video {
 
 impl Video {
     /// Nobody looks yet.
-    pub fn new(store: Store, tasks: Arc<Tasks>) -> Arc<Self> {
+    pub fn new(store: Store, tasks: Arc<Tasks>, parts: Arc<Parts>) -> Arc<Self> {
         Arc::new(Self {
             store,
             tasks,
+            part: parts.part("live video", PartKind::Relay),
+            parts,
+            works: watch::Sender::new(0),
             linger: LINGER,
             places: Arc::default(),
             memory: Arc::default(),
@@ -136,6 +152,38 @@ impl Video {
     /// # Errors
     /// [`VideoError`].
     pub async fn watch(self: &Arc<Self>, wish: Wish, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
+        for _ in 1..ROLES {
+            match self.watch_once(wish.clone(), shutdown).await {
+                // That was an answer to whoever looked first, and not to those of a higher role who waited with them.
+                (role, Err(VideoError::Refused(_)))
+                    if role.is_some_and(|role| rank(role) < rank(wish.requester.role)) => {}
+                (_, watched) => return watched,
+            }
+        }
+        self.watch_once(wish, shutdown).await.1
+    }
+
+    /// Gives for which role the device was asked, too.
+    async fn watch_once(
+        self: &Arc<Self>,
+        wish: Wish,
+        shutdown: &Shutdown,
+    ) -> (Option<Role>, Result<Viewing, VideoError>) {
+        let found = self.find(&wish, shutdown);
+        let (place, hub, interest) = match found {
+            Ok(found) => found,
+            Err(error) => return (None, Err(error)),
+        };
+        let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
+        (Some(hub.begun_as()), hub.join(self, interest, place, id, wish).await)
+    }
+
+    /// A place at the stream that is wished; it is begun where there is none.
+    fn find(
+        self: &Arc<Self>,
+        wish: &Wish,
+        shutdown: &Shutdown,
+    ) -> Result<(ViewerPlace, Arc<Hub>, Interest), VideoError> {
         let operator = wish.requester.operator;
         let place = self.places.take(operator)?;
         let (hub, interest) = {
@@ -147,22 +195,36 @@ impl Video {
                     return Err(VideoError::TooManyOwn);
                 }
                 None => {
-                    let hub = Hub::new(operator);
+                    let hub = Hub::new(&wish.requester);
                     streams.insert(wish.key(), Arc::clone(&hub));
-                    self.start(&hub, wish.clone(), shutdown.clone());
+                    self.run(&hub, wish.clone(), shutdown.clone());
                     hub
                 }
             };
             let interest = hub.interest();
             (hub, interest)
         };
-        let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
-        hub.join(self, interest, place, id, wish).await
+        Ok((place, hub, interest))
     }
 
-    fn start(self: &Arc<Self>, hub: &Arc<Hub>, wish: Wish, shutdown: Shutdown) {
-        let (video, hub) = (Arc::clone(self), Arc::clone(hub));
-        tokio::spawn(async move { hub.run(&video, &wish, &shutdown).await });
+    fn run(self: &Arc<Self>, hub: &Arc<Hub>, wish: Wish, shutdown: Shutdown) {
+        let (video, hub, work) = (Arc::clone(self), Arc::clone(hub), self.work());
+        tokio::spawn(async move {
+            let run = hub.run(&video, &wish, &shutdown);
+            video.parts.guard(&video.part, Box::pin(run)).await;
+            drop(work);
+        });
+    }
+
+    /// Something that the server's end waits for, as long as it is kept.
+    fn work(&self) -> Interest {
+        Interest::new(&self.works)
+    }
+
+    /// Waits until all streams, viewings and recordings have ended, and that is written down. New ones may begin.
+    pub async fn ended(&self) {
+        // It can't fail: the sender is our own.
+        let _ = self.works.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// All who look, by their numbers; those who record are no viewers.

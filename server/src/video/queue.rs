@@ -29,6 +29,8 @@ pub struct End {
 pub enum EndCode {
     /// The camera's stream has ended.
     Camera,
+    /// The device does not let the viewer look.
+    Refused,
     /// Somebody has thrown the viewer out.
     Stopped,
     /// The viewer has no rights any longer.
@@ -44,6 +46,7 @@ impl EndCode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Camera => "camera-ended",
+            Self::Refused => "denied",
             Self::Stopped => "stopped",
             Self::Rights => "rights-ended",
             Self::Left => "left",
@@ -76,11 +79,14 @@ struct State {
     first_bytes: usize,
     /// The viewer was too slow: the next keyframe is what it goes on with.
     is_late: bool,
+    /// Something was there to be sent: what comes before that is left out by nobody's fault.
+    has_begun: bool,
     dropped: u64,
 }
 
 impl State {
     fn push(&mut self, unit: &Arc<Unit>) {
+        self.has_begun = true;
         self.bytes += unit.size();
         self.units.push_back(Arc::clone(unit));
     }
@@ -121,7 +127,7 @@ impl Queue {
             state.is_late = true;
         }
         match state.is_late {
-            true => state.dropped += 1,
+            true => state.dropped += u64::from(state.has_begun),
             false => state.push(unit),
         }
         drop(state);
@@ -236,7 +242,7 @@ mod tests {
         }
         queue.end(End::new(EndCode::Camera, "over"));
         assert_eq!(times(&queue).await, [3, 4]);
-        assert_eq!(queue.dropped(), 2);
+        assert_eq!(queue.dropped(), 0, "what was before the first keyframe was left out by nobody");
     }
 
     #[tokio::test]

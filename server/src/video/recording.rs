@@ -184,7 +184,11 @@ impl Recordings {
             noted: Instant::now(),
             place,
         };
-        tokio::spawn(recorder.run(viewing));
+        let (video, work) = (Arc::clone(&self.video), self.video.work());
+        tokio::spawn(async move {
+            video.parts.guard(&video.part, Box::pin(recorder.run(viewing))).await;
+            drop(work);
+        });
         Ok(id)
     }
 

@@ -9,13 +9,16 @@ use protocol_core::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{parameters::Parameters, unit::Unit};
 
 /// How much room there is at least for what is read at once.
 const ROOM: usize = 64 * 1024;
+
+/// How long a device may say nothing of its camera.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Something that a device said of its camera.
 #[derive(Debug)]
@@ -38,6 +41,9 @@ pub(super) enum SourceError {
     /// As before, inside of a frame.
     #[error("the device sent what is no picture: {0}")]
     Body(#[from] DecodeError),
+    /// It is silent, though it says each second how its camera does: it has gone without a word.
+    #[error("the device has said nothing for {} s", SILENCE.as_secs())]
+    Silent,
     /// There are more pictures than any camera gives: each costs all who look.
     #[error("the device sent more than {MAX_PACE} pictures in a second")]
     TooMany,
@@ -115,7 +121,8 @@ impl<S: AsyncRead + Unpin> Source<S> {
             self.buffer.drain(..self.start);
             self.start = 0;
             self.buffer.reserve(ROOM);
-            match self.stream.read_buf(&mut self.buffer).await? {
+            let read = timeout(SILENCE, self.stream.read_buf(&mut self.buffer)).await;
+            match read.map_err(|_| SourceError::Silent)?? {
                 0 if self.buffer.is_empty() => return Ok(None),
                 0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 count => self.count += count as u64,
@@ -211,6 +218,16 @@ mod tests {
         let start = std::time::Instant::now();
         assert!(matches!(Source::new(&bytes[..]).next().await, Ok(None)));
         assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_says_nothing_has_gone() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let mut source = Source::new(ours);
+        let begin = frame(0, 3, b"\0\0\x01\x41picture");
+        tokio::io::AsyncWriteExt::write_all(&mut theirs, &begin).await.unwrap();
+        assert!(matches!(source.next().await, Ok(Some(Said::Unit(_)))));
+        assert!(matches!(source.next().await, Err(SourceError::Silent)));
     }
 
     #[tokio::test(start_paused = true)]

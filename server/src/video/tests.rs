@@ -30,6 +30,7 @@ use super::{
 use crate::{
     config::{SshAccount, SshLimits},
     mailbox::{Instruction, Mailbox},
+    parts::Parts,
     registry::{Camera, Figures, Online, Place, Registry},
     shutdown::Shutdown,
     store::{
@@ -84,7 +85,8 @@ impl Fleet {
         let deadlines = Deadlines { bytes: Duration::from_millis(50), ..Deadlines::default() };
         let (limits, account) = (SshLimits::default(), SshAccount::default());
         let tasks = Tasks::new(store.clone(), Arc::clone(&registry), limits, account, deadlines);
-        let mut video = Video::new(store.clone(), Arc::clone(&tasks));
+        let parts = Arc::new(Parts::new(store.clone()));
+        let mut video = Video::new(store.clone(), Arc::clone(&tasks), parts);
         Arc::get_mut(&mut video).unwrap().linger = Duration::from_millis(50);
         let id = enrolled(&store, "porch", key_of("porch")).await;
         let online = Arc::new(Online {
@@ -320,6 +322,31 @@ async fn a_devices_own_configuration_has_the_last_word_for_each_who_looks() {
     assert!(fleet.watch("oda", Role::Operator).await.is_ok());
 }
 
+/// What the device answers to the first who asks is not said to those of a higher role who wait with them.
+#[tokio::test]
+async fn a_refusal_is_for_those_whom_the_device_refuses() {
+    let fleet = Fleet::new().await;
+    let device = async {
+        let (join, role) = fleet.order().await;
+        assert_eq!(role, Role::Viewer);
+        // The operator waits with the viewer.
+        while lock(&fleet.video.streams).values().all(|hub| hub.interested() < 2) {
+            tokio::task::yield_now().await;
+        }
+        fleet.report(join.task, code::TaskState::Refused, "not for viewers");
+        let (join, role) = fleet.order().await;
+        assert_eq!(role, Role::Viewer);
+        fleet.report(join.task, code::TaskState::Refused, "not for viewers");
+        let (join, role) = fleet.order().await;
+        assert_eq!(role, Role::Operator);
+        fleet.join(&join)
+    };
+    let (viewer, operator, _device) =
+        tokio::join!(fleet.watch("vic", Role::Viewer), fleet.watch("oda", Role::Operator), device);
+    assert!(operator.is_ok());
+    assert_eq!(viewer.err(), Some(VideoError::Refused("the device refused: not for viewers".to_owned())));
+}
+
 #[tokio::test]
 async fn why_a_camera_ended_is_told_to_all() {
     let fleet = Fleet::new().await;
@@ -360,7 +387,11 @@ async fn all_end_with_the_server() {
     let fleet = Fleet::new().await;
     let (viewing, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
     fleet.shutdown.request("test");
-    let end = timeout(LONGEST_WAIT, viewing.unwrap().next()).await.unwrap().unwrap_err();
+    let mut viewing = viewing.unwrap();
+    let end = timeout(LONGEST_WAIT, viewing.next()).await.unwrap().unwrap_err();
     assert_eq!(end.code, EndCode::Stopping);
     closed(&mut device).await;
+    drop(viewing);
+    timeout(LONGEST_WAIT, fleet.video.ended()).await.expect("all has ended");
+    assert_eq!(fleet.events("viewing-ended").await.len(), 1, "and is written down");
 }

@@ -99,6 +99,9 @@ pub struct Viewing {
     /// Writes down that it has begun.
     begun: Option<JoinHandle<()>>,
     _place: Place,
+    work: Option<Interest>,
+    /// What the device had left out before.
+    dropped_before: u64,
     /// The last: the stream is told that one less looks when all else is done.
     _interest: Interest,
 }
@@ -111,6 +114,7 @@ impl Viewing {
         place: Place,
         viewer: Arc<Viewer>,
     ) -> Self {
+        let dropped_before = hub.status().dropped;
         // First of all: whoever goes while this is waited for is a viewer who leaves.
         let mut viewing = Self {
             video: Arc::clone(video),
@@ -119,6 +123,8 @@ impl Viewing {
             end: None,
             begun: None,
             _place: place,
+            work: Some(video.work()),
+            dropped_before,
             _interest: interest,
         };
         if viewing.viewer.way != Way::Recording {
@@ -163,9 +169,10 @@ impl Viewing {
         self.end.get_or_insert(end);
     }
 
-    /// How the camera does.
+    /// How the camera does; what was left out before the viewer came has nothing to do with them.
     pub fn status(&self) -> Status {
-        self.hub.status()
+        let status = self.hub.status();
+        Status { dropped: status.dropped.saturating_sub(self.dropped_before), ..status }
     }
 }
 
@@ -186,12 +193,13 @@ impl Drop for Viewing {
             .detail("frames", self.viewer.frames())
             .detail("dropped", self.viewer.dropped())
             .detail("reason", end.message);
-        let (video, begun) = (Arc::clone(&self.video), self.begun.take());
+        let (video, begun, work) = (Arc::clone(&self.video), self.begun.take(), self.work.take());
         tokio::spawn(async move {
             if let Some(begun) = begun {
                 let _ = begun.await;
             }
             video.record(event).await;
+            drop(work);
         });
     }
 }

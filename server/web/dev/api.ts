@@ -226,6 +226,7 @@ export class Api {
     this.#on('GET', '/devices/*', 'viewer', ({ parts }) => this.#device(parts[0]));
     this.#on('GET', '/devices/*/cameras', 'viewer', () => ({ items: [] }));
     this.#on('GET', '/recordings', 'viewer', () => ({ items: [] }));
+    this.#on('GET', '/viewers', 'viewer', () => ({ items: [] }));
     this.#on('POST', '/devices', 'admin', ({ body }) => {
       const gateway = this.#device(String(body.gateway));
       const repeat = world.get(String(body.name))?.gateway === gateway.name;

@@ -94,7 +94,7 @@ const SERVER: Package = Package {
         Module("host", "strangers video tasks registry mailbox classic_clients parts store tls config"),
         Module("refusal", "store event"),
         Module("strangers", ""),
-        Module("video", "tasks registry store event config"),
+        Module("video", "tasks registry parts store event config"),
         Module("tasks", "registry mailbox store event config ssh_account listeners"),
         Module("registry", "mailbox store"),
         Module("classic_clients", "store"),

@@ -223,6 +223,20 @@ export interface Camera {
   recording?: number;
 }
 
+/** Somebody who looks at a camera. */
+export interface Viewer {
+  id: number;
+  device: string;
+  camera: string;
+  who: string;
+  address?: string;
+  way: string;
+  since: Time;
+  frames: number;
+  bytes: number;
+  dropped: number;
+}
+
 export interface Recording {
   id: number;
   device: string;

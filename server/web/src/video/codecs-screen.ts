@@ -8,6 +8,9 @@ import { followUnits, type StreamInfo, type StreamStatus, type Unit } from './un
 const MOST_WAITING = 30;
 const FIGURES_INTERVAL = 500;
 
+/** How it ends where the browser has no decoder for the camera's pictures: another way may have one. */
+export const NO_DECODER = 'no-decoder';
+
 /** Whether this browser can show pictures of this kind so. */
 export function canDecode(): boolean {
   return 'VideoDecoder' in globalThis && 'EncodedVideoChunk' in globalThis;
@@ -22,6 +25,7 @@ export class CodecsScreen implements Screen {
   #wasShown = false;
   #lateness = new Lateness();
   #drawn = new LastSecond();
+  #came = new LastSecond();
   #status: StreamStatus = { dropped: 0, device_dropped: 0, restarts: 0 };
   #dropped = 0;
   #roundTrip: number | undefined;
@@ -49,28 +53,43 @@ export class CodecsScreen implements Screen {
   stop(): void {
     clearInterval(this.#timer);
     this.#leave();
+    this.#info = undefined;
     if (this.#decoder?.state !== 'closed') this.#decoder?.close();
     this.#decoder = undefined;
   }
 
   #configure(info: StreamInfo): void {
     this.#info = info;
-    if (this.#decoder?.state !== 'closed') this.#decoder?.close();
-    const decoder = new VideoDecoder({
-      output: (frame) => this.#draw(frame),
-      error: () => {
-        // A picture that is none: the next keyframe may be one.
-        if (this.#decoder === decoder && this.#info) this.#configure(this.#info);
-      },
-    });
-    decoder.configure({ codec: info.codec, optimizeForLatency: true });
-    this.#decoder = decoder;
-    this.#needsKeyframe = true;
     this.#lateness.reset();
+    this.#open(info.codec);
+    // The first picture does not wait for the answer.
+    const unsupported = () => {
+      if (this.#info !== info) return;
+      this.stop();
+      this.events.ended({ code: NO_DECODER, message: 'This browser can not decode what the camera sends.' });
+    };
+    VideoDecoder.isConfigSupported({ codec: info.codec }).then(({ supported }) => {
+      if (!supported) unsupported();
+    }, unsupported);
+  }
+
+  #open(codec: string): void {
+    if (this.#decoder?.state !== 'closed') this.#decoder?.close();
+    // A picture that is none closes it: the next keyframe may be one.
+    this.#decoder = new VideoDecoder({ output: (frame) => this.#draw(frame), error: () => {} });
+    this.#decoder.configure({ codec, optimizeForLatency: true });
+    this.#needsKeyframe = true;
   }
 
   #decode(unit: Unit): void {
-    this.#lateness.came(unit.time / 1000, performance.now());
+    const now = performance.now();
+    this.#lateness.came(unit.time / 1000, now);
+    this.#came.note(now, unit.data.byteLength);
+    if (!this.#info) return;
+    if (this.#decoder?.state === 'closed') {
+      this.#needsKeyframe = true;
+      if (unit.isKeyframe) this.#open(this.#info.codec);
+    }
     const decoder = this.#decoder;
     if (!decoder) return;
     if (decoder.decodeQueueSize > MOST_WAITING) this.#needsKeyframe = true;
@@ -107,6 +126,7 @@ export class CodecsScreen implements Screen {
     this.events.figures({
       latency: late === undefined ? undefined : late + way,
       rate: this.#drawn.count(now),
+      bitrate: this.#came.sum(now) * 8,
       dropped: this.#dropped + this.#status.dropped + this.#status.device_dropped,
       width: this.element.width,
       height: this.element.height,

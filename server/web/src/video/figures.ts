@@ -48,6 +48,11 @@ export class LastSecond {
     return this.#all.length;
   }
 
+  sum(now: number): number {
+    this.#forget(now);
+    return this.#all.reduce((sum, [, value]) => sum + value, 0);
+  }
+
   median(now: number): number | undefined {
     this.#forget(now);
     const values = this.#all.map(([, value]) => value).sort((a, b) => a - b);

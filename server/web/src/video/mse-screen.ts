@@ -28,6 +28,7 @@ export class MseScreen implements Screen {
   #abort = new AbortController();
   #waiting: Uint8Array<ArrayBuffer>[] = [];
   #shown = new LastSecond();
+  #came = new LastSecond();
   #frames = 0;
   #wasShown = false;
   #timer: ReturnType<typeof setInterval>;
@@ -84,6 +85,7 @@ export class MseScreen implements Screen {
       // What is said at the end may come in two pieces.
       if (done) return endOf(new Uint8Array([...before, ...last]));
       [before, last] = [last, value];
+      this.#came.note(performance.now(), value.length);
       this.#waiting.push(value);
       this.#append(buffer);
     }
@@ -121,6 +123,7 @@ export class MseScreen implements Screen {
     this.events.figures({
       latency: late * 1000,
       rate: this.#shown.count(now),
+      bitrate: this.#came.sum(now) * 8,
       dropped: droppedVideoFrames,
       width: this.element.videoWidth,
       height: this.element.videoHeight,

@@ -3,7 +3,7 @@
 import { type ApiError, get } from '../api/client.ts';
 import type { Camera, Page } from '../api/types.ts';
 import { devicePath } from '../api/client.ts';
-import { canDecode, CodecsScreen } from './codecs-screen.ts';
+import { canDecode, CodecsScreen, NO_DECODER } from './codecs-screen.ts';
 import { canPlay, MseScreen } from './mse-screen.ts';
 import type { Figures, Screen, ScreenEvents } from './screen.ts';
 import type { StreamEnd } from './units.ts';
@@ -16,7 +16,7 @@ const LONGEST_PAUSE = 15_000;
 /** A page that nobody looks at shows nothing for longer than that. */
 const HIDDEN_LIMIT = 10_000;
 /** Whoever was told this does not ask again by themselves. */
-const FINAL = ['stopped', 'denied', 'no-such-camera', 'not-logged-in', 'revoked'];
+const FINAL = ['stopped', NO_DECODER, 'denied', 'no-such-camera', 'not-logged-in', 'revoked'];
 /** For tests and for whoever looks for a fault: `mse` shows by MSE also where there are WebCodecs. */
 const WAY = 'holdfast-player';
 
@@ -34,6 +34,8 @@ export class Player {
   #hidden: ReturnType<typeof setTimeout> | undefined;
   #pause = FIRST_PAUSE;
   #isHidden = false;
+  /** This browser's WebCodecs can't show this camera. */
+  #needsMse = false;
 
   constructor(
     private readonly device: string,
@@ -84,7 +86,7 @@ export class Player {
       figures: (figures) => (this.figures = figures),
       ended: (end) => void this.#ended(end),
     };
-    const wantsMse = sessionStorage.getItem(WAY) === 'mse';
+    const wantsMse = this.#needsMse || sessionStorage.getItem(WAY) === 'mse';
     if (canDecode() && !wantsMse) {
       this.way = 'WebCodecs';
       this.#screen = new CodecsScreen(this.device, this.camera, events);
@@ -111,9 +113,15 @@ export class Player {
 
   async #ended(end: StreamEnd | undefined): Promise<void> {
     this.figures = undefined;
-    const before = this.phase;
+    if (end?.code === NO_DECODER && canPlay()) {
+      this.#needsMse = true;
+      this.#open('starting');
+      return;
+    }
+    const before = this.#screen;
     const why = end ?? (await this.#reason());
-    if (this.phase !== before) return;
+    // Somebody may have stopped it meanwhile, and begun it anew.
+    if (this.#screen !== before) return;
     this.end = why;
     if (why && FINAL.includes(why.code)) {
       this.#close();

@@ -8,6 +8,8 @@ export interface Figures {
   latency: number | undefined;
   /** Pictures a second. */
   rate: number;
+  /** Bits a second that come. */
+  bitrate: number;
   /** Pictures that were left out on the way, since it began. */
   dropped: number;
   width: number;

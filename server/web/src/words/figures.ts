@@ -13,6 +13,12 @@ export function bytes(count: number): string {
   return `${unit > 0 && value < 99.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
 }
 
+/** `940 kbit/s`, `1.2 Mbit/s` */
+export function bitrate(value: number): string {
+  if (value < 999_500) return `${Math.round(value / 1000)} kbit/s`;
+  return `${(value / 1_000_000).toFixed(1)} Mbit/s`;
+}
+
 /** A number with its thousands apart. */
 export function count(value: number): string {
   return value.toLocaleString('en', { maximumFractionDigits: 1 });
