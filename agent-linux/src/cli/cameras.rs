@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Shared, error::CliError};
 use crate::{
     config::{Camera, Config},
-    tasks::camera::{CommandLine, Found, RPICAM, Surroundings, ask, film},
+    tasks::camera::{CommandLine, Found, RPICAM, Run, Surroundings, ask, film},
 };
 
 /// For how long a camera is tried.
@@ -142,7 +142,7 @@ async fn try_out(camera: &Camera) -> Result<Value, CliError> {
         }
     };
     tokio::select! {
-        (fault, said) = film(command, TRIAL, count) => {
+        Run { fault, said, .. } = film(command, TRIAL, count) => {
             let said = said.iter().map(|line| format!("\n{line}")).collect::<String>();
             return Err(CliError::Camera(format!("{}: it {fault}{said}", camera.name)));
         }

@@ -22,7 +22,7 @@ use tokio::{
 
 use self::queue::Queue;
 use super::{
-    camera::{CommandLine, Fault, Found, NoCommand, Surroundings, film},
+    camera::{CommandLine, Fault, Found, NoCommand, Run, Surroundings, film},
     data::{DataConnection, DataError, answer},
     progress::{Progress, tell},
 };
@@ -166,9 +166,9 @@ impl Video {
                 Err(error) => return VideoError::NoCamera { camera, error },
             };
             tracing::debug!(command = command.shown(), "the camera starts");
-            let begun = Instant::now();
-            let (fault, said) = film(command, self.silence, |now, found| shared.found(now, found)).await;
-            if begun.elapsed() > STEADY {
+            let run = film(command, self.silence, |now, found| shared.found(now, found)).await;
+            let Run { fault, said, shown } = run;
+            if shown > STEADY {
                 failures = 0;
             }
             // What was said last is the task's output.

@@ -57,8 +57,10 @@ impl CommandLine {
         let words = match &camera.source {
             Source::Rpicam { number, picture } => {
                 let program = surroundings.program(&RPICAM).ok_or(NoCommand::NoRpicam)?;
-                let help = ask(&[program, "--help"]).await;
-                rpicam(program, *number, *picture, surroundings.is_pi_5(), &help)
+                let is_pi_5 = surroundings.is_pi_5();
+                // Only there it makes a difference what it knows, and to ask takes time.
+                let help = if is_pi_5 { ask(&[program, "--help"]).await } else { String::new() };
+                rpicam(program, *number, *picture, is_pi_5, &help)
             }
             Source::V4l2 { device, picture } => {
                 ffmpeg()?;

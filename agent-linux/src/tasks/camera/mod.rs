@@ -9,7 +9,7 @@ mod words;
 
 pub(crate) use self::{
     command::{CommandLine, NoCommand, RPICAM},
-    film::{Fault, film},
+    film::{Fault, Run, film},
     found::{Surroundings, ask},
     pictures::{Found, Picture},
 };

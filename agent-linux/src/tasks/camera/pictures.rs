@@ -50,6 +50,8 @@ pub(super) struct Pictures {
     quiet: Duration,
     /// The last picture was ended by quiet.
     was_flushed: bool,
+    /// Quiet has ended nothing: what is held ends in the middle of something, and more has to come.
+    is_cut: bool,
     /// Nothing can be decoded before the next keyframe.
     needs_keyframe: bool,
     /// The newest parameter sets, with start codes.
@@ -66,6 +68,7 @@ impl Pictures {
             came: now,
             quiet: QUIET,
             was_flushed: false,
+            is_cut: false,
             needs_keyframe: true,
             sequence: Vec::new(),
             picture: Vec::new(),
@@ -78,6 +81,7 @@ impl Pictures {
             self.began = now;
         }
         self.came = now;
+        self.is_cut = false;
         self.held.extend_from_slice(bytes);
     }
 
@@ -99,12 +103,15 @@ impl Pictures {
 
     /// When what is held is taken for a whole picture, if no more comes before.
     pub(super) fn flush_at(&self) -> Option<Instant> {
-        self.splitter.has_picture().then(|| self.came + self.quiet)
+        (self.splitter.has_picture() && !self.is_cut).then(|| self.came + self.quiet)
     }
 
     /// Takes what is held for a whole picture.
     pub(super) fn flush(&mut self) -> Option<Found> {
-        let piece = self.splitter.flush(&self.held)?;
+        let Some(piece) = self.splitter.flush(&self.held) else {
+            self.is_cut = true;
+            return None;
+        };
         let found = self.take(piece);
         self.was_flushed = true;
         found
@@ -204,6 +211,21 @@ mod tests {
 
     fn keyframe() -> Vec<u8> {
         [nal(7, &[66, 1]), nal(8, &[2, 1]), nal(5, &[0x88, 9])].concat()
+    }
+
+    #[test]
+    fn what_stops_in_the_middle_is_waited_for() {
+        let start = Instant::now();
+        let mut pictures = Pictures::new(start);
+        pictures.push(start, &[keyframe(), vec![0, 0, 1]].concat());
+        assert_eq!(pictures.next(), None);
+        assert_eq!(pictures.flush_at(), Some(start + QUIET));
+        assert_eq!(pictures.flush(), None);
+        assert_eq!(pictures.flush_at(), None, "quiet says nothing new");
+        pictures.push(start, &[0x61, 0x9a, 1]);
+        assert!(matches!(pictures.next(), Some(Found::Picture(picture)) if picture.bytes == keyframe()));
+        assert_eq!(pictures.next(), None);
+        assert_eq!(pictures.flush_at(), Some(start + QUIET), "and quiet ends the next one");
     }
 
     /// What is found of bytes that come in these parts, each followed by quiet.

@@ -11,7 +11,6 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
-    io::AsyncReadExt as _,
     process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
     time::{sleep, timeout},
@@ -88,12 +87,9 @@ impl CameraProgram {
         })
     }
 
-    /// Reads some of what it writes; 0 at the end. Dropping the future loses nothing.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(super) async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.output.read(room).await
+    /// What it writes.
+    pub(super) const fn output(&mut self) -> &mut ChildStdout {
+        &mut self.output
     }
 
     /// Waits until a program that has closed its output has ended by itself, for a moment.
