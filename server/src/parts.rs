@@ -180,7 +180,7 @@ impl Parts {
     pub async fn guard(&self, part: &Part, work: Pin<Box<impl Future<Output = ()>>>) {
         let _open = part.open();
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-            self.note_failure(part, words(panic), PartState::Running).await;
+            Box::pin(self.note_failure(part, words(panic), PartState::Running)).await;
         }
     }
 

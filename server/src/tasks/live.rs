@@ -88,7 +88,8 @@ pub(super) struct Live {
     pub(super) order: Option<Instruction>,
     key: Secret,
     door: Mutex<Door>,
-    news: mpsc::Sender<News>,
+    /// In boxes: a channel has room for 32 of what it carries from the beginning.
+    news: mpsc::Sender<Box<News>>,
     /// How many reports have come: [`REPORTS`] at most.
     reports: AtomicU8,
 }
@@ -119,7 +120,7 @@ impl Live {
         identity: TaskIdentity,
         key: Secret,
         order: Instruction,
-    ) -> (Arc<Self>, mpsc::Receiver<News>, oneshot::Receiver<DataConnection>) {
+    ) -> (Arc<Self>, mpsc::Receiver<Box<News>>, oneshot::Receiver<DataConnection>) {
         let (waiting, data) = oneshot::channel();
         let (mut live, news) = Self::new(identity, TaskState::Requested);
         (live.key, live.order) = (key, Some(order));
@@ -128,13 +129,16 @@ impl Live {
     }
 
     /// A task that an earlier server asked for.
-    pub(super) fn resumed(identity: TaskIdentity, state: TaskState) -> (Arc<Self>, mpsc::Receiver<News>) {
+    pub(super) fn resumed(
+        identity: TaskIdentity,
+        state: TaskState,
+    ) -> (Arc<Self>, mpsc::Receiver<Box<News>>) {
         let (mut live, news) = Self::new(identity, state);
         live.is_resumed = true;
         (Arc::new(live), news)
     }
 
-    fn new(identity: TaskIdentity, state: TaskState) -> (Self, mpsc::Receiver<News>) {
+    fn new(identity: TaskIdentity, state: TaskState) -> (Self, mpsc::Receiver<Box<News>>) {
         let (sender, news) = mpsc::channel(NEWS);
         let live = Self {
             identity,
@@ -153,14 +157,14 @@ impl Live {
     /// Tells the watcher, unless it has ended.
     pub(super) async fn tell(&self, news: News) {
         // Whose watcher has ended has nothing to be told.
-        let _ = self.news.send(news).await;
+        let _ = self.news.send(Box::new(news)).await;
     }
 
     /// Tells the watcher what a device says, if it can take it now: its deadlines see to the rest. What it can't take is
     /// not made.
     pub(super) fn hear(&self, news: impl FnOnce() -> News) {
         match self.news.try_reserve() {
-            Ok(room) => room.send(news()),
+            Ok(room) => room.send(Box::new(news())),
             // Whoever does that may do it without end: it is not for everybody to read.
             Err(mpsc::error::TrySendError::Full(())) => {
                 tracing::debug!(task = %self.identity.id, "a device reports a task faster than it can be written down");

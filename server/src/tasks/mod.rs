@@ -393,7 +393,7 @@ impl Tasks {
         taken.cloned().collect()
     }
 
-    fn watch(self: &Arc<Self>, live: Arc<Live>, news: mpsc::Receiver<News>) {
+    fn watch(self: &Arc<Self>, live: Arc<Live>, news: mpsc::Receiver<Box<News>>) {
         lock(&self.places).insert(live.identity.code, Place::Taken(Arc::clone(&live)));
         let tasks = Arc::clone(self);
         tokio::spawn(async move {

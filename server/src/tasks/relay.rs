@@ -124,8 +124,12 @@ impl<S: ByteStream> Relay<S> {
                 }
             }
         };
-        kept.finish((from_device, to_device)).await;
-        task.finish(end).await;
+        // In a box, for which nothing is kept while bytes are carried.
+        let written = async move {
+            kept.finish((from_device, to_device)).await;
+            task.finish(end).await;
+        };
+        Box::pin(written).await;
     }
 
     /// Carries bytes between the operator and a device until either side ends, or it is to stop, perhaps for a reason.

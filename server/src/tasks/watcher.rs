@@ -71,7 +71,7 @@ const WRITE_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Watcher<'a> {
     tasks: &'a Tasks,
     live: &'a Live,
-    news: mpsc::Receiver<News>,
+    news: mpsc::Receiver<Box<News>>,
     wish: watch::Receiver<Option<Wish>>,
     state: TaskState,
     /// Since when.
@@ -85,7 +85,7 @@ pub(super) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    pub(super) fn new(tasks: &'a Tasks, live: &'a Live, news: mpsc::Receiver<News>) -> Self {
+    pub(super) fn new(tasks: &'a Tasks, live: &'a Live, news: mpsc::Receiver<Box<News>>) -> Self {
         let state = live.standing.borrow().state;
         let mut wish = live.wish.subscribe();
         // One may have been said already.
@@ -94,7 +94,7 @@ impl<'a> Watcher<'a> {
         Self { tasks, live, news, wish, state, since, deadline: None, away_since: None, output: None }
     }
 
-    /// Runs until the task has ended, and that is on disk.
+    /// Runs until the task has ended, and that is on disk. Mostly it waits: what else it does is in boxes, that go.
     pub(super) async fn run(mut self) {
         if self.state == TaskState::Requested && self.live.is_resumed {
             self.go_to(Standing::new(TaskState::Failed, "the server ended before the device was asked"))
@@ -110,14 +110,14 @@ impl<'a> Watcher<'a> {
                     Wish::End(reason) => Standing::new(TaskState::Failed, reason),
                 }),
                 news = self.news.recv() => match news {
-                    Some(news) => self.judge_with_next(news).await,
+                    Some(news) => Box::pin(self.judge_with_next(*news)).await,
                     None => return,
                 },
                 () = due(self.deadline) => self.overdue(),
                 _ = looks.tick() => self.look(),
             };
             if let Some(next) = next {
-                self.go_to(next).await;
+                Box::pin(self.go_to(next)).await;
             }
         }
     }
@@ -129,7 +129,7 @@ impl<'a> Watcher<'a> {
             return Some(said);
         }
         match timeout(NEXT_WORD, self.news.recv()).await {
-            Ok(Some(news)) => Some(self.judge(news).await.unwrap_or(said)),
+            Ok(Some(news)) => Some(self.judge(*news).await.unwrap_or(said)),
             Ok(None) | Err(_) => Some(said),
         }
     }
@@ -210,7 +210,7 @@ impl<'a> Watcher<'a> {
         }
         let finished = async {
             while let Some(news) = self.news.recv().await {
-                if let News::Finished(end) = news {
+                if let News::Finished(end) = *news {
                     return Some(end);
                 }
             }
@@ -236,7 +236,7 @@ impl<'a> Watcher<'a> {
         }
         let word = async {
             while let Some(news) = self.news.recv().await {
-                let News::Report { state, detail, output } = news else { continue };
+                let News::Report { state, detail, output } = *news else { continue };
                 self.output = output.or_else(|| self.output.take());
                 match state {
                     code::TaskState::Stopping => return detail,
