@@ -130,7 +130,7 @@ fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
 }
 
 /// A stream of pictures that a program has asked for by this token, once some of them have come.
-fn look(server: &Server, token: &str, path: &str, headers: &str) -> io::Result<TcpStream> {
+fn ask(server: &Server, token: &str, path: &str, headers: &str) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(server.http())?;
     stream.set_read_timeout(Some(LONGEST_WAIT))?;
     let path = format!("/api/v1/devices/{DEVICE}/cameras/door/{path}");
@@ -152,14 +152,13 @@ fn what_somebody_looks_at_ends_with_their_rights() -> io::Result<()> {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut ways =
-        [look(&server, token, "live.mp4", "Connection: close\r\n")?, look(&server, token, "units", upgrade)?];
+        [ask(&server, token, "live.mp4", "Connection: close\r\n")?, ask(&server, token, "units", upgrade)?];
     assert_eq!(api.list("/viewers")?.len(), 2);
     api.post("/operators/anna/tokens/screen/revoke", &json!({}))?;
     for stream in &mut ways {
         stream.read_to_end(&mut Vec::new())?;
     }
-    let viewers = || server.api().list("/viewers").expect("viewers");
-    wait::until("nobody looks", viewers, Vec::is_empty);
+    wait::until("nobody looks", || viewers(&server), Vec::is_empty);
     let ended = || {
         let events = server.api().list("/events").expect("events");
         events.into_iter().filter(|event| event["kind"] == "viewing-ended").collect::<Vec<_>>()
