@@ -57,7 +57,7 @@ fn open_tasks(server: &Server) -> Vec<Value> {
 }
 
 /// Somebody who looks by the command line, into this file.
-fn look(server: &Server, file: &Path) -> io::Result<Process> {
+fn film(server: &Server, file: &Path) -> io::Result<Process> {
     let (data, file_name) = (server.data().display().to_string(), file.display().to_string());
     let words = ["video", DEVICE, "--camera", "door", "-o", &file_name, "--data", &data];
     Process::start(&binaries::holdfast(), words, &file.with_extension("log"))
@@ -75,7 +75,7 @@ fn a_camera_is_seen_and_is_off_again() -> io::Result<()> {
     assert!(listed.contains("door") && listed.contains("320x240"), "{listed}");
     assert_eq!(open_tasks(&server), Vec::<Value>::new(), "nobody looks, and the camera is off");
     let file = directory.path().join("door.mp4");
-    let mut look = look(&server, &file)?;
+    let mut look = film(&server, &file)?;
     let sent = wait::until(
         "pictures come",
         || viewers(&server),
@@ -107,7 +107,7 @@ fn a_camera_is_seen_and_is_off_again() -> io::Result<()> {
 fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
     let (server, _agent) = scene(Server::start()?)?;
     let directory = tempfile::tempdir()?;
-    let look = |name: &str| look(&server, &directory.path().join(name));
+    let look = |name: &str| film(&server, &directory.path().join(name));
     let viewers = || viewers(&server);
     let _first = look("first.mp4")?;
     wait::until("the first looks", viewers, |all| all.len() == 1);
