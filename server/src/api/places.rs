@@ -14,8 +14,8 @@ use crate::store::OperatorId;
 /// How many requests may be worked on at a time, over either way. Streams take only some of the places.
 pub const REQUESTS: usize = 256;
 
-/// How many streams there may be: fewer than requests, so that there is always a place for a question.
-pub(super) const STREAMS: usize = 192;
+/// How many streams there may be, of events and of cameras: fewer than requests, so that there is always a place for a question.
+pub(super) const STREAMS: usize = 224;
 
 /// How many browsers' connections one operator may have.
 const CONNECTIONS: usize = 64;

@@ -203,7 +203,7 @@ async fn open_all(arguments: &Arguments) -> Result<Vec<Connection>> {
 }
 
 /// An open connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     dialogue: Dialogue,
     /// What came and was not used up.
@@ -216,7 +216,11 @@ enum Stream {
 }
 
 impl Connection {
-    async fn open(
+    /// Connects, and opens the session of the device that has this key; its messages carry `payload` bytes.
+    ///
+    /// # Errors
+    /// The server does not welcome it.
+    pub(crate) async fn open(
         speak: Speak,
         server: SocketAddr,
         index: usize,
@@ -256,10 +260,36 @@ impl Connection {
         self.have(talk).await
     }
 
+    /// Says nothing by itself, and answers what the protocol asks, until the server ends it.
+    ///
+    /// # Errors
+    /// Always: that it has ended.
+    pub(crate) async fn rest(&mut self) -> Result {
+        match &mut self.stream {
+            Stream::Plain(stream) => rest(stream, &mut self.dialogue, &mut self.input).await,
+            Stream::Secure(stream) => rest(stream, &mut self.dialogue, &mut self.input).await,
+        }
+    }
+
     async fn have(&mut self, talk: Talk) -> Result<Vec<u32>> {
         match &mut self.stream {
             Stream::Plain(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await,
             Stream::Secure(stream) => talk.run(stream, &mut self.dialogue, &mut self.input).await,
+        }
+    }
+}
+
+async fn rest<S>(stream: &mut S, dialogue: &mut Dialogue, input: &mut Vec<u8>) -> Result
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut output = Vec::new();
+    loop {
+        dialogue.receive(input)?;
+        dialogue.answer(&mut output)?;
+        write(stream, &mut output).await?;
+        if stream.read_buf(input).await? == 0 {
+            return Err(Error::talk("the server has ended it"));
         }
     }
 }

@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
+mod compare;
+mod console;
 mod device;
 mod dialogue;
 mod echo;
@@ -16,6 +19,7 @@ mod rows;
 mod run;
 mod servers;
 mod tunnels;
+mod video;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,8 @@ enum Command {
     Tunnel(tunnels::measure::Arguments),
     Service(tunnels::service::Arguments),
     Delay(tunnels::delay::Arguments),
+    Camera(video::camera::Arguments),
+    Plain(video::plain::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Command::Tunnel(arguments) => tunnels::measure::run(&arguments),
         Command::Service(arguments) => tunnels::service::run(&arguments),
         Command::Delay(arguments) => tunnels::delay::run(&arguments),
+        Command::Camera(arguments) => video::camera::run(&arguments),
+        Command::Plain(arguments) => video::plain::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,6 +43,15 @@ pub(crate) fn usage(process: u32) -> Result<Usage> {
     Ok(Usage { cpu: ticks(field(14)? + field(15)?), memory: field(24)? * page_size() as u64 })
 }
 
+/// How much CPU time a process has used until now, to the nanosecond, without those that it has started.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn clock(process: u32) -> Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(process.cast_signed())).and_then(ClockId::now);
+    Ok(clock.map_err(std::io::Error::from)?.into())
+}
+
 /// The fields of `/proc/PID/stat` from the third on: numbers all of them, but for the first.
 fn fields(process: u32) -> Result<Vec<u64>> {
     let path = PathBuf::from(format!("/proc/{process}/stat"));

@@ -5,9 +5,9 @@ use std::fs;
 use serde::Serialize;
 
 use crate::{
+    compare::Outcome,
     load::{Idle, Measured},
     rows::{Aim, Row},
-    tunnels::Outcome,
 };
 
 /// A whole run.
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Report {
     machine: Machine,
     pub(crate) rows: Vec<Result>,
-    pub(crate) tunnels: Vec<Outcome>,
+    pub(crate) compared: Vec<Outcome>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,13 +119,13 @@ impl Report {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let release = read("/proc/sys/kernel/osrelease");
         let machine = Machine { processor, cores, system: format!("Linux {}", release.trim()) };
-        Self { machine, rows: Vec::new(), tunnels: Vec::new() }
+        Self { machine, rows: Vec::new(), compared: Vec::new() }
     }
 
     /// How many aims do not hold, those that were not measured among them.
     pub(crate) fn misses(&self) -> usize {
         let goals = self.rows.iter().flat_map(|row| &row.aim);
-        let goals = goals.chain(self.tunnels.iter().flat_map(|row| &row.aims));
+        let goals = goals.chain(self.compared.iter().flat_map(|row| &row.aims));
         goals.filter(|goal| !goal.holds).count()
     }
 
@@ -138,7 +138,7 @@ impl Report {
                 goal.print(row.title);
             }
         }
-        for row in &self.tunnels {
+        for row in &self.compared {
             row.aims.iter().for_each(|goal| goal.print(row.name()));
         }
     }

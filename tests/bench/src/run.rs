@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    net::Ipv4Addr,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -9,13 +10,16 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
+    compare::Outcome,
+    console,
     error::{Error, Result},
     load::{Idle, Measured},
     process,
     report::{Report, Result as RowResult},
     rows::{Measure, ROWS, Row},
     servers::{Place, Running},
-    tunnels,
+    tunnels::{self, peers::Site},
+    video,
 };
 
 /// Measure a release build of the server beside its peers
@@ -43,21 +47,66 @@ pub(crate) struct Arguments {
     list: bool,
 }
 
+/// Something that is measured.
+#[derive(Clone, Copy)]
+enum Chosen {
+    Servers(&'static Row),
+    Tunnels(&'static tunnels::Row),
+    Video(&'static video::Row),
+    Console(&'static console::Row),
+}
+
+impl Chosen {
+    /// Everything, in the order of the report.
+    fn all() -> impl Iterator<Item = Self> {
+        let servers = ROWS.iter().map(Self::Servers);
+        let tunnels = tunnels::ROWS.iter().map(Self::Tunnels);
+        let video = video::ROWS.iter().map(Self::Video);
+        servers.chain(tunnels).chain(video).chain(console::ROWS.iter().map(Self::Console))
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Servers(row) => row.name,
+            Self::Tunnels(row) => row.sheet.name,
+            Self::Video(row) => row.sheet.name,
+            Self::Console(row) => row.sheet.name,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Servers(row) => row.title,
+            Self::Tunnels(row) => row.sheet.title,
+            Self::Video(row) => row.sheet.title,
+            Self::Console(row) => row.sheet.title,
+        }
+    }
+}
+
 /// `holdfast-bench run`.
 ///
 /// # Errors
 /// Something can't be started or measured, or an aim does not hold: what was measured is printed all the same.
 pub(crate) fn run(arguments: &Arguments) -> Result {
     if arguments.list {
-        ROWS.iter().for_each(|row| println!("{:<20} {}", row.name, row.title));
-        tunnels::ROWS.iter().for_each(|row| println!("{:<20} {}", row.name, row.title));
+        Chosen::all().for_each(|row| println!("{:<20} {}", row.name(), row.title()));
         return Ok(());
     }
-    let (rows, tunnels) = chosen(&arguments.rows)?;
+    let chosen = chosen(&arguments.rows)?;
     let place = place(arguments)?;
     let files = process::allow_open_files();
     let mut report = Report::new();
-    for row in rows {
+    for row in chosen {
+        eprintln!("measuring {}: {}", row.name(), row.title());
+        let Chosen::Servers(row) = row else {
+            let outcome = compare(row, arguments, &place)?;
+            if !arguments.json {
+                outcome.print();
+            }
+            report.compared.push(outcome);
+            continue;
+        };
         if row.connections as u64 + 100 > files {
             return Err(Error::Told(format!(
                 "{}: {} connections need more than the {files} open files that are allowed (ulimit -Hn)",
@@ -69,14 +118,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
             result.print();
         }
         report.rows.push(result);
-    }
-    for row in tunnels {
-        eprintln!("measuring {}: {}", row.name, row.title);
-        let outcome = tunnels::measure(row, &tunnel_place(arguments)?, arguments.rounds)?;
-        if !arguments.json {
-            outcome.print();
-        }
-        report.tunnels.push(outcome);
     }
     // What the servers wrote is of no use to anyone.
     let _ = fs::remove_dir_all(&place.directory);
@@ -91,18 +132,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     }
 }
 
-/// The rows that are meant by these names, or by how theirs begin: those of servers, and those of tunnels.
-fn chosen(names: &[String]) -> Result<(Vec<&'static Row>, Vec<&'static tunnels::Row>)> {
-    let all = || ROWS.iter().map(|row| row.name).chain(tunnels::ROWS.iter().map(|row| row.name));
-    let is_one = |name: &String| all().any(|one| one == name);
+/// What is meant by these names, or by how its own begin.
+fn chosen(names: &[String]) -> Result<Vec<Chosen>> {
+    let is_one = |name: &String| Chosen::all().any(|one| one.name() == name);
     let is_meant = |row: &str, name: &String| row == name || !is_one(name) && row.starts_with(name.as_str());
-    let is_chosen = |row: &str| names.is_empty() || names.iter().any(|name| is_meant(row, name));
-    let rows: Vec<_> = ROWS.iter().filter(|row| is_chosen(row.name)).collect();
-    let tunnels: Vec<_> = tunnels::ROWS.iter().filter(|row| is_chosen(row.name)).collect();
-    if rows.is_empty() && tunnels.is_empty() {
-        return Err(Error::Told(format!("nothing is called {}; --list names all", names.join(" or "))));
+    let is_chosen = |row: &Chosen| names.is_empty() || names.iter().any(|name| is_meant(row.name(), name));
+    let chosen: Vec<_> = Chosen::all().filter(is_chosen).collect();
+    match chosen.is_empty() {
+        true => Err(Error::Told(format!("nothing is called {}; --list names all", names.join(" or ")))),
+        false => Ok(chosen),
     }
-    Ok((rows, tunnels))
+}
+
+/// Measures several ways to do the same.
+fn compare(row: Chosen, arguments: &Arguments, place: &Place) -> Result<Outcome> {
+    let rounds = arguments.rounds;
+    let site = |place: &tunnels::Place| Site {
+        holdfast: place.holdfast.clone(),
+        agent: place.agent.clone(),
+        rathole: place.rathole.clone(),
+        directory: place.directory.join("scene"),
+        server_address: Ipv4Addr::LOCALHOST.into(),
+        device_address: Ipv4Addr::LOCALHOST.into(),
+        device_namespace: None,
+    };
+    let tunnels = tunnel_place(arguments)?;
+    match row {
+        Chosen::Tunnels(row) => tunnels::measure(row, &tunnels, rounds),
+        Chosen::Video(row) => Ok(video::measure(row, &site(&tunnels), rounds, arguments.seconds)),
+        Chosen::Console(row) => Ok(console::measure(row, place, rounds, arguments.seconds)),
+        Chosen::Servers(row) => Err(Error::Told(format!("{} compares servers", row.name))),
+    }
 }
 
 fn place(arguments: &Arguments) -> Result<Place> {
@@ -127,7 +187,6 @@ fn tunnel_place(arguments: &Arguments) -> Result<tunnels::Place> {
 }
 
 fn measure(row: &'static Row, place: &Place, arguments: &Arguments) -> Result<RowResult> {
-    eprintln!("measuring {}: {}", row.name, row.title);
     match row.measure {
         Measure::Echoes { in_flight, together, payload } => {
             let servers = row

@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: figures, each beside its floor or its peer in the same run. Never a part of the tests.
 
-use crate::shell::{Error, Result, Shell, target};
-use crate::{codec, sizes};
+use crate::shell::{Error, Result, Shell, root, target};
+use crate::{codec, sizes, web};
 
-/// Measure a release build of the server beside its peers: echoes a second, CPU, latency, memory
+/// Measure a release build of the server beside its peers: echoes a second, CPU, latency, memory, video, the console
 ///
 /// It takes some minutes, and wants a machine that does nothing else. `docs/benchmarks.md` says what is measured, and what came.
 #[derive(clap::Args)]
@@ -11,6 +11,8 @@ use crate::{codec, sizes};
   cargo xtask bench                 everything
   cargo xtask bench echo --rounds 9 the rows whose names begin with `echo`, each nine times
   cargo xtask bench ssh             the tunnel to a device's SSH server, beside rathole and `ssh -R`
+  cargo xtask bench video           live video: what relaying costs, and how old pictures are in Chromium, beside ffmpeg's MP4
+  cargo xtask bench console         the list of 5,000 devices in Chromium, and what the server pays for it
   cargo xtask bench --list          the names of the rows
   cargo xtask bench codec           the instructions of the codec alone, as `cargo xtask codec`
   cargo xtask bench firmware        what firmware takes on a microcontroller, in QEMU")]
@@ -51,6 +53,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     if rows.is_empty() && !arguments.rows.is_empty() {
         return Ok(());
     }
+    // Their rows need the console in the server, and what drives a browser.
+    if !arguments.list && (rows.is_empty() || rows.iter().any(|row| shows_console(row))) {
+        build_console();
+    }
     let build = Shell::cargo(
         "build --quiet --release --locked --package holdfast --package holdfast-agent --package holdfast-bench",
     );
@@ -79,6 +85,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         bench = bench.argument(row);
     }
     bench.run_alone()
+}
+
+/// Whether rows that are named so, or whose names begin so, have a browser.
+fn shows_console(row: &str) -> bool {
+    ["video", "console"].iter().any(|kind| row.starts_with(kind) || kind.starts_with(row))
+}
+
+/// Builds the console, where that was not done yet. Where it can't be, its rows say so.
+fn build_console() {
+    let web = root().join("server/web");
+    if web.join("dist/index.html").exists() && web.join("node_modules/playwright-core").exists() {
+        return;
+    }
+    eprintln!("building the console");
+    if let Err(error) = web::build() {
+        eprintln!("the console could not be built: {error}");
+    }
 }
 
 /// Installs rathole, beside which tunnels are measured, where it is not there yet. Where it can't be, its rows say so.

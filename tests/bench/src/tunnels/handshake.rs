@@ -14,8 +14,11 @@ use protocol_core::alpn;
 use rustix::time::{ClockId, clock_gettime};
 use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned, pki_types::ServerName};
 
-use super::measure::{Figures, of_times};
-use crate::error::{Error, Result};
+use super::measure::of_times;
+use crate::{
+    compare::Figures,
+    error::{Error, Result},
+};
 
 /// Shakes hands so often.
 ///

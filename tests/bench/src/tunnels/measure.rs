@@ -22,6 +22,7 @@ use super::{
     service::{Wish, give, take},
 };
 use crate::{
+    compare::Figures,
     error::{Error, Result},
     process::{self, Usage, clocks_of_trees, free_port, usage_of_trees},
 };
@@ -49,9 +50,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// How many bytes are read and written at once.
 const ROOM: usize = 256 * 1024;
-
-/// What is measured: by the names of its quantities.
-pub(crate) type Figures = BTreeMap<String, f64>;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -10,28 +10,25 @@ pub(crate) mod service;
 mod client;
 mod handshake;
 mod network;
-mod ours;
-mod peers;
-mod report;
+pub(crate) mod ours;
+pub(crate) mod peers;
 mod rows;
 
 use std::{
-    collections::BTreeMap,
     env,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
+pub(crate) use self::rows::{ROWS, Row};
 use self::{
-    measure::Figures,
     network::{Link, SERVER},
     peers::Tunnel,
 };
-pub(crate) use self::{
-    report::Outcome,
-    rows::{ROWS, Row},
+use crate::{
+    compare::{Figures, Outcome, in_turn, in_words},
+    error::{Error, Result},
 };
-use crate::error::{Error, Result};
 
 /// Where the programs are, and where things are.
 pub(crate) struct Place {
@@ -41,9 +38,6 @@ pub(crate) struct Place {
     pub(crate) directory: PathBuf,
 }
 
-/// What came of a tunnel: its rounds, or why there are none.
-type Rounds = std::result::Result<Vec<Figures>, String>;
-
 /// Measures a row, so many rounds.
 ///
 /// # Errors
@@ -52,35 +46,20 @@ pub(crate) fn measure(row: &'static Row, place: &Place, rounds: usize) -> Result
     let link = Link::set_up(row.network, &place.directory.join("link.log"));
     let link = match link {
         Ok(link) => link,
-        Err(error) => return Ok(Outcome::none(row, &error.to_string())),
+        Err(error) => {
+            let ways = row.tunnels.iter().map(|tunnel| tunnel.name());
+            return Ok(Outcome::none(&row.sheet, ways, &error.to_string()));
+        }
     };
     if let Some(link) = &link {
         link.open_fast()?;
     }
-    let mut measured: BTreeMap<&str, Rounds> = BTreeMap::new();
-    for round in 0..rounds {
-        let mut turns = row.tunnels.to_vec();
-        // Whoever comes first gets the machine in the state of whoever came last: in turn.
-        if round % 2 == 1 {
-            turns.reverse();
-        }
-        for tunnel in turns {
-            let rounds = measured.entry(tunnel.word()).or_insert_with(|| Ok(Vec::new()));
-            let Ok(figures) = rounds else { continue };
-            match once(row, tunnel, place, link.as_ref()) {
-                Ok(news) => {
-                    eprintln!("  {:<26}{}", tunnel.name(), in_words(row, &news));
-                    figures.push(news);
-                }
-                Err(error) => {
-                    eprintln!("  {:<26}{error}", tunnel.name());
-                    *rounds = Err(error.to_string());
-                }
-            }
-        }
-    }
-    let of = |tunnel: &Tunnel| (*tunnel, measured.remove(tunnel.word()).unwrap_or_else(|| Ok(Vec::new())));
-    Ok(Outcome::of(row, row.tunnels.iter().map(of).collect()))
+    let measured = in_turn(row.tunnels, rounds, Tunnel::name, |tunnel| {
+        let figures = once(row, tunnel, place, link.as_ref())?;
+        eprintln!("  {:<26}{}", tunnel.name(), in_words(&row.sheet, &figures));
+        Ok(figures)
+    });
+    Ok(Outcome::of(&row.sheet, measured))
 }
 
 /// One measurement of one tunnel, in a process of its own.
@@ -117,12 +96,4 @@ fn once(row: &Row, tunnel: Tunnel, place: &Place, link: Option<&Link>) -> Result
         true => Ok(serde_json::from_slice(&output.stdout)?),
         false => Err(Error::Told(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
     }
-}
-
-fn in_words(row: &Row, figures: &Figures) -> String {
-    let shown = row.quantities.iter().filter_map(|quantity| {
-        let value = figures.get(quantity.0)?;
-        Some(format!("{:>10.*}", quantity.2, value))
-    });
-    shown.collect()
 }

@@ -44,7 +44,7 @@ pub(crate) fn start(site: &Site, tunnel: Tunnel, target: &Target, devices: usize
         account,
     };
     let elsewhere = match tunnel {
-        Tunnel::Elsewhere => Some(log_in(site, &data)?),
+        Tunnel::Elsewhere => Some(log_in(site, &data, "ada")?),
         _ => None,
     };
     for number in 0..devices {
@@ -73,16 +73,22 @@ pub(crate) fn start(site: &Site, tunnel: Tunnel, target: &Target, devices: usize
 }
 
 /// A line by which a device, or an operator, is enrolled.
-fn invite(site: &Site, data: &Path, whom: &[&str]) -> Result<String> {
+///
+/// # Errors
+/// The server, which runs with `data`, makes none.
+pub(crate) fn invite(site: &Site, data: &Path, whom: &[&str]) -> Result<String> {
     let printed = said(Command::new(&site.holdfast).arg("enroll").args(whom).arg("--data").arg(data))?;
     let line = printed.split_whitespace().find(|word| word.starts_with("hf1."));
     line.map(str::to_owned).ok_or_else(|| Error::Told(format!("expected an enrolment line, found {printed}")))
 }
 
 /// Logs an operator in, as from another machine: by what its TLS connections show that they are that operator's.
-fn log_in(site: &Site, data: &Path) -> Result<Arc<ClientConfig>> {
-    let line = invite(site, data, &["--operator", "ada", "--role", "operator"])?;
-    let home = site.file("home");
+///
+/// # Errors
+/// The server, which runs with `data`, does not do it.
+pub(crate) fn log_in(site: &Site, data: &Path, operator: &str) -> Result<Arc<ClientConfig>> {
+    let line = invite(site, data, &["--operator", operator, "--role", "operator"])?;
+    let home = site.file(&format!("home-{operator}"));
     let mut login = Command::new(&site.holdfast);
     login.args(["login", &line, "--context", "bench"]);
     login.env_remove("HOLDFAST_DATA").env_remove("HOLDFAST_CONTEXT").env("XDG_CONFIG_HOME", &home);
