@@ -15,8 +15,8 @@ const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 15_000;
 /** A page that nobody looks at shows nothing for longer than that. */
 const HIDDEN_LIMIT = 10_000;
-/** Whoever was told this does not ask again by themselves. */
-const FINAL = ['stopped', NO_DECODER, 'denied', 'no-such-camera', 'not-logged-in', 'revoked'];
+/** Whoever was told this does not ask again by themselves. A device that is just back has not told of its cameras yet. */
+const FINAL = ['stopped', NO_DECODER, 'denied', 'not-logged-in', 'revoked'];
 /** For tests and for whoever looks for a fault: `mse` shows by MSE also where there are WebCodecs. */
 const WAY = 'holdfast-player';
 
