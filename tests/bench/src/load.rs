@@ -151,15 +151,16 @@ async fn measure_echoes(arguments: &Arguments) -> Result<Measured> {
     let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
     Ok(Measured {
         rate: count / arguments.seconds,
-        cpu: cpu * 1e6 / count,
+        // On a machine that is very busy not one may come in time.
+        cpu: cpu * 1e6 / count.max(1.0),
         p50: quantile(&times, 50),
         p99: quantile(&times, 99),
     })
 }
 
-/// In milliseconds, of sorted times in microseconds.
+/// In milliseconds, of sorted times in microseconds; 0 of none.
 fn quantile(times: &[u32], percent: usize) -> f64 {
-    times.get(times.len() * percent / 100).map_or(f64::NAN, |time| f64::from(*time) / 1e3)
+    times.get(times.len() * percent / 100).map_or(0.0, |time| f64::from(*time) / 1e3)
 }
 
 /// Each connection has one message echoed and is then idle: what a connection leaves behind after use counts too.
