@@ -2,7 +2,7 @@
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { request } from 'node:http';
-import { mkdtempSync, readFileSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,12 +13,25 @@ const run = promisify(execFile);
 const PROGRAMS = process.env.HOLDFAST_PROGRAMS ?? new URL('../../../target/debug', import.meta.url).pathname;
 const LONGEST_WAIT = 30_000;
 
+/** The name of a variable in the environment of an agent, and of all that it starts. */
+const MARK = 'HOLDFAST_TESTED_AGENT';
+
+export interface Process {
+  id: number;
+  parent: number;
+  command: string;
+}
+
 export interface Agent {
   /** Takes an enrolment line, or the command with it as the console shows it. */
   enrol(line: string): Promise<void>;
   /** Holds the connection until it is ended. */
   start(): void;
   end(): Promise<void>;
+  /** Kills it, as a loss of power would. */
+  kill(): Promise<void>;
+  /** It and all that it has started, as far as they run now. */
+  processes(): Process[];
   /** Runs `holdfast-agent` for this device. */
   tell(...given: string[]): Promise<string>;
 }
@@ -60,6 +73,11 @@ export class World {
   /** Ends the server, as a service manager does. */
   async end(): Promise<void> {
     await this.#end(this.#server);
+  }
+
+  /** Kills the server, as a loss of power would. */
+  async kill(): Promise<void> {
+    await this.#end(this.#server, 'SIGKILL');
   }
 
   /** Runs `holdfast` on the server. */
@@ -107,9 +125,12 @@ export class World {
       tell,
       enrol: async (line) => void (await tell('enroll', /hf1\.\S+/.exec(line)?.[0] ?? line)),
       start: () => {
-        running = this.#spawn('holdfast-agent', ['run', ...own], join(this.directory, `${name}.log`));
+        const log = join(this.directory, `${name}.log`);
+        running = this.#spawn('holdfast-agent', ['run', ...own], log, { [MARK]: state });
       },
       end: () => this.#end(running),
+      kill: () => this.#end(running, 'SIGKILL'),
+      processes: () => marked(`${MARK}=${state}`),
     };
   }
 
@@ -119,23 +140,42 @@ export class World {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #spawn(program: string, given: string[], log: string): ChildProcess {
+  #spawn(program: string, given: string[], log: string, more: Record<string, string> = {}): ChildProcess {
     const file = openSync(log, 'a');
-    const process = spawn(join(PROGRAMS, program), given, { stdio: ['ignore', file, file] });
-    this.#processes.add(process);
-    return process;
+    const env = { ...process.env, ...more };
+    const child = spawn(join(PROGRAMS, program), given, { stdio: ['ignore', file, file], env });
+    this.#processes.add(child);
+    return child;
   }
 
-  async #end(process: ChildProcess | undefined): Promise<void> {
+  async #end(process: ChildProcess | undefined, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (!process || !this.#processes.delete(process)) return;
     const hasEnded = () => process.exitCode !== null || process.signalCode !== null;
-    process.kill('SIGTERM');
+    process.kill(signal);
     await until('a process ends', () => hasEnded() || undefined).catch(() => process.kill('SIGKILL'));
   }
 }
 
+/** The processes that have this in their environment. One that has just ended has none. */
+function marked(mark: string): Process[] {
+  const read = (id: number, what: string) => {
+    try {
+      return readFileSync(`/proc/${id}/${what}`, 'utf8').split('\0');
+    } catch {
+      return [];
+    }
+  };
+  const ids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  const found = ids.filter((id) => read(id, 'environ').includes(mark));
+  return found.map((id) => {
+    // Behind the name, in which there may be anything: the state, and the parent.
+    const parent = Number(read(id, 'stat').join().split(') ').at(-1)?.split(' ')[1]);
+    return { id, parent, command: read(id, 'cmdline').join(' ').trim() };
+  });
+}
+
 /** What is found at last; looked for again and again, for so long as nothing takes. */
-async function until<T>(what: string, look: () => T | undefined): Promise<T> {
+export async function until<T>(what: string, look: () => T | undefined): Promise<T> {
   const end = Date.now() + LONGEST_WAIT;
   for (;;) {
     const found = look();

@@ -12,7 +12,7 @@ use crate::shell::{Error, Result, Shell, root, target};
 pub(crate) struct Arguments {
     /// Test it, too: by itself, and in a real browser with a simulated fleet and with the real server and agents
     ///
-    /// Needs Chromium, at the path in CHROMIUM or /usr/bin/chromium. What was seen is in target/console.
+    /// Needs Chromium, at the path in CHROMIUM or /usr/bin/chromium, and ffmpeg. What was seen is in target/console.
     #[arg(long)]
     test: bool,
 }
