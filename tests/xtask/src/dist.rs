@@ -97,14 +97,16 @@ fn shipped(board: &Board) -> PathBuf {
 /// Builds all of them in one run of cargo, so that procedural macros and build scripts are built once.
 ///
 /// rustup has no musl for the 32-bit boards, so std is built with the agent, which only nightly cargo allows by itself:
-/// hence `RUSTC_BOOTSTRAP`. The C library and the start files are zig's, hence `link-self-contained=no`.
+/// hence `RUSTC_BOOTSTRAP`. That std leaves out what shows stack traces: in a stripped program there is nothing to show, and it is a
+/// twentieth of it. The C library and the start files are zig's, hence `link-self-contained=no`.
 fn build() -> Result {
     // A directory of its own: flags and environment differ from other builds, which would otherwise be undone in turn.
     let building = target().join("cross");
     let programs = setup::cross_compiler();
     let mut cargo = Shell::new(
         programs.join("cargo-zigbuild"),
-        "zigbuild --package holdfast-agent --bin holdfast-agent --profile dist --locked -Zbuild-std=std,panic_abort",
+        "zigbuild --package holdfast-agent --bin holdfast-agent --profile dist --locked -Zbuild-std=std,panic_abort \
+         -Zbuild-std-features=optimize_for_size",
     );
     for board in BOARDS {
         cargo = cargo.argument("--target").argument(board.triple);
