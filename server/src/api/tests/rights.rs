@@ -16,7 +16,7 @@ use crate::{
         browser::{Browser, Way, hash, web_routes},
         peer::{Peer, Remote},
         router,
-        routes::routes,
+        routes::{doors, routes},
     },
     http::{self, Patience},
     store::{DeviceId, FirstLogin, NewLogin, NewTask, NewToken, OperatorEnrolment, RandomId, UnixMillis},
@@ -96,6 +96,23 @@ struct Someone {
     refusal: &'static str,
     /// What their requests say beside what is asked.
     headers: String,
+}
+
+/// The routes by which people ask: browsers have others than those who are known by a key, or by the kernel.
+struct Routes {
+    plain: Router,
+    web: Router,
+}
+
+impl Routes {
+    fn of(server: &Server) -> Self {
+        Self { plain: router(Arc::clone(&server.api)), web: web_routes(&server.api) }
+    }
+
+    /// Those that this one gets.
+    fn for_peer(&self, peer: &Peer) -> &Router {
+        if matches!(peer, Peer::Browser(_)) { &self.web } else { &self.plain }
+    }
 }
 
 impl Server {
@@ -297,7 +314,7 @@ fn the_table_has_every_route() {
 async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
     let server = Server::start();
     let everyone = server.everyone().await;
-    let (plain, web) = (router(Arc::clone(&server.api)), web_routes(&server.api));
+    let routes = Routes::of(&server);
     for (least, method, path, body) in TABLE {
         let before = server.contents().await;
         // Those who may not come first: nothing may have changed by what they asked for.
@@ -311,7 +328,7 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
                 if role.is_some_and(|role| u16::from(role) >= u16::from(*least)) != allowed {
                     continue;
                 }
-                let routes = if matches!(peer, Peer::Browser(_)) { &web } else { &plain };
+                let routes = routes.for_peer(peer);
                 // For one that there is, as for one that there is not: whoever may not learns nothing by it.
                 for of in ["nobody", "pi"] {
                     let id = if path.starts_with("/logins") { "999" } else { "1" };
@@ -365,10 +382,12 @@ async fn follow(routes: &Router, peer: &Peer, path: &str, header: &str) -> Strin
 async fn every_live_stream_is_for_those_who_may_look() {
     let server = Server::start();
     let everyone = server.everyone().await;
-    let routes = router(Arc::clone(&server.api));
+    let routes = Routes::of(&server);
     server.post("/devices/pi/messages", json!({ "body": "hello" })).await;
     let accept = "Accept: text/event-stream\r\n";
-    for list in ["/messages", "/events", "/tasks", "/parts", "/messages?device=pi", "/events?device=pi"] {
+    for list in
+        ["/messages", "/events", "/tasks", "/parts", "/devices", "/messages?device=pi", "/events?device=pi"]
+    {
         let separator = if list.contains('?') { '&' } else { '?' };
         for (path, header) in [(format!("{list}{separator}follow=true"), ""), (list.to_owned(), accept)] {
             for Someone { name, peer, role, refusal, headers } in &everyone {
@@ -376,19 +395,51 @@ async fn every_live_stream_is_for_those_who_may_look() {
                 if *refusal == "wrong-origin" {
                     continue;
                 }
-                let answer = follow(&routes, peer, &path, &format!("{headers}{header}")).await;
+                let answer = follow(routes.for_peer(peer), peer, &path, &format!("{headers}{header}")).await;
                 let told = format!("{name}: {path}: {answer}");
                 match role {
                     Some(_) => {
                         assert!(answer.starts_with("HTTP/1.1 200 "), "{told}");
-                        assert!(answer.contains("text/event-stream") && answer.contains("data: {"), "{told}");
+                        assert!(
+                            answer.contains("text/event-stream") && answer.contains("\ndata: {"),
+                            "{told}"
+                        );
                     }
                     None => {
                         let status = if *refusal == "not-logged-in" { 401 } else { 403 };
                         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
-                        assert!(answer.contains(refusal) && !answer.contains("data: "), "{told}");
+                        assert!(answer.contains(refusal) && !answer.contains("\ndata: "), "{told}");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// What is answered before it is known who asks.
+#[tokio::test]
+async fn the_doors_are_for_browsers_and_their_own_page() {
+    let there: Vec<_> = doors().iter().map(|door| format!("{} {}", door.method, door.path)).collect();
+    assert_eq!(there, ["POST /login", "POST /login/first"], "another one is another way in");
+    let server = Server::start();
+    let everyone = server.everyone().await;
+    let routes = Routes::of(&server);
+    for (path, body) in [
+        ("/login", r#"{"name":"nobody","password":"a guess of somebody"}"#),
+        ("/login/first", r#"{"token":"a guess","password":"a guess of somebody"}"#),
+    ] {
+        for Someone { name, peer, refusal, headers, .. } in &everyone {
+            let (status, code) = ask_with(routes.for_peer(peer), peer, headers, "POST", path, body).await;
+            let told = format!("{name}: {path}: {status} {code}");
+            match (peer, *refusal) {
+                (Peer::Browser(_), "wrong-origin") => {
+                    assert_eq!((status, code.as_str()), (403, "wrong-origin"), "{told}");
+                }
+                // All of them are at one address, which may not try for ever.
+                (Peer::Browser(_), _) => {
+                    assert!(["wrong-login", "too-many-logins"].contains(&code.as_str()), "{told}");
+                }
+                _ => assert!([403, 404].contains(&status), "{told}"),
             }
         }
     }
