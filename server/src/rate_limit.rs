@@ -79,6 +79,15 @@ pub fn holder(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The part of the network that an address is in, where one party may have much of it: with IPv6 the /48, which is what
+/// a site is given; an IPv4 address stands for itself.
+pub fn wide_network(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into()),
+        IpAddr::V4(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +129,9 @@ mod tests {
         let plain = IpAddr::from([192, 0, 2, 1]);
         let mapped = IpAddr::from(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0201));
         assert_eq!(holder(plain), holder(mapped));
+        assert_eq!((wide_network(plain), wide_network(mapped)), (None, None));
+        assert_eq!(wide_network(address(1, 1)), wide_network(address(2, 7)));
+        assert_ne!(wide_network(address(1, 1)), wide_network("2001:db8:1::1".parse().unwrap()));
     }
 
     #[test]

@@ -214,7 +214,7 @@ async fn meet(State(api): State<Arc<Api>>, request: Request, next: Next) -> Resu
     match request.extensions().get::<Peer>() {
         Some(Peer::Browser(browser)) => {
             browser.check_origin(&request)?;
-            api.logins.take_address(browser.ip())?;
+            api.logins.take_address(browser.ip(), std::time::Instant::now())?;
         }
         _ => return Err(ApiError::new(StatusCode::FORBIDDEN, "denied", "only browsers log in")),
     }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     event::{EventKind, NewEvent, Who},
     passwords::{self, Busy, Hasher},
-    rate_limit::{RateLimit, holder},
+    rate_limit::{RateLimit, holder, wide_network},
     store::{Candidate, NewLogin, OperatorId, OperatorRef, SecretHash, UnixMillis},
     totp,
 };
@@ -54,9 +54,11 @@ pub struct Logins {
     strangers: Arc<Semaphore>,
     /// From where somebody tries.
     addresses: RateLimit<IpAddr>,
+    /// From which part of the network: with IPv6 one party may have many networks of the size that is a home's.
+    wide_networks: RateLimit<IpAddr>,
     /// For whose password they try, from wherever.
     names: RateLimit<u64>,
-    /// Those who try from where the operator was the last time: no stranger keeps them from it.
+    /// Those who try from where the operator is known: no stranger keeps them from it.
     familiar: RateLimit<(OperatorId, IpAddr)>,
     /// Those who are logged in, and show their password again.
     own: RateLimit<OperatorId>,
@@ -64,8 +66,7 @@ pub struct Logins {
     codes: RateLimit<OperatorId>,
     state: RandomState,
     hasher: Hasher,
-    /// For those who are where they were the last time, and for who is logged in: however many strangers try, they don't
-    /// wait.
+    /// For those who are where they are known, and for who is logged in: however many strangers try, they don't wait.
     familiar_hasher: Hasher,
 }
 
@@ -75,6 +76,7 @@ impl Default for Logins {
         Self {
             strangers: Arc::new(Semaphore::new(STRANGERS)),
             addresses: RateLimit::new(5, seconds(10)),
+            wide_networks: RateLimit::new(50, seconds(1)),
             names: RateLimit::new(20, seconds(10)),
             familiar: RateLimit::new(10, seconds(30)),
             own: RateLimit::new(10, seconds(30)),
@@ -94,25 +96,48 @@ impl Logins {
     }
 
     /// Takes one of the attempts from this address.
-    pub(super) fn take_address(&self, address: IpAddr) -> Result<(), ApiError> {
-        self.addresses.take(holder(address), Instant::now()).map_err(ApiError::too_many_logins)
+    pub(super) fn take_address(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
+        // In this order: who goes on trying from one home's network takes nothing from its neighbours.
+        let taken = self.addresses.take(holder(address), now);
+        let taken = taken.and_then(|()| match wide_network(address) {
+            Some(network) => self.wide_networks.take(network, now),
+            None => Ok(()),
+        });
+        taken.map_err(ApiError::too_many_logins)
     }
 
-    /// Takes one of the attempts for the password of this name. Gives whether it is from where that operator was the last
-    /// time.
+    /// Gives one attempt back to this address: it was a good one.
+    fn give_address_back(&self, address: IpAddr) {
+        self.addresses.give_back(&holder(address));
+        if let Some(network) = wide_network(address) {
+            self.wide_networks.give_back(&network);
+        }
+    }
+
+    /// Takes one of the attempts for the password of this name. Gives whether it is from where that operator is known:
+    /// where they were the last time, or are logged in.
     fn take_name(
         &self,
         name: &str,
         candidate: Option<&Candidate>,
         address: IpAddr,
+        now: Instant,
     ) -> Result<bool, ApiError> {
-        let last = candidate.and_then(|candidate| candidate.address.as_ref()?.parse().ok().map(holder));
-        let (holder, now) = (holder(address), Instant::now());
-        let taken = match candidate.filter(|_| last == Some(holder)) {
+        let holder_of = |address: &String| address.parse().ok().map(holder);
+        let holder = holder(address);
+        let is_known = |candidate: &&Candidate| {
+            candidate.addresses.iter().filter_map(holder_of).any(|known| known == holder)
+        };
+        let taken = match candidate.filter(is_known) {
             Some(candidate) => self.familiar.take((candidate.operator.id, holder), now).map(|()| true),
-            None => self.names.take(self.state.hash_one(name) % NAMES, now).map(|()| false),
+            None => self.names.take(self.part(name), now).map(|()| false),
         };
         taken.map_err(ApiError::too_many_logins)
+    }
+
+    /// What of a name is kept.
+    fn part(&self, name: &str) -> u64 {
+        self.state.hash_one(name) % NAMES
     }
 
     /// Takes one of the attempts of an operator who is logged in to show the password, or a code, again.
@@ -189,7 +214,7 @@ async fn log_in(
 ) -> Result<Response, ApiError> {
     let (logins, store, address) = (&api.logins, &api.host.store, browser.ip());
     let candidate = store.candidate(&name).await?;
-    let is_familiar = logins.take_name(&name, candidate.as_ref(), address)?;
+    let is_familiar = logins.take_name(&name, candidate.as_ref(), address, Instant::now())?;
     let hash = candidate.as_ref().map(|candidate| candidate.password.clone());
     let is_right = logins.is_right(password, hash, is_familiar).await?;
     let Some(candidate) = candidate else { return Err(refuse(&api, None, address, "unknown name")) };
@@ -270,7 +295,7 @@ async fn welcome(
     secret: &str,
     ended: Vec<SecretHash>,
 ) -> Result<Response, ApiError> {
-    api.logins.addresses.give_back(&holder(browser.ip()));
+    api.logins.give_address_back(browser.ip());
     api.revocations.add(ended.into_iter().map(Credential::Login));
     if let Some(before) = browser.secret(headers) {
         let who = Who { name: operator.name.clone(), address: Some(browser.ip()) };
@@ -302,4 +327,69 @@ pub(super) fn refuse(api: &Api, operator: Option<&str>, address: IpAddr, reason:
         });
     }
     ApiError::wrong_login()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::IpAddr,
+        time::{Duration, Instant},
+    };
+
+    use protocol_core::code::Role;
+
+    use super::Logins;
+    use crate::store::{Candidate, OperatorId, OperatorRef};
+
+    /// An operator who is known from there.
+    fn anna(addresses: &[&str]) -> Candidate {
+        Candidate {
+            operator: OperatorRef { id: OperatorId(1), name: "anna".to_owned(), role: Role::Admin },
+            password: "a hash".to_owned(),
+            totp: None,
+            totp_step: 0,
+            addresses: addresses.iter().copied().map(str::to_owned).collect(),
+        }
+    }
+
+    fn address(network: u16, host: u16) -> IpAddr {
+        IpAddr::from([0x2001, 0xdb8, 1, network, 0, 0, 0, host])
+    }
+
+    #[test]
+    fn a_name_is_tried_so_often_from_anywhere_and_strangers_keep_nobody_from_it_who_is_known() {
+        let (logins, now, anna) =
+            (Logins::default(), Instant::now(), anna(&["192.0.2.1", "2001:db8:1:7::1"]));
+        let tried = |name: &str, from: IpAddr| logins.take_name(name, Some(&anna), from, now);
+        // Each of them comes from somewhere else.
+        let stranger = |number: u8| IpAddr::from([198, 51, 100, number]);
+        let allowed = (0..100).filter(|number| tried("anna", stranger(*number)).is_ok());
+        assert_eq!(allowed.count(), 20);
+        // Nobody's name has attempts of its own, and is limited as well.
+        let mut names = ["nobody", "somebody", "who", "else"].into_iter();
+        let nobody = names.find(|name| logins.part(name) != logins.part("anna")).unwrap();
+        let allowed =
+            (0..100).filter(|number| logins.take_name(nobody, None, stranger(*number), now).is_ok());
+        assert_eq!(allowed.count(), 20);
+        for home in [IpAddr::from([192, 0, 2, 1]), address(7, 99)] {
+            let allowed = (0..100).map_while(|_| tried("anna", home).ok()).collect::<Vec<_>>();
+            assert_eq!(allowed, [true; 10], "{home}: known, and limited all the same");
+        }
+        let later = now + Duration::from_secs(10);
+        assert!(!logins.take_name("anna", Some(&anna), stranger(1), later).ok().unwrap());
+        assert!(logins.take_name("anna", Some(&anna), stranger(2), later).is_err());
+    }
+
+    #[test]
+    fn who_has_many_networks_has_not_as_many_attempts() {
+        let (logins, now) = (Logins::default(), Instant::now());
+        let allowed = (0..100).filter(|_| logins.take_address(address(0, 1), now).is_ok());
+        assert_eq!(allowed.count(), 5, "one network");
+        let allowed = (1..1_000).filter(|network| logins.take_address(address(*network, 1), now).is_ok());
+        assert_eq!(allowed.count(), 45, "what one network was refused takes nothing from the others");
+        assert!(logins.take_address(IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, 1]), now).is_ok());
+        assert!((0..200).all(|last| logins.take_address(IpAddr::from([192, 0, 2, last]), now).is_ok()));
+        logins.give_address_back(address(2_000, 1));
+        assert!(logins.take_address(address(2_001, 1), now).is_ok(), "a good attempt is given back");
+    }
 }

@@ -36,8 +36,8 @@ pub struct Candidate {
     pub totp: Option<Vec<u8>>,
     /// The newest step whose code was used.
     pub totp_step: u64,
-    /// Where they were seen last.
-    pub address: Option<String>,
+    /// Where they are known: where they were seen last, and where they are logged in.
+    pub addresses: Vec<String>,
 }
 
 /// A browser that logs in.
@@ -250,7 +250,7 @@ fn candidate(
 ) -> Result<Option<Candidate>, StoreError> {
     let found = connection
         .prepare_cached(&format!(
-            "SELECT id, name, role, password, totp, totp_step, address FROM operators
+            "SELECT id, name, role, password, totp, totp_step FROM operators
                 WHERE {column} = ? AND password IS NOT NULL AND revoked_at IS NULL"
         ))?
         .query_row([value], |row| {
@@ -259,11 +259,19 @@ fn candidate(
                 password: row.get(3)?,
                 totp: row.get(4)?,
                 totp_step: row.get(5)?,
-                address: row.get(6)?,
+                addresses: Vec::new(),
             })
         })
         .optional()?;
-    Ok(found)
+    let Some(candidate) = found else { return Ok(None) };
+    let addresses = connection
+        .prepare_cached(
+            "SELECT address FROM operators WHERE id = ?1 AND address IS NOT NULL
+                UNION SELECT address FROM logins WHERE operator = ?1",
+        )?
+        .query_map([candidate.operator.id], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(Some(Candidate { addresses, ..candidate }))
 }
 
 fn look(
