@@ -63,7 +63,7 @@ pub struct Browser {
     /// Its requests of somebody who is known.
     known: Arc<Known>,
     /// Among the connections of the operator who is logged in there.
-    own: Mutex<Option<(OperatorId, OwnedSemaphorePermit)>>,
+    own: Mutex<Option<(OperatorId, Place)>>,
     /// Among all connections of its listener, to its end.
     _place: OwnedSemaphorePermit,
 }

@@ -57,7 +57,7 @@ pub use fleet::Fleet;
 pub use login::Logins;
 pub use peer::Revocations;
 use peer::{Peer, Remote, identify};
-pub use places::{Places, REQUESTS};
+pub use places::{CONNECTIONS, Places, REQUESTS};
 use routes::{Route, routes};
 pub use socket::{ApiListener, SOCKET, SocketError};
 pub use tasks::RELAY;

@@ -17,8 +17,9 @@ pub const REQUESTS: usize = 256;
 /// How many streams there may be, of events and of cameras: fewer than requests, so that there is always a place for a question.
 pub(super) const STREAMS: usize = 224;
 
-/// How many browsers' connections one operator may have.
-const CONNECTIONS: usize = 64;
+/// How many connections browsers may have in which somebody is logged in. Those of strangers are none of them, so there is
+/// always a place for a newcomer.
+pub const CONNECTIONS: usize = 256;
 
 /// One operator may have one of so many parts of what there is for all.
 const PART: usize = 4;
@@ -30,6 +31,8 @@ pub struct Places {
     requests: Arc<Semaphore>,
     /// All streams.
     streams: Arc<Semaphore>,
+    /// All connections of browsers.
+    connections: Arc<Semaphore>,
     operators: Mutex<HashMap<OperatorId, Own>>,
 }
 
@@ -51,7 +54,12 @@ pub(super) struct Place {
 impl Default for Places {
     fn default() -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Self { requests: places(REQUESTS), streams: places(STREAMS), operators: Mutex::default() }
+        Self {
+            requests: places(REQUESTS),
+            streams: places(STREAMS),
+            connections: places(CONNECTIONS),
+            operators: Mutex::default(),
+        }
     }
 }
 
@@ -73,9 +81,11 @@ impl Places {
     }
 
     /// A place for a connection of a browser in which this operator is logged in.
-    pub(super) fn connection(&self, operator: OperatorId) -> Result<OwnedSemaphorePermit, ApiError> {
+    pub(super) fn connection(&self, operator: OperatorId) -> Result<Place, ApiError> {
         let own = self.own(operator).connections;
-        own.try_acquire_owned().map_err(|_| ApiError::too_many_requests(CONNECTIONS))
+        let own = own.try_acquire_owned().map_err(|_| ApiError::too_many_requests(CONNECTIONS / PART))?;
+        let all = Arc::clone(&self.connections).try_acquire_owned();
+        Ok(Place { _all: all.map_err(|_| ApiError::too_many_requests(CONNECTIONS))?, _own: Some(own) })
     }
 
     /// How many requests and streams there are now.
@@ -96,7 +106,7 @@ impl Places {
         let own = operators.entry(operator).or_insert_with(|| Own {
             requests: places(REQUESTS / PART),
             streams: places(STREAMS / PART),
-            connections: places(CONNECTIONS),
+            connections: places(CONNECTIONS / PART),
         });
         own.clone()
     }
@@ -104,7 +114,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::{PART, Places, REQUESTS, STREAMS};
+    use super::{CONNECTIONS, PART, Places, REQUESTS, STREAMS};
     use crate::store::OperatorId;
 
     #[test]
@@ -118,5 +128,12 @@ mod tests {
         drop((requests, streams));
         assert!(places.request(anna).is_ok() && places.stream(Some(anna)).is_ok());
         assert_eq!(places.taken(), (0, 0));
+        let own: Vec<_> = (0..CONNECTIONS).map_while(|_| places.connection(anna).ok()).collect();
+        assert_eq!(own.len(), CONNECTIONS / PART);
+        let others: Vec<_> = (2..100).filter_map(|id| places.connection(OperatorId(id)).ok()).collect();
+        assert_eq!(others.len(), 98);
+        let more: Vec<_> =
+            (2..100).cycle().take(10_000).filter_map(|id| places.connection(OperatorId(id)).ok()).collect();
+        assert_eq!(own.len() + others.len() + more.len(), CONNECTIONS, "of all of them together");
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, WebApi},
+    api::{Api, CONNECTIONS, WebApi},
     config::Http,
     host::Host,
     http::{self, Limits},
@@ -29,7 +29,8 @@ use crate::{
     strangers::Strangers,
 };
 
-/// Those who watch are few, and ask now and then; browsers keep their connections, a few for each window.
+/// Those who watch are few, and ask now and then. Browsers, whose connections are kept, have other places
+/// ([`CONNECTIONS`]) once somebody is logged in.
 const LIMITS: Limits = Limits { requests: 256, strangers: 64, time_limit: Duration::from_secs(60) };
 
 /// The most bytes that the system holds of what it has not sent.
@@ -74,7 +75,9 @@ async fn browse(web: WebApi, listener: &TcpListener) {
     let parts = web.parts();
     let handler = parts.part("browsers", PartKind::Handler);
     let strangers = Strangers::new(LIMITS.strangers);
-    let places = Arc::new(Semaphore::new(LIMITS.requests + LIMITS.strangers));
+    // Who is no stranger has one of the places of those who are logged in. One is over, for the newcomer before whom the
+    // oldest stranger makes way: so this waits for those only who are leaving.
+    let places = Arc::new(Semaphore::new(CONNECTIONS + LIMITS.strangers + 1));
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -162,6 +165,8 @@ async fn counts(host: &Host) -> Result<crate::store::Counts, StoreError> {
 mod tests {
     use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+    use protocol_core::code::Role;
+    use sha2::{Digest, Sha256};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -170,8 +175,9 @@ mod tests {
 
     use super::{LIMITS, bind, run};
     use crate::{
-        api::{Api, tests::api_of},
+        api::{Api, CONNECTIONS, tests::api_of},
         config::Http,
+        store::{FirstLogin, NewLogin, Store, UnixMillis},
     };
 
     async fn get(address: SocketAddr, path: &str) -> String {
@@ -239,7 +245,7 @@ mod tests {
     async fn idle_clients_keep_nobody_out() {
         let (_directory, _api, address) = start("127.0.0.1:0").await;
         let mut idle = Vec::new();
-        for number in 0..3 * (LIMITS.requests + LIMITS.strangers) {
+        for number in 0..3 * (CONNECTIONS + LIMITS.strangers) {
             let mut stream = TcpStream::connect(address).await.unwrap();
             if number % 2 == 0 {
                 stream.write_all(b"GET /healthz HTTP/1.1\r\nHo").await.unwrap();
@@ -251,6 +257,43 @@ mod tests {
         // The oldest have made way.
         let mut oldest = idle.swap_remove(0);
         timeout(Duration::from_secs(10), oldest.read(&mut [0])).await.expect("it is closed").unwrap_or(0);
+    }
+
+    /// Logs an operator of this name in, by a secret that is the name.
+    async fn log_in(store: &Store, name: &str) {
+        let (hash, expires_at) = (Sha256::digest(name).into(), UnixMillis::now().plus(60_000));
+        let first = FirstLogin { hash, expires_at };
+        let added = store.add_operator(name.parse().unwrap(), Role::Viewer, first, "test".into()).await;
+        added.unwrap().unwrap();
+        let address = "127.0.0.1".parse().unwrap();
+        let login = NewLogin { hash, address, is_secure: false, browser: None };
+        store.use_first_login(hash, "a hash".to_owned(), login).await.unwrap().unwrap();
+    }
+
+    /// Who is logged in keeps connections, and from nobody else the last place.
+    #[tokio::test]
+    async fn whoever_is_logged_in_keeps_nobody_out() {
+        let (_directory, api, address) = start("127.0.0.1:0").await;
+        let mut kept = Vec::new();
+        let mut are_answered = 0;
+        // As many as there are places for all.
+        while kept.len() <= CONNECTIONS + LIMITS.strangers {
+            let name = format!("operator-{}", kept.len() / 64);
+            if kept.len() % 64 == 0 {
+                log_in(&api.host.store, &name).await;
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request =
+                format!("GET /api/v1/me HTTP/1.1\r\nHost: localhost\r\nCookie: holdfast-0={name}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            are_answered += usize::from(&status == b"HTTP/1.1 200");
+            kept.push(stream);
+        }
+        assert_eq!(are_answered, CONNECTIONS);
+        let answer = timeout(Duration::from_secs(10), get(address, "/healthz")).await;
+        assert!(answer.expect("it is answered at once").ends_with("ok\n"));
     }
 
     #[tokio::test]
