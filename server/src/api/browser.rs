@@ -33,7 +33,7 @@ use crate::{
     console,
     http::{self, Bounds, Known, KnownRequest},
     parts::Parts as ServerParts,
-    store::{IDLE_LIMIT, OperatorId, OperatorRef, SecretHash, TIME_LIMIT, UnixMillis},
+    store::{IDLE_LIMIT, OperatorId, OperatorRef, PLAIN_IDLE_LIMIT, SecretHash, TIME_LIMIT, UnixMillis},
     strangers::Stranger,
 };
 
@@ -235,7 +235,7 @@ pub(super) async fn know(
         Credential::Login(hash) => {
             let found = store.operator_by_login(hash, browser.is_secure(), address).await?;
             let (operator, since) = found.ok_or_else(ApiError::not_logged_in)?;
-            (operator, end_of(since), None)
+            (operator, end_of(since, browser.is_secure()), None)
         }
         Credential::AccessToken(hash) => {
             let found = store.operator_by_access_token(hash, address).await?;
@@ -255,8 +255,9 @@ pub(super) async fn know(
 
 /// When what a login has open ends, at the latest: with the login; and while the login, whose use is noted at the
 /// beginning of each request, has not ended by being idle. Whoever still looks at it asks again, and goes on.
-fn end_of(since: UnixMillis) -> Instant {
-    moment_of(since.plus(TIME_LIMIT).min(UnixMillis::now().plus(IDLE_LIMIT / 2)))
+fn end_of(since: UnixMillis, is_secure: bool) -> Instant {
+    let idle_limit = if is_secure { IDLE_LIMIT } else { PLAIN_IDLE_LIMIT };
+    moment_of(since.plus(TIME_LIMIT).min(UnixMillis::now().plus(idle_limit / 2)))
 }
 
 /// A time of day, as the clock of the runtime has it.

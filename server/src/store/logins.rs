@@ -19,6 +19,9 @@ pub type SecretHash = [u8; 32];
 /// A login ends when it was not used for so long, in milliseconds: a day.
 pub const IDLE_LIMIT: i64 = 86_400_000;
 
+/// The same for a login without TLS, on this machine, where others may get at its cookie: an hour.
+pub const PLAIN_IDLE_LIMIT: i64 = 3_600_000;
+
 /// A login ends after so long, in milliseconds, whatever is done with it: two weeks.
 pub const TIME_LIMIT: i64 = 14 * 86_400_000;
 
@@ -157,23 +160,21 @@ impl Store {
             let mut statement = connection.prepare_cached(
                 "SELECT logins.id, hash, name, logins.created, logins.last_seen, logins.address, browser
                     FROM logins JOIN operators ON operators.id = operator
-                    WHERE (?1 IS NULL OR name = ?1) AND logins.created > ?2 AND logins.last_seen > ?3
-                    ORDER BY logins.id DESC",
+                    WHERE (?1 IS NULL OR name = ?1) AND logins.created > ?2
+                    AND logins.last_seen > CASE secure WHEN 1 THEN ?3 ELSE ?4 END ORDER BY logins.id DESC",
             )?;
-            let rows = statement.query_map(
-                params![operator, now.plus(-TIME_LIMIT), now.plus(-IDLE_LIMIT)],
-                |row| {
-                    Ok(LoginRow {
-                        id: row.get(0)?,
-                        hash: row.get(1)?,
-                        operator: row.get(2)?,
-                        since: row.get(3)?,
-                        last_seen: row.get(4)?,
-                        address: row.get(5)?,
-                        browser: row.get(6)?,
-                    })
-                },
-            )?;
+            let [oldest, idle, plain_idle] = limits(now);
+            let rows = statement.query_map(params![operator, oldest, idle, plain_idle], |row| {
+                Ok(LoginRow {
+                    id: row.get(0)?,
+                    hash: row.get(1)?,
+                    operator: row.get(2)?,
+                    since: row.get(3)?,
+                    last_seen: row.get(4)?,
+                    address: row.get(5)?,
+                    browser: row.get(6)?,
+                })
+            })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -243,6 +244,11 @@ impl Store {
     }
 }
 
+/// Since when a login that is good was begun; and since when used, over TLS and without.
+fn limits(now: UnixMillis) -> [UnixMillis; 3] {
+    [TIME_LIMIT, IDLE_LIMIT, PLAIN_IDLE_LIMIT].map(|limit| now.plus(-limit))
+}
+
 fn candidate(
     connection: &Connection,
     column: &str,
@@ -264,12 +270,14 @@ fn candidate(
         })
         .optional()?;
     let Some(candidate) = found else { return Ok(None) };
+    let [oldest, idle, plain_idle] = limits(UnixMillis::now());
     let addresses = connection
         .prepare_cached(
             "SELECT address FROM operators WHERE id = ?1 AND address IS NOT NULL
-                UNION SELECT address FROM logins WHERE operator = ?1",
+                UNION SELECT address FROM logins WHERE operator = ?1 AND created > ?2
+                    AND last_seen > CASE secure WHEN 1 THEN ?3 ELSE ?4 END",
         )?
-        .query_map([candidate.operator.id], |row| row.get(0))?
+        .query_map(params![candidate.operator.id, oldest, idle, plain_idle], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     Ok(Some(Candidate { addresses, ..candidate }))
 }
@@ -281,6 +289,7 @@ fn look(
     now: UnixMillis,
     address: &str,
 ) -> Result<Option<(OperatorRef, UnixMillis, bool)>, StoreError> {
+    let [oldest, idle, plain_idle] = limits(now);
     let found = connection
         .prepare_cached(
             "SELECT operators.id, name, role, logins.created,
@@ -292,8 +301,8 @@ fn look(
         .query_row(
             params![
                 hash,
-                now.plus(-TIME_LIMIT),
-                now.plus(-IDLE_LIMIT),
+                oldest,
+                if is_secure { idle } else { plain_idle },
                 now.plus(-SEEN_INTERVAL),
                 now,
                 address,
@@ -334,8 +343,10 @@ fn begin(
     let (now, address) = (change.now, login.address.to_canonical());
     let connection = change.connection;
     connection
-        .prepare_cached("DELETE FROM logins WHERE created <= ?1 OR last_seen <= ?2")?
-        .execute(params![now.plus(-TIME_LIMIT), now.plus(-IDLE_LIMIT)])?;
+        .prepare_cached(
+            "DELETE FROM logins WHERE created <= ?1 OR last_seen <= CASE secure WHEN 1 THEN ?2 ELSE ?3 END",
+        )?
+        .execute(limits(now))?;
     connection.prepare_cached("DELETE FROM first_logins WHERE expires_at <= ?")?.execute([now])?;
     let displaced: Vec<SecretHash> = connection
         .prepare_cached(

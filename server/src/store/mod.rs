@@ -66,7 +66,7 @@ pub use archive::{Archived, Incoming, Outcome, Reply};
 pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Revoked};
 pub use error::StoreError;
 pub use events::EventFilter;
-pub use logins::{Candidate, IDLE_LIMIT, LoginRow, NewLogin, SecretHash, TIME_LIMIT};
+pub use logins::{Candidate, IDLE_LIMIT, LoginRow, NewLogin, PLAIN_IDLE_LIMIT, SecretHash, TIME_LIMIT};
 pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
 pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator};
 pub use provisioned::Provisioned;

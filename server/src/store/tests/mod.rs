@@ -11,6 +11,7 @@ mod devices;
 mod down;
 mod faults;
 mod host_keys;
+mod logins;
 mod operators;
 mod sessions;
 mod tasks;
