@@ -150,6 +150,25 @@ event_kinds! {
     TermAccepted = "term-accepted",
 }
 
+impl EventKind {
+    /// Whether events of this name are about how an operator comes in: from where, by what, and whether it was tried.
+    pub fn is_about_coming_in(name: &str) -> bool {
+        [
+            Self::OperatorEnrolled,
+            Self::LoginOffered,
+            Self::LoggedIn,
+            Self::LoginRefused,
+            Self::LoggedOut,
+            Self::PasswordChanged,
+            Self::SecondFactorChanged,
+            Self::AccessTokenCreated,
+            Self::AccessTokenRevoked,
+        ]
+        .iter()
+        .any(|kind| kind.name() == name)
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())

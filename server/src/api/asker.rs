@@ -62,6 +62,11 @@ impl Asker {
         may(&self.actor, action, rights::Object::Server).is_ok()
     }
 
+    /// Of whom they are told where they are.
+    pub(super) fn sight(&self) -> Sight {
+        Sight { is_all: self.would(Action::ManageOperators), own: self.actor.name() }
+    }
+
     /// Who they are.
     pub(super) const fn actor(&self) -> &Actor {
         &self.actor
@@ -108,6 +113,26 @@ impl Asker {
     pub(super) fn take_over(self) -> Peer {
         self.peer.taken_over();
         self.peer
+    }
+}
+
+/// Of whom somebody is told where they are, and by what they come in: an admin of all, others of themselves. Who looks on
+/// need not know which account is worth an attack.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    is_all: bool,
+    own: String,
+}
+
+impl Sight {
+    /// Whether this is told of everybody.
+    pub(super) const fn is_all(&self) -> bool {
+        self.is_all
+    }
+
+    /// Whether this is told of the operator of this name, or of what an access token of theirs does.
+    pub(super) fn covers(&self, who: &str) -> bool {
+        self.is_all || who.split('/').next() == Some(self.own.as_str())
     }
 }
 

@@ -24,10 +24,12 @@ const LONGEST_KEY: usize = 1_024;
 pub(super) async fn show(asker: Asker, Name(name): Name) -> Result<Json<HostKeysView>, ApiError> {
     let api = asker.may(Action::Look, Object::Device(&name))?;
     let row = find(api, &name).await?;
+    let sight = asker.sight();
     let shown = api.host.store.shown_host_key(row.id).await?.and_then(|event| {
         let line = event.detail.get("shown").and_then(Value::as_str)?;
         let key = view(&HostKey::parse(line)?);
-        Some(ShownHostKey { key, at: event.at.into(), who: event.who, address: event.address })
+        let address = event.address.filter(|_| event.who.as_deref().is_none_or(|who| sight.covers(who)));
+        Some(ShownHostKey { key, at: event.at.into(), who: event.who, address })
     });
     let registered = row.ssh_host_keys.iter().filter_map(|line| HostKey::parse(line)).map(|key| view(&key));
     Ok(Json(HostKeysView { registered: registered.collect(), device: row.name, shown }))

@@ -9,10 +9,11 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Api,
-    asker::{Asker, Options},
+    asker::{Asker, Options, Sight},
     devices,
     error::ApiError,
     peer::Rights,
@@ -21,7 +22,7 @@ use super::{
     view::{EventView, MessageView, Page, SessionView, Time},
 };
 use crate::{
-    event::EventRow,
+    event::{EventKind, EventRow},
     store::{
         Direction, EventFilter, EventId, MessageFilter, MessageId, MessageRow, Newest, SessionFilter,
         SessionId, SessionRow,
@@ -145,23 +146,28 @@ impl List for Messages {
     }
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Events(EventFilter);
+#[derive(Clone)]
+pub(super) struct Events {
+    filter: EventFilter,
+    sight: Sight,
+}
 
 impl List for Events {
     type View = EventView;
 
     async fn read(&self, api: &Api, after: i64) -> Result<Vec<EventView>, ApiError> {
-        let filter = EventFilter { after: EventId(after), ..self.0 };
-        Ok(api.host.store.events(filter).await?.into_iter().map(event_view).collect())
+        let filter = EventFilter { after: EventId(after), ..self.filter };
+        let rows = api.host.store.events(filter).await?.into_iter();
+        Ok(rows.map(|row| event_view(row, &self.sight)).collect())
     }
 
     fn is_end(&self) -> bool {
-        self.0.before.is_some()
+        self.filter.before.is_some()
     }
 
     fn last_before(&self, id: i64) -> Self {
-        Self(EventFilter { before: Some(EventId(id)), limit: 1, ..self.0 })
+        let filter = EventFilter { before: Some(EventId(id)), limit: 1, ..self.filter };
+        Self { filter, sight: self.sight.clone() }
     }
 
     fn id(view: &EventView) -> i64 {
@@ -228,7 +234,7 @@ pub(super) async fn events(
     }
     filter.since = selection.since.map(|since| since.0);
     filter.before = selection.before()?.map(EventId);
-    answer(api, follow.then(|| asker.rights()), Events(filter), after).await
+    answer(api, follow.then(|| asker.rights()), Events { filter, sight: asker.sight() }, after).await
 }
 
 /// A page, or with the rights of whoever wants it a stream.
@@ -298,14 +304,22 @@ fn message_view(row: MessageRow) -> MessageView {
     }
 }
 
-fn event_view(row: EventRow) -> EventView {
+/// An event as it is told to whoever sees so much of others.
+fn event_view(mut row: EventRow, sight: &Sight) -> EventView {
+    let operator = row.detail.get("operator").and_then(Value::as_str);
+    let is_own = [row.who.as_deref(), operator].into_iter().flatten().any(|name| sight.covers(name));
+    let is_open = sight.is_all() || is_own || !EventKind::is_about_coming_in(&row.kind);
+    let is_address_open = row.who.as_deref().map_or(is_open, |who| sight.covers(who));
+    if !is_open {
+        row.detail.retain(|name, _| ["operator", "role"].contains(&name.as_str()));
+    }
     EventView {
         id: row.id.0,
         at: row.at.into(),
         kind: row.kind,
         device: row.device,
         session: row.session.map(|session| session.0),
-        address: row.address,
+        address: row.address.filter(|_| is_address_open),
         who: row.who,
         detail: row.detail,
     }

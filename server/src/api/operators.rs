@@ -20,9 +20,9 @@ use crate::{
 /// `GET /operators`
 pub(super) async fn list(asker: Asker) -> Result<Json<Page<OperatorView>>, ApiError> {
     let api = asker.may(Action::Look, Object::Operators)?;
-    let (is_all, own) = (asker.would(Action::ManageOperators), asker.actor().name());
+    let sight = asker.sight();
     let rows = api.host.store.operators().await?.into_iter();
-    let items = rows.map(|row| if is_all || row.name == own { view(row) } else { in_short(row) }).collect();
+    let items = rows.map(|row| if sight.covers(&row.name) { view(row) } else { in_short(row) }).collect();
     Ok(Json(Page { items, next: None }))
 }
 

@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Api,
+    asker::{Asker, Sight},
     error::ApiError,
     peer::Rights,
     places::Place,
@@ -37,13 +38,15 @@ const MOST: usize = 10_000;
 /// Streams the open tasks, of this device or of all, then `ready`, then each that changes or ends.
 pub(super) async fn follow(
     api: &Arc<Api>,
-    rights: Rights,
+    asker: &Asker,
     device: Option<DeviceId>,
 ) -> Result<Response, ApiError> {
+    let (rights, sight) = (asker.rights(), asker.sight());
     let place = stream::place_for(api, &rights)?;
     let mut follower = Follower {
         api: Arc::clone(api),
         rights,
+        sight,
         newest: api.host.store.newest(),
         device,
         seen: EventId(0),
@@ -65,6 +68,7 @@ pub(super) async fn follow(
 struct Follower {
     api: Arc<Api>,
     rights: Rights,
+    sight: Sight,
     newest: watch::Receiver<Newest>,
     device: Option<DeviceId>,
     /// The newest event when it was read last.
@@ -112,12 +116,13 @@ impl Follower {
         self.read_at = Instant::now();
         self.seen = self.newest.borrow().event;
         let filter = TaskFilter { device: self.device, open: true, limit: MOST, ..TaskFilter::default() };
-        let open: Vec<_> = self.api.host.store.tasks(filter).await?.into_iter().map(view).collect();
+        let open: Vec<_> =
+            self.api.host.store.tasks(filter).await?.into_iter().map(|row| view(row, &self.sight)).collect();
         let ids: HashSet<_> = open.iter().map(|task| task.id).collect();
         let ended: Vec<_> = self.shown.keys().copied().filter(|id| !ids.contains(id)).collect();
         for id in ended {
             self.shown.remove(&id);
-            self.page.extend(self.api.host.store.task(TaskId(id)).await?.map(view));
+            self.page.extend(self.api.host.store.task(TaskId(id)).await?.map(|row| view(row, &self.sight)));
         }
         for task in open {
             if self.shown.get(&task.id) != Some(&task) {

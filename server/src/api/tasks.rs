@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     Api,
-    asker::{Asker, Body, Id, Name, Nothing, Options, Upgrade},
+    asker::{Asker, Body, Id, Name, Nothing, Options, Sight, Upgrade},
     devices,
     error::ApiError,
     lists::{checked_after, checked_before, checked_limit, next},
@@ -63,20 +63,21 @@ pub(super) async fn list(
         None => None,
     };
     if selection.follow || stream::is_wanted(&headers) {
-        return task_stream::follow(api, asker.rights(), device).await;
+        return task_stream::follow(api, &asker, device).await;
     }
     let before = checked_before(selection.before)?;
     let filter = TaskFilter { device, open: selection.open, after, before: before.map(TaskId), limit };
     let rows = api.host.store.tasks(filter).await?;
     let next = next(&rows, limit, before, |row| row.id.0);
-    let items: Vec<TaskView> = rows.into_iter().map(view).collect();
+    let sight = asker.sight();
+    let items: Vec<TaskView> = rows.into_iter().map(|row| view(row, &sight)).collect();
     Ok(Json(Page { items, next }).into_response())
 }
 
 /// `GET /tasks/{id}`
 pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<TaskView>, ApiError> {
     let (_, row) = find(&asker, Action::Look, id).await?;
-    Ok(Json(view(row)))
+    Ok(Json(view(row, &asker.sight())))
 }
 
 /// `POST /tasks/{id}/stop`
@@ -88,7 +89,7 @@ pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<Ta
         error => error.into(),
     })?;
     let (_, row) = find(&asker, Action::Look, id).await?;
-    Ok(Json(view(row)))
+    Ok(Json(view(row, &asker.sight())))
 }
 
 /// `POST /devices/{name}/tasks`
@@ -109,7 +110,7 @@ pub(super) async fn start(
         return Err(TaskError::Ended(standing.reason.unwrap_or_default()).into());
     }
     let row = api.host.store.task(id).await?.ok_or_else(|| no_such_task(id.0))?;
-    Ok((StatusCode::CREATED, Json(view(row))))
+    Ok((StatusCode::CREATED, Json(view(row, &asker.sight()))))
 }
 
 /// `POST /devices/{name}/ssh`, answered by the bytes of the device's SSH server instead of HTTP.
@@ -191,14 +192,15 @@ const fn action(kind: TaskKind) -> Action {
     }
 }
 
-pub(super) fn view(row: TaskRow) -> TaskView {
+/// A task as it is told to whoever sees so much of others.
+pub(super) fn view(row: TaskRow, sight: &Sight) -> TaskView {
     TaskView {
         id: row.id.0,
         device: row.name,
         kind: row.kind,
         state: row.state.name().to_owned(),
+        address: row.address.filter(|_| sight.covers(&row.who)),
         who: row.who,
-        address: row.address,
         requested: row.requested.into(),
         started: row.started.map(Into::into),
         ended: row.ended.map(Into::into),

@@ -1,5 +1,7 @@
 //! Every request there is, by everyone there is.
 
+mod sight;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::Router;
@@ -276,6 +278,19 @@ async fn ask_with(
     path: &str,
     body: &str,
 ) -> (u16, String) {
+    let (status, code, _) = answer_to(routes, peer, headers, method, path, body).await;
+    (status, code)
+}
+
+/// As [`ask_with`]; gives what is answered, too.
+async fn answer_to(
+    routes: &Router,
+    peer: &Peer,
+    headers: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String, Value) {
     let (mut ours, theirs) = duplex(64 * 1024);
     let patience = Patience { request: LONGEST_WAIT, answer: LONGEST_WAIT };
     let stranger = Strangers::new(1).enter();
@@ -297,7 +312,7 @@ async fn ask_with(
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let body: Value = serde_json::from_str(body).unwrap_or_default();
-    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
+    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned(), body)
 }
 
 #[test]
