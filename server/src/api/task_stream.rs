@@ -1,8 +1,10 @@
-//! Tasks, live: `GET /tasks?follow=true`. Each change of a task has an event: by that it wakes, and reads what is open.
+//! Tasks, live: `GET /tasks?follow=true`. Each change of a task has an event: by that it wakes, and reads the tasks that
+//! the events name.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     convert::Infallible,
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -25,12 +27,14 @@ use super::{
     places::Place,
     stream::{self, SIGN_OF_LIFE},
     tasks::view,
-    view::TaskView,
 };
-use crate::store::{DeviceId, EventId, Newest, TaskFilter, TaskId};
+use crate::store::{DeviceId, EventId, Newest, TaskFilter, TaskRow};
 
 /// How often it is looked at most, however much happens.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often all that are open are read again: how many bytes one has carried is no event.
+const ALL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The most open tasks that are shown: more than all devices together may have by their limits is not seen.
 const MOST: usize = 10_000;
@@ -43,21 +47,26 @@ pub(super) async fn follow(
 ) -> Result<Response, ApiError> {
     let (rights, sight) = (asker.rights(), asker.sight());
     let place = stream::place_for(api, &rights)?;
+    // What happens while it is read is read again.
+    let newest = api.host.store.newest();
+    let seen = newest.borrow().event;
     let mut follower = Follower {
         api: Arc::clone(api),
         rights,
         sight,
-        newest: api.host.store.newest(),
+        newest,
         device,
-        seen: EventId(0),
+        seen,
         read_at: Instant::now(),
+        all_at: Instant::now(),
         shown: HashMap::new(),
+        marks: RandomState::new(),
         page: VecDeque::new(),
         is_ready: false,
         _place: place,
     };
     // If nothing can be read, that is the answer.
-    follower.read().await?;
+    follower.read_all().await?;
     let events = futures::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
@@ -74,10 +83,13 @@ struct Follower {
     /// The newest event when it was read last.
     seen: EventId,
     read_at: Instant,
-    /// The open tasks, as they were sent.
-    shown: HashMap<i64, TaskView>,
-    /// What was read and not sent yet.
-    page: VecDeque<TaskView>,
+    /// When all that is open was read last.
+    all_at: Instant,
+    /// The open tasks, and by what it is seen that one is still as it was sent.
+    shown: HashMap<i64, u64>,
+    marks: RandomState,
+    /// What was read and not sent yet, as JSON.
+    page: VecDeque<String>,
     is_ready: bool,
     _place: Place,
 }
@@ -89,8 +101,8 @@ impl Follower {
             if self.rights.are_gone() {
                 return None;
             }
-            if let Some(view) = self.page.pop_front() {
-                return Event::default().event("task").json_data(&view).ok();
+            if let Some(json) = self.page.pop_front() {
+                return Some(Event::default().event("task").data(json));
             }
             if !std::mem::replace(&mut self.is_ready, true) {
                 return Some(Event::default().event("ready").data("{}"));
@@ -111,25 +123,43 @@ impl Follower {
         }
     }
 
-    /// Reads what is open, and of what was open how it has ended.
+    /// Reads what has changed, and now and then all that is open.
     async fn read(&mut self) -> Result<(), ApiError> {
         self.read_at = Instant::now();
-        self.seen = self.newest.borrow().event;
-        let filter = TaskFilter { device: self.device, open: true, limit: MOST, ..TaskFilter::default() };
-        let open: Vec<_> =
-            self.api.host.store.tasks(filter).await?.into_iter().map(|row| view(row, &self.sight)).collect();
-        let ids: HashSet<_> = open.iter().map(|task| task.id).collect();
-        let ended: Vec<_> = self.shown.keys().copied().filter(|id| !ids.contains(id)).collect();
-        for id in ended {
-            self.shown.remove(&id);
-            self.page.extend(self.api.host.store.task(TaskId(id)).await?.map(|row| view(row, &self.sight)));
-        }
-        for task in open {
-            if self.shown.get(&task.id) != Some(&task) {
-                self.shown.insert(task.id, task.clone());
-                self.page.push_back(task);
-            }
+        let newest = self.newest.borrow().event;
+        let changed = self.api.host.store.changed_tasks(self.seen, self.device).await?;
+        self.seen = newest;
+        self.note(changed);
+        if self.read_at.duration_since(self.all_at) >= ALL_INTERVAL {
+            self.read_all().await?;
         }
         Ok(())
+    }
+
+    async fn read_all(&mut self) -> Result<(), ApiError> {
+        self.all_at = Instant::now();
+        let filter = TaskFilter { device: self.device, open: true, limit: MOST, ..TaskFilter::default() };
+        let open = self.api.host.store.tasks(filter).await?;
+        self.note(open);
+        Ok(())
+    }
+
+    /// Has those sent that are not as they were sent before.
+    fn note(&mut self, rows: Vec<TaskRow>) {
+        for row in rows {
+            let task = view(row, &self.sight);
+            let Ok(json) = serde_json::to_string(&task) else { continue };
+            let mark = self.marks.hash_one(&json);
+            let is_news = match task.ended {
+                None => self.shown.insert(task.id, mark) != Some(mark),
+                Some(_) => {
+                    self.shown.remove(&task.id);
+                    true
+                }
+            };
+            if is_news {
+                self.page.push_back(json);
+            }
+        }
     }
 }

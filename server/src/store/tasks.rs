@@ -5,7 +5,8 @@ use std::{collections::HashMap, net::IpAddr};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    DeviceId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change, part::Part,
+    DeviceId, EventId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change,
+    part::Part,
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -232,6 +233,27 @@ impl Store {
             let mut statement = connection.prepare_cached(query)?;
             let counts = statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(counts.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The tasks, of this device or of all, that had an event behind this one.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn changed_tasks(
+        &self,
+        after: EventId,
+        device: Option<DeviceId>,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.read(move |connection| {
+            let ids = "SELECT json_extract(detail, '$.task') FROM events
+                WHERE id > ?1 AND kind GLOB 'task-*' AND (?2 IS NULL OR device = ?2)";
+            let query = format!("{SELECT} WHERE tasks.id IN ({ids}) ORDER BY tasks.id");
+            let mut statement = connection.prepare_cached(&query)?;
+            let rows = statement.query_map(params![after, device], row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::{EventKind, NewEvent};
 
 async fn begin(store: &Store, device: DeviceId, code: u64) -> TaskId {
     let (kind, code, boot) = ("ssh".parse().unwrap(), RandomId(code), RandomId(1));
@@ -88,4 +89,28 @@ async fn a_task_in_a_state_of_a_newer_version_has_yet_to_end() {
     let row = store.task(id).await.unwrap().unwrap();
     assert!(row.state == TaskState::Done && row.ended.is_some(), "{row:?}");
     assert_eq!(ids(&store, open).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn tasks_are_found_by_what_has_happened_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let (pi, other) = (device(&store, "pi", 1).await, device(&store, "other", 2).await);
+    for (code, of) in [(1, pi), (2, other), (3, pi)] {
+        begin(&store, of, code).await;
+    }
+    let changed = async |after, device| {
+        let rows = store.changed_tasks(after, device).await.unwrap();
+        rows.into_iter().map(|row| row.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(EventId(0), None).await, [1, 2, 3]);
+    let before = store.newest().borrow().event;
+    assert_eq!(changed(before, None).await, [0; 0]);
+    // What is no task's has numbers, too.
+    let event = NewEvent::new(EventKind::RecordingStarted).device(pi).detail("task", 3);
+    store.record(event).await.unwrap();
+    assert_eq!(changed(before, None).await, [0; 0]);
+    assert!(end(&store, 1).await && end(&store, 2).await);
+    assert_eq!(changed(before, None).await, [1, 2]);
+    assert_eq!(changed(before, Some(pi)).await, [1]);
 }
