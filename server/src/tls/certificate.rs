@@ -11,9 +11,10 @@ use std::{
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
-    client::verify_server_name,
+    RootCertStore,
+    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -28,6 +29,9 @@ const OWN_DAYS: u64 = 800;
 
 /// A new one is made when it is good for fewer days than these.
 const RENEWAL_DAYS: u64 = 30;
+
+/// How often it is looked whether a new one is to be made.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3_600);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -75,6 +79,10 @@ pub struct Certificate {
     files: CertificateFiles,
     in_use: RwLock<Arc<CertifiedKey>>,
     seen: RwLock<[Stamp; 2]>,
+    /// Of one that the server makes: for which hosts.
+    own: Option<Vec<String>>,
+    /// When it is looked at next whether that has run out.
+    next_look: RwLock<SystemTime>,
 }
 
 impl Certificate {
@@ -83,9 +91,14 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`] if it can't be used.
     pub fn load(files: CertificateFiles) -> Result<Arc<Self>, CertificateError> {
+        Self::load_now(files).map(Arc::new)
+    }
+
+    fn load_now(files: CertificateFiles) -> Result<Self, CertificateError> {
         let seen = RwLock::new(stamps(&files));
         let in_use = RwLock::new(Arc::new(read(&files)?));
-        Ok(Arc::new(Self { files, in_use, seen }))
+        let next_look = RwLock::new(SystemTime::UNIX_EPOCH);
+        Ok(Self { files, in_use, seen, own: None, next_look })
     }
 
     /// A certificate for these hosts, which the server has made, or makes now: in `directory`, beside its keys. One that
@@ -94,21 +107,38 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`] if it can't be read or made.
     pub fn own(directory: &Path, hosts: &[String]) -> Result<Arc<Self>, CertificateError> {
+        Self::own_at(directory, hosts, SystemTime::now())
+    }
+
+    fn own_at(directory: &Path, hosts: &[String], now: SystemTime) -> Result<Arc<Self>, CertificateError> {
         let path = directory.join(OWN_FILE);
         let files = CertificateFiles { certificate: path.clone(), key: path.clone() };
-        if !is_fit(&files, hosts) {
-            files::replace_private(&path, make(hosts)?.as_bytes())
-                .map_err(|source| CertificateError::File { path, source })?;
+        if !read(&files).is_ok_and(|key| is_fit(&key, hosts, now)) {
+            replace_own(&path, hosts, now)?;
         }
-        Self::load(files)
+        Ok(Arc::new(Self { own: Some(hosts.to_vec()), ..Self::load_now(files)? }))
     }
 
     /// Reads the files again if they are others than before: gives whether a new certificate is in use. Of one that
-    /// can't be used this tells once, and the one before stays in use. Blocks.
+    /// can't be used this tells once, and the one before stays in use. One that the server has made is made anew before
+    /// it runs out. Blocks.
     ///
     /// # Errors
-    /// [`CertificateError`] if the new one can't be used.
+    /// [`CertificateError`] if the new one can't be made, or used.
     pub fn refresh(&self) -> Result<bool, CertificateError> {
+        self.refresh_at(SystemTime::now())
+    }
+
+    fn refresh_at(&self, now: SystemTime) -> Result<bool, CertificateError> {
+        if let Some(hosts) = &self.own
+            && *self.next_look.read().unwrap_or_else(PoisonError::into_inner) <= now
+        {
+            *self.next_look.write().unwrap_or_else(PoisonError::into_inner) = now + LOOK_INTERVAL;
+            let in_use = Arc::clone(&self.in_use.read().unwrap_or_else(PoisonError::into_inner));
+            if !is_fit(&in_use, hosts, now) {
+                replace_own(&self.files.certificate, hosts, now)?;
+            }
+        }
         let now = stamps(&self.files);
         if *self.seen.read().unwrap_or_else(PoisonError::into_inner) == now {
             return Ok(false);
@@ -167,22 +197,28 @@ fn read(files: &CertificateFiles) -> Result<CertifiedKey, CertificateError> {
 }
 
 /// Whether the certificate that was made before is for all of these hosts, and good for a while.
-fn is_fit(files: &CertificateFiles, hosts: &[String]) -> bool {
-    let age = fs::metadata(&files.certificate).and_then(|file| file.modified()).map(|made| made.elapsed());
-    let is_young = matches!(age, Ok(Ok(age)) if age < DAY * (OWN_DAYS - RENEWAL_DAYS) as u32);
-    let names_all = |key: CertifiedKey| {
-        let certificate =
-            key.cert.first().and_then(|certificate| ParsedCertificate::try_from(certificate).ok());
-        certificate.is_some_and(|certificate| {
-            let mut names = hosts.iter().filter_map(|host| ServerName::try_from(host.as_str()).ok());
-            names.all(|name| verify_server_name(&certificate, &name).is_ok())
-        })
-    };
-    is_young && read(files).is_ok_and(names_all)
+fn is_fit(key: &CertifiedKey, hosts: &[String], now: SystemTime) -> bool {
+    let Some(own) = key.cert.first() else { return false };
+    let Ok(certificate) = ParsedCertificate::try_from(own) else { return false };
+    let mut names = hosts.iter().filter_map(|host| ServerName::try_from(host.as_str()).ok());
+    // It vouches for itself. When it was written says nothing: it may be a copy out of a backup.
+    let mut itself = RootCertStore::empty();
+    let later = (now + DAY * RENEWAL_DAYS as u32).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let later = UnixTime::since_unix_epoch(later);
+    let algorithms = ring::default_provider().signature_verification_algorithms.all;
+    names.all(|name| verify_server_name(&certificate, &name).is_ok())
+        && itself.add(own.clone()).is_ok()
+        && verify_server_cert_signed_by_trust_anchor(&certificate, &itself, &[], later, algorithms).is_ok()
+}
+
+/// Makes a certificate for these hosts, in the place of the one before.
+fn replace_own(path: &Path, hosts: &[String], now: SystemTime) -> Result<(), CertificateError> {
+    files::replace_private(path, make(hosts, now)?.as_bytes())
+        .map_err(|source| CertificateError::File { path: path.to_owned(), source })
 }
 
 /// Makes a certificate for these hosts: in PEM, with its key.
-fn make(hosts: &[String]) -> Result<String, CertificateError> {
+fn make(hosts: &[String], now: SystemTime) -> Result<String, CertificateError> {
     let failed = |error: rcgen::Error| CertificateError::Make(error.to_string());
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     // What is neither a name nor an address is left out; nobody could ask for it by TLS.
@@ -190,7 +226,7 @@ fn make(hosts: &[String]) -> Result<String, CertificateError> {
         hosts.iter().filter(|host| ServerName::try_from(host.as_str()).is_ok()).cloned().collect();
     let mut parameters = CertificateParams::new(hosts).map_err(failed)?;
     parameters.distinguished_name.push(DnType::CommonName, "Holdfast");
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     parameters.not_before = epoch + now.saturating_sub(DAY);
     parameters.not_after = epoch + now + DAY * OWN_DAYS as u32;
@@ -215,9 +251,9 @@ pub fn hosts(addresses: &[String], listening: IpAddr) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::SystemTime};
 
-    use super::{Certificate, CertificateError, CertificateFiles, hosts, make};
+    use super::{Certificate, CertificateError, CertificateFiles, DAY, hosts, make};
 
     #[test]
     fn an_own_certificate_is_kept_while_it_is_for_all_hosts() {
@@ -238,13 +274,35 @@ mod tests {
     }
 
     #[test]
+    fn an_own_certificate_is_made_anew_before_it_runs_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.pem");
+        let (hosts, made) = (hosts(&[], "192.0.2.1".parse().unwrap()), SystemTime::now() - DAY * 800);
+        let certificate = Certificate::own_at(directory.path(), &hosts, made).unwrap();
+        let first = fs::read(&path).unwrap();
+        assert!(!certificate.refresh_at(made + DAY * 760).unwrap(), "it is good for 40 days more");
+        assert!(certificate.refresh_at(made + DAY * 771).unwrap());
+        let second = fs::read(&path).unwrap();
+        assert_ne!(second, first);
+        assert!(!certificate.refresh_at(made + DAY * 772).unwrap(), "the new one is good for long");
+        // A copy of a backup is a young file.
+        fs::write(&path, &first).unwrap();
+        Certificate::own(directory.path(), &hosts).unwrap();
+        assert_ne!(fs::read(&path).unwrap(), first);
+        let third = fs::read(&path).unwrap();
+        Certificate::own(directory.path(), &hosts).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), third, "it is kept");
+    }
+
+    #[test]
     fn a_broken_certificate_is_told_once_and_the_one_before_stays() {
         let directory = tempfile::tempdir().unwrap();
         let files = CertificateFiles {
             certificate: directory.path().join("certificate.pem"),
             key: directory.path().join("key.pem"),
         };
-        let (one, other) = (make(&["a.example".into()]).unwrap(), make(&["b.example".into()]).unwrap());
+        let made = |host: &str| make(&[host.to_owned()], SystemTime::now()).unwrap();
+        let (one, other) = (made("a.example"), made("b.example"));
         let missing = Certificate::load(files.clone()).unwrap_err();
         assert!(matches!(missing, CertificateError::File { .. }), "{missing}");
         fs::write(&files.certificate, &one).unwrap();
