@@ -98,7 +98,9 @@ pub(super) async fn confirm_totp(
     let none = || ApiError::new(StatusCode::CONFLICT, "no-totp", "no second factor was asked for before");
     let secret = api.host.store.offered_totp(operator.id).await?.ok_or_else(none)?;
     let step = totp::step_of(&secret, &code, UnixMillis::now().0).ok_or_else(ApiError::wrong_code)?;
-    api.host.store.set_totp(operator.id, Some((secret, step)), asker.who()).await?;
+    if !api.host.store.set_totp(operator.id, Some((secret, step)), asker.who()).await? {
+        return Err(none());
+    }
     me(asker).await
 }
 
@@ -109,14 +111,17 @@ pub(super) async fn remove_totp(
 ) -> Result<Json<MeView>, ApiError> {
     let api = asker.may(Action::OwnAccount, Object::Server)?;
     let (operator, candidate) = prove(api, &asker, password).await?;
+    let none = || ApiError::new(StatusCode::CONFLICT, "no-totp", "there is no second factor");
     if candidate.totp.is_none() {
-        return Err(ApiError::new(StatusCode::CONFLICT, "no-totp", "there is no second factor"));
+        return Err(none());
     }
     if api.logins.step_of(&candidate, &code)?.is_none() {
         refuse(api, Some(&operator.name), operator.address, "wrong code, logged in");
         return Err(ApiError::wrong_code());
     }
-    api.host.store.set_totp(operator.id, None, asker.who()).await?;
+    if !api.host.store.set_totp(operator.id, None, asker.who()).await? {
+        return Err(none());
+    }
     me(asker).await
 }
 

@@ -164,7 +164,8 @@ impl Store {
     }
 
     /// Takes a second factor into use that was confirmed by the code of this step, or with nothing takes it away; with
-    /// the event.
+    /// the event. Nothing, and `false`, if another one was offered since, there is none to take away, or the operator was
+    /// revoked.
     ///
     /// # Errors
     ///
@@ -174,22 +175,27 @@ impl Store {
         operator: OperatorId,
         confirmed: Option<(Vec<u8>, u64)>,
         who: Who,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.write(move |change| {
             let (secret, step) = match &confirmed {
                 Some((secret, step)) => (Some(secret), *step),
                 None => (None, 0),
             };
-            change
+            let changed = change
                 .connection
                 .prepare_cached(
-                    "UPDATE operators SET totp = ?2, totp_step = ?3, totp_offered = NULL WHERE id = ?1",
+                    "UPDATE operators SET totp = ?2, totp_step = ?3, totp_offered = NULL
+                        WHERE id = ?1 AND revoked_at IS NULL
+                        AND CASE WHEN ?2 IS NULL THEN totp IS NOT NULL ELSE totp_offered = ?2 END",
                 )?
                 .execute(params![operator, secret, step])?;
+            if changed == 0 {
+                return Ok(false);
+            }
             change.event(
                 &NewEvent::new(EventKind::SecondFactorChanged).who(&who).detail("on", secret.is_some()),
             )?;
-            Ok(())
+            Ok(true)
         })
         .await
     }

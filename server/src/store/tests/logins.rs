@@ -69,3 +69,25 @@ async fn an_operator_is_known_from_where_they_are_logged_in() {
     assert!(store.end_login(second, "test".into()).await.unwrap());
     assert_eq!(known().await, ["2001:db8::7"]);
 }
+
+#[tokio::test]
+async fn a_second_factor_is_the_one_that_was_offered_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    log_in(&store, 1, HOME, true).await;
+    let anna = store.candidate("anna").await.unwrap().unwrap().operator.id;
+    let set = async |secret: Option<&[u8]>| {
+        let confirmed = secret.map(|secret| (secret.to_vec(), 1));
+        store.set_totp(anna, confirmed, "anna".into()).await.unwrap()
+    };
+    assert!(!set(None).await, "there is none");
+    for secret in [b"first", b"other"] {
+        store.offer_totp(anna, secret.to_vec()).await.unwrap();
+    }
+    assert!(!set(Some(b"first")).await, "it was shown in another window, and is out of date");
+    assert!(set(Some(b"other")).await);
+    assert!(!set(Some(b"other")).await, "it is offered once");
+    assert!(set(None).await);
+    let changes = event_kinds(&store).await.into_iter().filter(|kind| kind == "second-factor-changed");
+    assert_eq!(changes.count(), 2);
+}
