@@ -106,6 +106,9 @@ event_kinds! {
     TaskLost = "task-lost",
     /// A device refused a task: its own configuration does not allow it.
     TaskRefused = "task-refused",
+    /// A task is in the name of another who wants it, as the rights of whoever asked for it have ended; `task` in the detail is
+    /// its number, `from` in whose name it was.
+    TaskHandedOver = "task-handed-over",
     /// Somebody looks at a camera; `camera` and `viewer`, a number, in the detail.
     ViewingStarted = "viewing-started",
     /// Somebody looks at a camera no longer; for how many `seconds`, how many `frames`, and the `reason` in the detail.

@@ -172,6 +172,37 @@ fn what_somebody_looks_at_ends_with_their_rights() -> io::Result<()> {
 }
 
 #[test]
+fn what_others_look_at_goes_on_without_whoever_looked_first() -> io::Result<()> {
+    let (server, _agent) = scene(Server::with_http("")?)?;
+    let (api, directory) = (server.api(), tempfile::tempdir()?);
+    api.post("/operators", &json!({"name": "anna", "role": "viewer"}))?;
+    let made = api.post("/operators/anna/tokens", &json!({"name": "screen"}))?;
+    let token = made["token"].as_str().unwrap_or_default();
+    let mut first = ask(&server, token, "live.mp4", "Connection: close\r\n")?;
+    let _second = film(&server, &directory.path().join("second.mp4"))?;
+    wait::until("both look", || viewers(&server), |all| all.len() == 2);
+    let before = open_tasks(&server);
+    let is_annas = |task: &Value| task["who"].as_str().is_some_and(|who| who.starts_with("anna"));
+    assert!(before.len() == 1 && is_annas(&before[0]), "{before:?}");
+    api.post("/operators/anna/revoke", &json!({}))?;
+    first.read_to_end(&mut Vec::new())?;
+    let left = wait::until("one looks", || viewers(&server), |all| all.len() == 1);
+    let frames = |all: &[Value]| all.first().and_then(|viewer| viewer["frames"].as_u64()).unwrap_or(0);
+    wait::until("they go on", || viewers(&server), |all| frames(all) > frames(&left) + 10);
+    let after = wait::until(
+        "it is theirs",
+        || open_tasks(&server),
+        |tasks| tasks.first().is_none_or(|task| !is_annas(task)),
+    );
+    assert_eq!(
+        after.first().map(|task| &task["id"]),
+        Some(&before[0]["id"]),
+        "the camera has not begun anew"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_recording_is_fetched_and_deleted() -> io::Result<()> {
     let (server, _agent) = scene(Server::configured("[recordings]\nmin-free-bytes = 0\n", None)?)?;
     let directory = tempfile::tempdir()?;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::Who,
-    store::{OperatorRow, RevokedOperator},
+    store::{OperatorId, OperatorRow, RevokedOperator},
 };
 
 /// `GET /operators`
@@ -45,11 +45,18 @@ async fn take_rights(api: Arc<Api>, name: String, who: Who) -> Result<OperatorRe
     api.revocations.add(logins.into_iter().map(Credential::Login));
     api.revocations.add(access_tokens.into_iter().map(Credential::AccessToken));
     let reason = format!("the rights of {} were taken away", operator.name);
-    api.host.tasks.stop_of_operator(operator.id, &reason);
-    api.host.recordings.stop_of_operator(operator.id, &reason);
+    stop_all_of(&api, operator.id, &reason);
     let role = operator.role.to_string();
     let again = format!("holdfast enroll --operator {} --role {role}", operator.name);
     Ok(OperatorRevokeAnswer { operator: operator.name, role, again })
+}
+
+/// Stops what somebody does whose rights have become others, or have ended.
+pub(super) fn stop_all_of(api: &Api, operator: OperatorId, reason: &str) {
+    // First: what others look at as well is in their names then, and none of the tasks that are stopped.
+    api.host.video.stop_of_operator(operator, reason);
+    api.host.recordings.stop_of_operator(operator, reason);
+    api.host.tasks.stop_of_operator(operator, reason);
 }
 
 /// What others than admins see of an operator: not where they are, nor by what they come in.

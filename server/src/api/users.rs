@@ -12,6 +12,7 @@ use super::{
     devices::expiry,
     error::ApiError,
     login::new_secret,
+    operators::stop_all_of,
     rights::{Action, Object},
     view::{OneTimeLogin, OperatorRequest, RoleAnswer, RoleRequest},
 };
@@ -73,9 +74,7 @@ async fn change_role(api: Arc<Api>, name: String, role: Role, who: Who) -> Resul
         // Looking is what all may, but for cameras that their devices show to some only; what was begun by a higher role
         // ends.
         let reason = format!("{name} has the role {role} now");
-        api.host.tasks.stop_of_operator(before.id, &reason);
-        api.host.video.stop_of_operator(before.id, &reason);
-        api.host.recordings.stop_of_operator(before.id, &reason);
+        stop_all_of(&api, before.id, &reason);
     }
     Ok(RoleAnswer { name, role: role.to_string(), before: before.role.to_string() })
 }

@@ -146,9 +146,12 @@ async fn begin(
         () = gone(socket) => return Err(told(left())),
         watched = api.host.video.watch(wish, &api.shutdown) => watched,
     };
-    let mut viewing = watched.map_err(|error| {
-        let (_, code) = status_and_code(&error);
-        UnitsMessage::End { code: code.to_owned(), message: error.to_string() }
+    let mut viewing = watched.map_err(|error| match error {
+        VideoError::RightsEnded(_) => told(rights_ended()),
+        error => {
+            let (_, code) = status_and_code(&error);
+            UnitsMessage::End { code: code.to_owned(), message: error.to_string() }
+        }
     })?;
     // Who was given another role while they waited was not there yet to be sent away.
     if operator.is_some_and(|operator| !api.revocations.are_as_before(operator)) {
@@ -422,6 +425,7 @@ pub(super) const fn status_and_code(error: &VideoError) -> (StatusCode, &'static
     match error {
         VideoError::NotAllowed(_) | VideoError::Refused(_) => (StatusCode::FORBIDDEN, "denied"),
         VideoError::TooMany | VideoError::TooManyOwn => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
+        VideoError::RightsEnded(_) => (StatusCode::FORBIDDEN, "rights-changed"),
         VideoError::Ended(_) => (StatusCode::BAD_GATEWAY, "camera-failed"),
     }
 }
@@ -433,7 +437,7 @@ impl From<VideoError> for ApiError {
             VideoError::NotAllowed(_) | VideoError::Refused(_) => {
                 "see [tasks.video] in the device's agent.toml"
             }
-            VideoError::TooMany | VideoError::TooManyOwn => "try again later",
+            VideoError::TooMany | VideoError::TooManyOwn | VideoError::RightsEnded(_) => "try again later",
             VideoError::Ended(_) => "`holdfast tasks` shows it",
         };
         Self::new(status, code, error.to_string()).hint(hint)

@@ -8,7 +8,7 @@ use super::{
     DeviceId, EventId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change,
     part::Part,
 };
-use crate::event::{EventKind, NewEvent};
+use crate::event::{EventKind, NewEvent, Who};
 
 /// How a task stands. It goes through these in their order, leaving some out, and ends in one of the last three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -195,6 +195,44 @@ impl Store {
     /// The store can't be written, or is closed.
     pub async fn change_task(&self, next: TaskChange) -> Result<bool, StoreError> {
         self.write(move |change| go_on(change, &next)).await
+    }
+
+    /// Writes down that a task is in this person's name from now on, for this reason, with its event; one that has ended stays
+    /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be written, or is closed.
+    pub async fn hand_over_task(
+        &self,
+        id: TaskId,
+        to: Who,
+        operator: Option<OperatorId>,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |change| {
+            let found = change
+                .connection
+                .prepare_cached(&format!("{SELECT} WHERE tasks.id = ? AND ended IS NULL"))?
+                .query_row([id], row)
+                .optional()?;
+            let Some(task) = found else { return Ok(()) };
+            let address = to.address.map(|address| address.to_canonical().to_string());
+            change
+                .connection
+                .prepare_cached("UPDATE tasks SET who = ?2, address = ?3, operator = ?4 WHERE id = ?1")?
+                .execute(params![id, to.name, address, operator])?;
+            let event = NewEvent::new(EventKind::TaskHandedOver)
+                .device(task.device)
+                .who(&to)
+                .detail("task", id.0)
+                .detail("kind", task.kind)
+                .detail("from", task.who)
+                .detail("reason", reason.as_str());
+            change.event(&event)?;
+            Ok(())
+        })
+        .await
     }
 
     /// Keeps how many bytes came from a task's device, and went to it.

@@ -80,6 +80,8 @@ pub(super) enum Wish {
 /// A task that has not ended.
 pub(super) struct Live {
     pub(super) identity: TaskIdentity,
+    /// The operator elsewhere in whose name it is now, and with whose rights it ends.
+    owner: Mutex<Option<OperatorId>>,
     /// Whether an earlier server asked for it: whoever wanted it has gone with that.
     pub(super) is_resumed: bool,
     pub(super) standing: watch::Sender<Standing>,
@@ -141,6 +143,7 @@ impl Live {
     fn new(identity: TaskIdentity, state: TaskState) -> (Self, mpsc::Receiver<Box<News>>) {
         let (sender, news) = mpsc::channel(NEWS);
         let live = Self {
+            owner: Mutex::new(identity.operator),
             identity,
             is_resumed: false,
             standing: watch::Sender::new(Standing { state, reason: None }),
@@ -216,6 +219,16 @@ impl Live {
         if let Door::Open(_) = *door {
             *door = Door::Closed;
         }
+    }
+
+    /// It is in the name of this operator from now on; of none, if it is a user of this machine.
+    pub(super) fn hand_over(&self, operator: Option<OperatorId>) {
+        *lock(&self.owner) = operator;
+    }
+
+    /// The operator elsewhere in whose name it is.
+    pub(super) fn owner(&self) -> Option<OperatorId> {
+        *lock(&self.owner)
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -285,11 +285,17 @@ impl Tasks {
         }
     }
 
-    /// Has all tasks stopped that an operator elsewhere asked for.
+    /// Has all tasks stopped that are in the name of an operator elsewhere.
     pub fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
-        for live in self.all(|task| task.operator == Some(operator)) {
+        for live in self.all(|_| true).into_iter().filter(|live| live.owner() == Some(operator)) {
             live.wish(Wish::Stop(reason.to_owned()));
         }
+    }
+
+    /// Has a task be in the name of this operator elsewhere, who wants it, too; or of none of them. That is for the caller to
+    /// write down.
+    pub fn hand_over(&self, id: TaskId, operator: Option<OperatorId>) {
+        self.all(|task| task.id == id).iter().for_each(|live| live.hand_over(operator));
     }
 
     /// Takes a device's word for which kinds of tasks it takes, and which tasks it has.

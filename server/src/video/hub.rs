@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     shutdown::Shutdown,
-    store::{OperatorId, TaskState, UnixMillis, rank},
+    store::{OperatorId, TaskId, TaskState, UnixMillis, rank},
     tasks::{DataConnection, Requester, Standing, Task, TaskError, TaskKind},
 };
 
@@ -72,10 +72,19 @@ enum State {
     Ended(End),
 }
 
+/// What becomes of a stream when the rights of an operator have ended.
+pub(super) enum Fate {
+    /// It is in somebody else's name.
+    Stays,
+    /// Its task goes on in the name of another who looks.
+    GoesTo(TaskId, Arc<Viewer>),
+    /// It was in theirs, and nobody else looks.
+    Ends,
+}
+
 /// A camera's stream.
 #[derive(Debug)]
 pub(super) struct Hub {
-    begun_by: Option<OperatorId>,
     begun_as: Role,
     state: watch::Sender<State>,
     /// How many want it to go on.
@@ -85,6 +94,10 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// The operator elsewhere in whose name it is.
+    owner: Option<OperatorId>,
+    /// Its task, once pictures may come.
+    task: Option<TaskId>,
     group: Group,
     viewers: HashMap<i64, Arc<Viewer>>,
     status: Status,
@@ -93,16 +106,39 @@ struct Shared {
 impl Hub {
     pub(super) fn new(first: &Requester) -> Arc<Self> {
         let (state, interest) = (watch::Sender::new(State::Starting), watch::Sender::new(0));
-        let (begun_by, begun_as) = (first.operator, first.role);
-        Arc::new(Self { begun_by, begun_as, state, interest, shared: Mutex::default() })
+        let shared = Mutex::new(Shared { owner: first.operator, ..Shared::default() });
+        Arc::new(Self { begun_as: first.role, state, interest, shared })
     }
 
-    /// Which operator elsewhere looked first.
-    pub(super) const fn begun_by(&self) -> Option<OperatorId> {
-        self.begun_by
+    /// The operator elsewhere in whose name it is: who looked first, as long as they have their rights.
+    pub(super) fn owner(&self) -> Option<OperatorId> {
+        self.shared().owner
     }
 
-    /// Which role they have.
+    /// Takes it out of the name of this operator. Where nobody else looks it has ended for all who come.
+    pub(super) fn disown(&self, operator: OperatorId, reason: &str) -> Fate {
+        let mut shared = self.shared();
+        if shared.owner != Some(operator) {
+            return Fate::Stays;
+        }
+        let others = shared.viewers.values().filter(|viewer| viewer.operator != Some(operator));
+        let heir = others.filter(|viewer| !viewer.queue.has_ended()).min_by_key(|viewer| viewer.id).cloned();
+        if let (Some(task), Some(heir)) = (shared.task, heir) {
+            shared.owner = heir.operator;
+            return Fate::GoesTo(task, heir);
+        }
+        // Before anybody else is among the viewers.
+        self.state.send_if_modified(|state| {
+            let is_first = !matches!(state, State::Ended(_));
+            if is_first {
+                *state = State::Ended(End::new(EndCode::Rights, reason));
+            }
+            is_first
+        });
+        Fate::Ends
+    }
+
+    /// Which role the one has who looked first.
     pub(super) const fn begun_as(&self) -> Role {
         self.begun_as
     }
@@ -148,6 +184,8 @@ impl Hub {
         }
         let viewer = {
             let mut shared = self.shared();
+            // It may have ended just now; whoever is among the viewers is told.
+            self.check()?;
             let viewer = Arc::new(Viewer {
                 id,
                 who: wish.requester.who(),
@@ -163,10 +201,6 @@ impl Hub {
             shared.viewers.insert(id, Arc::clone(&viewer));
             viewer
         };
-        // It may have ended just before there was a queue to say so to.
-        if let State::Ended(end) = &*self.state.borrow() {
-            viewer.queue.end(end.clone());
-        }
         video.enter(&viewer);
         Ok(Viewing::begin(video, Arc::clone(self), interest, place, viewer).await)
     }
@@ -177,11 +211,36 @@ impl Hub {
         let state = state.wait_for(|state| !matches!(state, State::Starting)).await;
         match state.as_deref() {
             Ok(State::Live(role)) => Ok(*role),
-            Ok(State::Ended(End { code: EndCode::Refused, message })) => {
-                Err(VideoError::Refused(message.clone()))
-            }
-            Ok(State::Ended(end)) => Err(VideoError::Ended(end.message.clone())),
+            Ok(State::Ended(end)) => Err(end.into()),
             Ok(State::Starting) | Err(_) => Err(VideoError::Ended("the stream has ended".to_owned())),
+        }
+    }
+
+    /// Whether it has not ended; else why.
+    fn check(&self) -> Result<(), End> {
+        match &*self.state.borrow() {
+            State::Ended(end) => Err(end.clone()),
+            State::Starting | State::Live(_) => Ok(()),
+        }
+    }
+
+    /// Pictures may come from this task, to those of this role, unless it has ended meanwhile.
+    fn go_live(&self, task: TaskId, role: Role) -> Result<(), End> {
+        let mut shared = self.shared();
+        self.check()?;
+        shared.task = Some(task);
+        self.state.send_replace(State::Live(role));
+        Ok(())
+    }
+
+    /// Waits until it has been ended; gives why.
+    async fn ended(&self) -> End {
+        let mut state = self.state.subscribe();
+        let ended = state.wait_for(|state| matches!(state, State::Ended(_))).await.map(|state| state.clone());
+        match ended {
+            Ok(State::Ended(end)) => end,
+            // The sender lives as long as `self`.
+            _ => std::future::pending().await,
         }
     }
 
@@ -235,8 +294,10 @@ impl Hub {
             Err(TaskError::Refused(reason)) => return End::new(EndCode::Refused, reason),
             Err(error) => return camera_ended(error.to_string()),
         };
+        if let Err(end) = self.go_live(task.id(), role) {
+            return end;
+        }
         let (mut kept, mut source) = (task.byte_count(), Source::new(data.stream));
-        self.state.send_replace(State::Live(role));
         let (standing, end) = loop {
             tokio::select! {
                 said = source.next() => match said {
@@ -281,6 +342,7 @@ impl Hub {
                 () = self.abandoned(video.linger) => if video.forget_unwanted(&wish.key(), self) {
                     return End::new(EndCode::Left, "nobody looks any longer");
                 },
+                end = self.ended() => return end,
                 cause = shutdown.requested() => {
                     return End::new(EndCode::Stopping, format!("the server stopped: {cause}"));
                 }
@@ -301,6 +363,23 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.video.forget(&self.wish.key(), self.hub);
         self.hub.end(&self.end);
+    }
+}
+
+impl From<&End> for VideoError {
+    fn from(end: &End) -> Self {
+        let message = end.message.clone();
+        match end.code {
+            EndCode::Refused => Self::Refused(message),
+            EndCode::Rights => Self::RightsEnded(message),
+            _ => Self::Ended(message),
+        }
+    }
+}
+
+impl From<End> for VideoError {
+    fn from(end: End) -> Self {
+        Self::from(&end)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pictures are relayed and never decoded. A camera has one stream (`hub.rs`), however many look; each viewer has a queue
 //! of its own (`queue.rs`), and nobody waits for anybody else. Devices are reached through the task engine only: a stream is a
-//! task in the name of whoever looked first.
+//! task in the name of whoever looked first, and of another who looks when the rights of that one have ended.
 
 mod group;
 mod hub;
@@ -30,8 +30,8 @@ use std::{
 use protocol_core::code::Role;
 use tokio::sync::watch;
 
-use hub::Hub;
 pub use hub::Status;
+use hub::{Fate, Hub};
 use memory::Memory;
 pub use parameters::Parameters;
 use places::{Place as ViewerPlace, Places};
@@ -56,7 +56,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How many streams there may be. Each has a group of some megabytes at most.
 pub const MAX_STREAMS: usize = 256;
 
-/// How many of them one operator may have begun.
+/// How many of them may be in the name of one operator when another one begins.
 const MAX_OWN_STREAMS: usize = MAX_STREAMS / 4;
 
 /// How many may look at a time.
@@ -85,6 +85,9 @@ pub enum VideoError {
     /// The device lets nobody of this role look, or has no such camera.
     #[error("{0}")]
     Refused(String),
+    /// The rights of whoever began the stream have ended before it was there.
+    #[error("{0}")]
+    RightsEnded(String),
     /// The device did not stream, or does so no longer.
     #[error("{0}")]
     Ended(String),
@@ -155,27 +158,30 @@ impl Video {
         for _ in 1..ROLES {
             match self.watch_once(wish.clone(), shutdown).await {
                 // That was an answer to whoever looked first, and not to those of a higher role who waited with them.
-                (role, Err(VideoError::Refused(_)))
-                    if role.is_some_and(|role| rank(role) < rank(wish.requester.role)) => {}
+                (Some(hub), Err(VideoError::Refused(_)))
+                    if rank(hub.begun_as()) < rank(wish.requester.role) => {}
+                // And they are who has no rights any longer, not those who waited with them.
+                (Some(hub), Err(VideoError::RightsEnded(_))) if hub.owner() != wish.requester.operator => {}
                 (_, watched) => return watched,
             }
         }
         self.watch_once(wish, shutdown).await.1
     }
 
-    /// Gives for which role the device was asked, too.
+    /// Gives which stream it was, too.
     async fn watch_once(
         self: &Arc<Self>,
         wish: Wish,
         shutdown: &Shutdown,
-    ) -> (Option<Role>, Result<Viewing, VideoError>) {
+    ) -> (Option<Arc<Hub>>, Result<Viewing, VideoError>) {
         let found = self.find(&wish, shutdown);
         let (place, hub, interest) = match found {
             Ok(found) => found,
             Err(error) => return (None, Err(error)),
         };
         let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
-        (Some(hub.begun_as()), hub.join(self, interest, place, id, wish).await)
+        let watched = hub.join(self, interest, place, id, wish).await;
+        (Some(hub), watched)
     }
 
     /// A place at the stream that is wished; it is begun where there is none.
@@ -191,7 +197,7 @@ impl Video {
             let hub = match streams.get(&wish.key()) {
                 Some(hub) => Arc::clone(hub),
                 None if streams.len() >= MAX_STREAMS => return Err(VideoError::TooMany),
-                None if operator.is_some_and(|own| has_begun(&streams, own) >= MAX_OWN_STREAMS) => {
+                None if operator.is_some_and(|own| count_of(&streams, own) >= MAX_OWN_STREAMS) => {
                     return Err(VideoError::TooManyOwn);
                 }
                 None => {
@@ -242,11 +248,33 @@ impl Video {
         viewer.queue.end(End::new(EndCode::Stopped, reason));
     }
 
-    /// Ends what this operator looks at: they have other rights now.
+    /// Ends what this operator looks at: they have other rights now. Streams that they have begun, and others look at, go on in
+    /// the name of one of those; it is for the caller to stop the tasks that are still in theirs.
     pub fn stop_of_operator(&self, operator: OperatorId, reason: &str) {
         let own = |viewer: &&Arc<Viewer>| viewer.operator == Some(operator) && viewer.way != Way::Recording;
-        let viewers = lock(&self.viewers);
-        viewers.values().filter(own).for_each(|viewer| viewer.queue.end(End::new(EndCode::Rights, reason)));
+        let end = |viewer: &Arc<Viewer>| viewer.queue.end(End::new(EndCode::Rights, reason));
+        lock(&self.viewers).values().filter(own).for_each(end);
+        let mut handed_over = Vec::new();
+        lock(&self.streams).retain(|_, hub| match hub.disown(operator, reason) {
+            Fate::Stays => true,
+            Fate::GoesTo(task, heir) => {
+                self.tasks.hand_over(task, heir.operator);
+                handed_over.push((task, heir));
+                true
+            }
+            // Whoever comes now begins another one.
+            Fate::Ends => false,
+        });
+        for (task, heir) in handed_over {
+            let (store, work, reason) = (self.store.clone(), self.work(), reason.to_owned());
+            tokio::spawn(async move {
+                let who = heir.who.clone();
+                if let Err(error) = store.hand_over_task(task, who, heir.operator, reason).await {
+                    tracing::error!(%task, %error, "in whose name a task is now could not be written down");
+                }
+                drop(work);
+            });
+        }
     }
 
     /// How many look at a camera.
@@ -291,9 +319,9 @@ impl Video {
     }
 }
 
-/// How many streams this operator has begun.
-fn has_begun(streams: &HashMap<Key, Arc<Hub>>, operator: OperatorId) -> usize {
-    streams.values().filter(|hub| hub.begun_by() == Some(operator)).count()
+/// How many streams are in the name of this operator.
+fn count_of(streams: &HashMap<Key, Arc<Hub>>, operator: OperatorId) -> usize {
+    streams.values().filter(|hub| hub.owner() == Some(operator)).count()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

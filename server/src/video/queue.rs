@@ -116,10 +116,11 @@ impl Queue {
     /// Adds a picture, and waits for nothing. Where too many wait already it is left out, and so is all that waits before
     /// the next keyframe, once that comes.
     pub(super) fn add(&self, unit: &Arc<Unit>) {
-        if self.end.borrow().is_some() {
+        let mut state = self.lock();
+        // Under the lock: what waits is cleared behind an end, and nothing comes behind that.
+        if self.has_ended() {
             return;
         }
-        let mut state = self.lock();
         if unit.is_keyframe() && (state.is_late || state.is_full()) {
             state.clear();
             state.is_late = false;
@@ -157,6 +158,11 @@ impl Queue {
             self.lock().units.clear();
         }
         self.news.notify_one();
+    }
+
+    /// Whether no more pictures come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
     }
 
     /// Waits until the viewer is to have nothing more, also of what waits.

@@ -34,7 +34,7 @@ use crate::{
     registry::{Camera, Figures, Online, Place, Registry},
     shutdown::Shutdown,
     store::{
-        DeviceRef, EventFilter, OperatorId, SessionId, Store, UnixMillis,
+        DeviceRef, EventFilter, FirstLogin, OperatorId, SessionId, Store, TaskFilter, TaskRow, UnixMillis,
         tests::{enrolled, key_of},
     },
     tasks::{DataConnection, Deadlines, Requester, Tasks},
@@ -128,6 +128,41 @@ impl Fleet {
     async fn watch(&self, name: &str, role: Role) -> Result<Viewing, VideoError> {
         let watched = self.video.watch(self.wish(name, role), &self.shutdown);
         timeout(LONGEST_WAIT, watched).await.expect("an answer")
+    }
+
+    /// An operator elsewhere who may look and record.
+    async fn operator(&self, name: &str) -> OperatorId {
+        let mut hash = [0; 32];
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        let login = FirstLogin { hash, expires_at: UnixMillis::now().plus(60_000) };
+        let added = self.store.add_operator(name.parse().unwrap(), Role::Operator, login, "test".into());
+        added.await.unwrap().unwrap().id
+    }
+
+    fn wish_of(&self, name: &str, operator: OperatorId) -> Wish {
+        let mut wish = self.wish(name, Role::Operator);
+        wish.requester.operator = Some(operator);
+        wish
+    }
+
+    /// What is done when the rights of somebody are taken away.
+    fn take_rights(&self, operator: OperatorId, reason: &str) {
+        self.video.stop_of_operator(operator, reason);
+        self.tasks.stop_of_operator(operator, reason);
+    }
+
+    /// The newest task, once it is so.
+    async fn task(&self, is_so: impl Fn(&TaskRow) -> bool) -> TaskRow {
+        let look = async {
+            loop {
+                let rows = self.store.tasks(TaskFilter::default()).await.unwrap();
+                match rows.into_iter().last().filter(|row| is_so(row)) {
+                    Some(row) => return row,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(LONGEST_WAIT, look).await.expect("it is so at last")
     }
 
     async fn instruction(&self) -> Instruction {
@@ -299,6 +334,54 @@ async fn who_has_other_rights_now_looks_no_longer() {
     assert_eq!((end.code, end.message.as_str()), (EndCode::Rights, "bea has the role viewer now"));
     device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
     assert_eq!(next(&mut first).await, 10);
+}
+
+#[tokio::test]
+async fn what_others_look_at_goes_on_when_the_rights_of_the_first_end() {
+    let fleet = Fleet::new().await;
+    let (ada, bea) = (fleet.operator("ada").await, fleet.operator("bea").await);
+    let first = fleet.video.watch(fleet.wish_of("ada", ada), &fleet.shutdown);
+    let (first, mut device) = tokio::join!(first, fleet.stream());
+    let second = fleet.video.watch(fleet.wish_of("bea", bea), &fleet.shutdown).await;
+    let (mut first, mut second) = (first.unwrap(), second.unwrap());
+    let task = fleet.task(|row| row.started.is_some()).await;
+    assert_eq!((task.who.as_str(), task.operator), ("ada", Some(ada)));
+    fleet.take_rights(ada, "the rights of ada were taken away");
+    let end = timeout(LONGEST_WAIT, first.next()).await.unwrap().unwrap_err();
+    assert_eq!((end.code, end.message.as_str()), (EndCode::Rights, "the rights of ada were taken away"));
+    let after = fleet.task(|row| row.operator == Some(bea)).await;
+    assert_eq!((after.id, after.who.as_str(), after.ended), (task.id, "bea", None), "it is the same task");
+    assert_eq!(fleet.events("task-handed").await, [("task-handed-over".to_owned(), Some("bea".to_owned()))]);
+    device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
+    assert_eq!(next(&mut second).await, 10, "nothing has begun anew");
+    // It is with her rights that it ends now, though somebody else has looked before.
+    fleet.take_rights(bea, "bea has gone");
+    closed(&mut device).await;
+    assert_eq!(timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap_err().code, EndCode::Rights);
+    let ended = fleet.task(|row| row.ended.is_some()).await;
+    assert_eq!((ended.id, ended.reason.as_deref()), (task.id, Some("bea has gone")));
+}
+
+#[tokio::test]
+async fn who_waits_with_somebody_whose_rights_end_begins_the_stream_themselves() {
+    let fleet = Fleet::new().await;
+    let (ada, bea) = (fleet.operator("ada").await, fleet.operator("bea").await);
+    let device = async {
+        fleet.order().await;
+        while lock(&fleet.video.streams).values().all(|hub| hub.interested() < 2) {
+            tokio::task::yield_now().await;
+        }
+        fleet.take_rights(ada, "the rights of ada were taken away");
+        fleet.stream().await
+    };
+    let first = fleet.video.watch(fleet.wish_of("ada", ada), &fleet.shutdown);
+    let second = fleet.video.watch(fleet.wish_of("bea", bea), &fleet.shutdown);
+    let all = async { tokio::join!(first, second, device) };
+    let (first, second, _device) = timeout(LONGEST_WAIT, all).await.expect("all have an answer");
+    let words = "the rights of ada were taken away".to_owned();
+    assert_eq!(first.err(), Some(VideoError::RightsEnded(words)));
+    assert!(second.is_ok());
+    assert_eq!(fleet.task(|row| row.operator != Some(ada)).await.who, "bea");
 }
 
 #[tokio::test]

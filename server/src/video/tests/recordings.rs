@@ -21,7 +21,7 @@ use crate::video::parameters::tests::KEYFRAME;
 use crate::{
     config::RecordingLimits,
     event::Who,
-    store::{FirstLogin, NewRecording, RecordingId, RecordingRow, RecordingSize, UnixMillis},
+    store::{NewRecording, RecordingId, RecordingRow, RecordingSize},
     video::{Parameters, RecordingError, Recordings, Unit, Video, lock, mp4},
 };
 
@@ -253,9 +253,7 @@ async fn who_has_other_rights_now_records_no_longer() {
     let fleet = Fleet::new().await;
     let recordings = fleet.recordings(limits());
     let mut wish = fleet.wish("ada", Role::Operator);
-    let login = FirstLogin { hash: [7; 32], expires_at: UnixMillis::now().plus(60_000) };
-    let ada = fleet.store.add_operator("ada".parse().unwrap(), Role::Operator, login, "test".into());
-    let ada = ada.await.unwrap().unwrap().id;
+    let ada = fleet.operator("ada").await;
     wish.requester.operator = Some(ada);
     let device = async {
         let mut device = fleet.stream().await;

@@ -63,6 +63,7 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'task-failed': ['Task failed', 'tasks', 'warn'],
   'task-lost': ['Task lost', 'tasks', 'warn'],
   'task-refused': ['Task refused', 'refusals', 'warn'],
+  'task-handed-over': ['Task handed over', 'tasks', 'plain'],
   'viewing-started': ['Camera looked at', 'video', 'plain'],
   'viewing-ended': ['Camera left', 'video', 'plain'],
   'recording-started': ['Recording started', 'video', 'good'],
