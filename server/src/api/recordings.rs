@@ -29,8 +29,8 @@ use super::{
     view::{Page, RecordingRequest, RecordingView},
 };
 use crate::{
-    store::{RecordingFilter, RecordingId, RecordingRow},
-    video::{RecordingError, Recordings, Way},
+    store::{RecordingFilter, RecordingId, RecordingRow, rank},
+    video::{RecordingError, Recordings, VideoError, Way},
 };
 
 /// How much of a file is read at once.
@@ -63,7 +63,8 @@ pub(super) async fn list(
         None => None,
     };
     let before = checked_before(selection.before)?;
-    let filter = RecordingFilter { device, after, before: before.map(RecordingId), limit };
+    let (role, before_id) = (asker.actor().role(), before.map(RecordingId));
+    let filter = RecordingFilter { role, device, after, before: before_id, limit };
     let rows = api.host.store.recordings(filter).await?;
     let next = next(&rows, limit, before, |row| row.id.0);
     Ok(Json(Page { items: rows.into_iter().map(view).collect(), next }))
@@ -218,7 +219,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// The recording of this number, if it may be asked about: the rights are those to its device.
+/// The recording of this number, if it may be asked about: the rights are those to its device, and what the device itself
+/// showed to some only is for nobody else.
 async fn find(
     asker: &Asker,
     action: Action,
@@ -227,6 +229,9 @@ async fn find(
     let api = asker.may(action, Object::Devices)?;
     let row = api.host.store.recording(RecordingId(id)).await?.ok_or_else(|| no_such_recording(id))?;
     let api = asker.may(action, Object::Device(&row.name))?;
+    if rank(asker.actor().role()) < rank(row.role) {
+        return Err(VideoError::NotAllowed(row.role).into());
+    }
     Ok((std::sync::Arc::clone(&api.host.recordings), row))
 }
 

@@ -1,8 +1,14 @@
 //! What was recorded of devices' cameras. The pictures themselves stand in files.
 
+use protocol_core::code::Role;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DeviceId, RecordingId, Store, StoreError, UnixMillis, change::Change, part::Part};
+use super::{
+    DeviceId, RecordingId, Store, StoreError, UnixMillis,
+    change::Change,
+    part::Part,
+    roles::{parse_role, rank},
+};
 use crate::event::{EventKind, NewEvent, Who};
 
 /// A recording that begins.
@@ -14,6 +20,8 @@ pub struct NewRecording {
     pub camera: String,
     /// The name of its file.
     pub file: String,
+    /// For which role at least the device shows the camera.
+    pub role: Role,
     /// Who has it made.
     pub who: Who,
     /// The width of its pictures, in pixels.
@@ -68,6 +76,8 @@ pub struct RecordingRow {
     pub camera: String,
     /// The name of its file.
     pub file: String,
+    /// For which role at least the device showed the camera: it is not for others.
+    pub role: Role,
     /// The name of its [`RecordingState`].
     pub state: String,
     /// Who had it made.
@@ -91,6 +101,8 @@ pub struct RecordingRow {
 /// Which recordings to read.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordingFilter {
+    /// Only those that somebody of this role may see.
+    pub role: Role,
     /// Of this device only.
     pub device: Option<DeviceId>,
     /// Only those behind this one; 0 for the first page.
@@ -103,7 +115,7 @@ pub struct RecordingFilter {
 
 impl Default for RecordingFilter {
     fn default() -> Self {
-        Self { device: None, after: RecordingId(0), before: None, limit: 500 }
+        Self { role: Role::Admin, device: None, after: RecordingId(0), before: None, limit: 500 }
     }
 }
 
@@ -119,13 +131,15 @@ impl Store {
             change
                 .connection
                 .prepare_cached(
-                    "INSERT INTO recordings (device, camera, file, state, who, address, started, width, height)
-                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO recordings
+                        (device, camera, file, role, state, who, address, started, width, height)
+                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     new.device,
                     new.camera,
                     new.file,
+                    new.role.to_string(),
                     RecordingState::Recording.name(),
                     new.who.name,
                     address,
@@ -304,13 +318,25 @@ fn note(change: &Change<'_>, id: RecordingId, size: RecordingSize) -> Result<(),
 
 const SELECT: &str =
     "SELECT recordings.id, device, name, camera, file, state, who, address, started, ended, reason,
-    width, height, milliseconds, frames, bytes FROM recordings JOIN devices ON devices.id = device";
+    width, height, milliseconds, frames, bytes, recordings.role
+    FROM recordings JOIN devices ON devices.id = device";
+
+/// Which recordings somebody of this role may see.
+const fn seen_by(role: Role) -> &'static str {
+    match rank(role) {
+        0 => "FALSE",
+        1 => "recordings.role = 'viewer'",
+        2 => "recordings.role IN ('viewer', 'operator')",
+        _ => "TRUE",
+    }
+}
 
 fn page(connection: &Connection, filter: &RecordingFilter) -> Result<Vec<RecordingRow>, StoreError> {
     // A text for each index, as one for both would use none.
     let which = if filter.device.is_some() { "device = ?3" } else { "?3 IS NULL" };
     let part = Part::new(filter.after.0, filter.before.map(|before| before.0));
-    let query = format!("{SELECT} WHERE {which} AND {} LIMIT ?4", part.sql("recordings.id"));
+    let (seen, page) = (seen_by(filter.role), part.sql("recordings.id"));
+    let query = format!("{SELECT} WHERE {which} AND {seen} AND {page} LIMIT ?4");
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map(params![part.after, part.before, filter.device, limit], row)?;
@@ -318,7 +344,10 @@ fn page(connection: &Connection, filter: &RecordingFilter) -> Result<Vec<Recordi
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
+    let role: String = row.get(16)?;
     Ok(RecordingRow {
+        // One that only a newer version knows is taken for the one that has all rights.
+        role: parse_role(&role).unwrap_or(Role::Admin),
         id: row.get(0)?,
         device: row.get(1)?,
         name: row.get(2)?,

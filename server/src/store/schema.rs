@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// Brings the database to the newest version.
@@ -63,6 +64,25 @@ mod tests {
         let names: Vec<String> =
             firmware.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(names, ["sensor"]);
+    }
+
+    #[test]
+    fn recordings_from_before_roles_were_kept_are_for_admins() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for step in &STEPS[..6] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(
+                "INSERT INTO devices (id, name, kind, created) VALUES (1, 'pi', 'framed', 0);
+                INSERT INTO recordings (device, camera, file, state, who, started, width, height)
+                    VALUES (1, 'door', 'a.mp4', 'done', 'root', 0, 64, 48);
+                PRAGMA user_version = 6;",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        let role = "SELECT role FROM recordings";
+        assert_eq!(connection.query_row(role, (), |row| row.get::<_, String>(0)).unwrap(), "admin");
     }
 
     #[test]

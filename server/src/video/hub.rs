@@ -193,6 +193,7 @@ impl Hub {
                 device: wish.device,
                 camera: wish.camera.name,
                 way: wish.way,
+                shown_to: role,
                 since: UnixMillis::now(),
                 queue: Queue::new(shared.group.units()),
                 frames: 0.into(),

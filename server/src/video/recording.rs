@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use protocol_core::code::Role;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
@@ -160,6 +161,7 @@ impl Recordings {
             device: wish.device.id,
             camera: wish.camera.name.clone(),
             file: name,
+            role: viewing.viewer().shown_to,
             who: wish.requester.who(),
             width,
             height,
@@ -175,6 +177,7 @@ impl Recordings {
         }
         let recorder = Recorder {
             id,
+            role: viewing.viewer().shown_to,
             recordings: Arc::clone(self),
             wish,
             until,
@@ -242,6 +245,8 @@ impl Recordings {
 /// One that is being made.
 struct Recorder {
     id: RecordingId,
+    /// For which role at least the device showed the camera: as it is written down.
+    role: Role,
     recordings: Arc<Recordings>,
     wish: Wish,
     until: Instant,
@@ -297,6 +302,10 @@ impl Recorder {
                 outcome = stopped(&mut stop, self.until) => return Ok(outcome),
             };
             let Some((again, first)) = back else { return Ok((RecordingState::Failed, end.message)) };
+            if again.viewer().shown_to != self.role {
+                let words = "the device shows the camera to other roles now: make another recording";
+                return Ok((RecordingState::Done, words.to_owned()));
+            }
             if first.parameters() != Some(self.file.parameters()) {
                 let words = "the camera's pictures are of another kind now: make another recording";
                 return Ok((RecordingState::Done, words.to_owned()));

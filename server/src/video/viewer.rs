@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use protocol_core::code::Role;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -56,6 +57,8 @@ pub struct Viewer {
     pub(super) operator: Option<OperatorId>,
     /// How.
     pub way: Way,
+    /// For which role at least the device shows the camera.
+    pub shown_to: Role,
     /// Since when.
     pub since: UnixMillis,
     pub(super) queue: Queue,

@@ -1,5 +1,6 @@
 //! Every request there is, by everyone there is.
 
+mod recordings;
 mod sight;
 
 use std::{collections::BTreeSet, sync::Arc};

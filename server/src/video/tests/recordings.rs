@@ -231,6 +231,7 @@ async fn all_together_have_no_more_than_they_may() {
         device: fleet.device.id,
         camera: "gate".to_owned(),
         file: "gate.mp4".to_owned(),
+        role: Role::Viewer,
         who: "bea".into(),
         width: 64,
         height: 48,
