@@ -1,5 +1,7 @@
 //! What was recorded of devices' cameras. The pictures themselves stand in files.
 
+use std::collections::HashSet;
+
 use protocol_core::code::Role;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -290,15 +292,31 @@ impl Store {
         .await
     }
 
-    /// The oldest that has ended.
+    /// The names of all files that belong to recordings.
     ///
     /// # Errors
     ///
     /// The store can't be read, or is closed.
-    pub async fn oldest_recording(&self) -> Result<Option<RecordingRow>, StoreError> {
+    pub async fn recording_files(&self) -> Result<HashSet<String>, StoreError> {
         self.read(|connection| {
-            let query = format!("{SELECT} WHERE ended IS NOT NULL ORDER BY recordings.id LIMIT 1");
-            Ok(connection.prepare_cached(&query)?.query_row((), row).optional()?)
+            let mut statement = connection.prepare_cached("SELECT file FROM recordings")?;
+            let files = statement.query_map((), |row| row.get(0))?;
+            Ok(files.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// The oldest behind this one that has ended.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be read, or is closed.
+    pub async fn oldest_recording(&self, behind: RecordingId) -> Result<Option<RecordingRow>, StoreError> {
+        self.read(move |connection| {
+            let query = format!(
+                "{SELECT} WHERE ended IS NOT NULL AND recordings.id > ? ORDER BY recordings.id LIMIT 1"
+            );
+            Ok(connection.prepare_cached(&query)?.query_row([behind], row).optional()?)
         })
         .await
     }

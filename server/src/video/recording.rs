@@ -5,6 +5,7 @@
 
 mod file;
 mod keeping;
+mod whole;
 
 use std::{
     collections::HashMap,

@@ -1,13 +1,13 @@
 //! How much is kept of recordings: not for ever, not more than may be, and never so much that the disk is full.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{collections::HashSet, fs, io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{RecordingError, Recordings, lock};
+use super::{RecordingError, Recordings, file::blocking, lock, whole};
 use crate::{
     event::Who,
-    store::{RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
+    store::{RecordingId, RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
 };
 
 /// For so long who reads a recording is not written down again, and so many of them are remembered.
@@ -15,33 +15,49 @@ const NOTED: Duration = Duration::from_secs(60 * 60);
 const MAX_NOTED: usize = 10_000;
 
 impl Recordings {
-    /// Takes up what the last server left: what it recorded has ended.
+    /// Takes up what the last server left: what it recorded has ended, and half a fragment at the end of that is cut off.
     ///
     /// # Errors
     /// The store can't be read or written.
     pub async fn resume(&self) -> Result<(), StoreError> {
         for row in self.store.open_recordings().await? {
-            let bytes = fs::metadata(self.path(&row)).map_or(0, |found| found.len());
+            let path = self.path(&row);
+            let bytes = blocking(move || whole::cut(&path)).await.unwrap_or_else(|error| {
+                tracing::warn!(recording = %row.id, %error, "the file of a recording can't be read");
+                0
+            });
             let (state, size) = (RecordingState::Failed, RecordingSize { bytes, ..row.size });
             self.store.end_recording(row.id, state, "the server has ended".to_owned(), size).await?;
+        }
+        let (known, directory) = (self.store.recording_files().await?, self.directory.clone());
+        if let Err(error) = blocking(move || look_for_strays(&directory, &known)).await {
+            tracing::warn!(%error, "the directory of recordings can't be read");
         }
         Ok(())
     }
 
-    /// Deletes what is too old, and the oldest where there is too much.
+    /// Deletes what is too old, and the oldest where there is too much. A file that can't be deleted keeps no other.
     ///
     /// # Errors
-    /// The store can't be read or written, or a file not be deleted.
-    pub async fn keep(&self) -> Result<(), RecordingError> {
+    /// The store can't be read or written.
+    pub async fn keep(&self) -> Result<(), StoreError> {
         let age = i64::try_from(self.limits.keep.as_millis()).unwrap_or(i64::MAX);
-        while let Some(oldest) = self.store.oldest_recording().await? {
+        let mut behind = RecordingId(0);
+        while let Some(oldest) = self.store.oldest_recording(behind).await? {
+            behind = oldest.id;
             let is_old = oldest.ended.is_some_and(|ended| ended.plus(age) < UnixMillis::now());
             let reason = match is_old {
                 true => "it was too old",
                 false if self.store.recorded_bytes().await? > self.limits.max_bytes => "there were too many",
                 false => return Ok(()),
             };
-            self.delete(&oldest, None, reason).await?;
+            match self.delete(&oldest, None, reason).await {
+                Ok(_) => {}
+                Err(RecordingError::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(recording = %oldest.id, %error, "a recording can't be deleted, though {reason}");
+                }
+            }
         }
         Ok(())
     }
@@ -68,7 +84,7 @@ impl Recordings {
     pub(super) async fn check_all(&self) -> Result<(), String> {
         let kept = async {
             self.keep().await?;
-            Ok::<_, RecordingError>(self.store.recorded_bytes().await?)
+            self.store.recorded_bytes().await
         };
         match kept.await {
             Ok(bytes) if bytes <= self.limits.max_bytes => Ok(()),
@@ -117,6 +133,38 @@ impl Recordings {
             Err(error) => Err(format!("it can't be told how much space is free: {error}")),
         }
     }
+}
+
+/// Looks for files of which no recording is known. One without a picture, whose server has ended before it was written down,
+/// is deleted. Others are told of and left: somebody may miss them, as when the database is an older one.
+fn look_for_strays(directory: &Path, known: &HashSet<String>) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    for entry in entries {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_known = name.to_str().is_some_and(|name| known.contains(name));
+        let is_ours = path.extension().is_some_and(|end| end == "mp4") && entry.file_type()?.is_file();
+        if is_known || !is_ours {
+            continue;
+        }
+        let found = fs::File::open(&path).and_then(|mut file| whole::look(&mut file));
+        if found.is_ok_and(|found| !found.has_pictures) {
+            fs::remove_file(&path)?;
+            tracing::warn!(path = %path.display(), "a file without a picture, and without a recording, was deleted");
+        } else {
+            files += 1;
+            bytes += entry.metadata()?.len();
+        }
+    }
+    if files > 0 {
+        let directory = directory.display();
+        tracing::warn!(files, bytes, %directory, "files belong to no recording: they count nowhere, and are not deleted");
+    }
+    Ok(())
 }
 
 /// How many bytes are free on the disk of this directory.

@@ -21,8 +21,8 @@ use crate::video::parameters::tests::KEYFRAME;
 use crate::{
     config::RecordingLimits,
     event::Who,
-    store::{NewRecording, RecordingId, RecordingRow, RecordingSize},
-    video::{Parameters, RecordingError, Recordings, Unit, Video, lock, mp4},
+    store::{NewRecording, RecordingId, RecordingRow, RecordingSize, RecordingState},
+    video::{Parameters, RecordingError, Recordings, Unit, lock, mp4},
 };
 
 /// How many pictures a second the camera of these tests gives.
@@ -102,6 +102,19 @@ impl Fleet {
     fn recordings(&self, limits: RecordingLimits) -> Arc<Recordings> {
         let directory = self.directory.path().join("recordings");
         Recordings::new(Arc::clone(&self.video), self.store.clone(), directory, limits)
+    }
+
+    /// A recording of another camera, in this file.
+    fn gate(&self, file: &str) -> NewRecording {
+        NewRecording {
+            device: self.device.id,
+            camera: "gate".to_owned(),
+            file: file.to_owned(),
+            role: Role::Viewer,
+            who: "bea".into(),
+            width: 64,
+            height: 48,
+        }
     }
 
     /// Begins one; the device sends its first picture.
@@ -227,16 +240,7 @@ async fn all_together_have_no_more_than_they_may() {
     let mut recordings = fleet.recordings(RecordingLimits { max_bytes: 3_000, ..limits() });
     Arc::get_mut(&mut recordings).unwrap().note = Duration::ZERO;
     // Another one has nearly all of it.
-    let other = NewRecording {
-        device: fleet.device.id,
-        camera: "gate".to_owned(),
-        file: "gate.mp4".to_owned(),
-        role: Role::Viewer,
-        who: "bea".into(),
-        width: 64,
-        height: 48,
-    };
-    let other = fleet.store.begin_recording(other).await.unwrap();
+    let other = fleet.store.begin_recording(fleet.gate("gate.mp4")).await.unwrap();
     let size = RecordingSize { bytes: 2_900, ..RecordingSize::default() };
     fleet.store.note_recording(other, size).await.unwrap();
     let (id, mut device) = fleet.record(&recordings, KEYFRAME).await;
@@ -361,6 +365,60 @@ async fn what_the_last_server_left_has_ended() {
     assert!(row.size.bytes > 0);
 }
 
+/// A server that is killed leaves files as they are then.
+#[tokio::test]
+async fn what_is_not_whole_is_cut_off_and_what_nobody_knows_of_is_found() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let directory = fleet.directory.path().join("recordings");
+    std::fs::create_dir(&directory).unwrap();
+    let head = mp4::head(&Parameters::find(KEYFRAME).unwrap());
+    let sample = mp4::Sample { duration: 3_000, is_keyframe: true, bytes: keyframe(0).sample() };
+    let fragment = mp4::fragment(1, 0, &[sample]);
+    let whole = [&head[..], &fragment].concat();
+    let half = [&whole[..], &fragment[..fragment.len() - 1]].concat();
+    for (name, contents) in [
+        ("half.mp4", &half),
+        ("unknown.mp4", &whole),
+        ("empty.mp4", &head),
+        ("emptier.mp4", &head[..head.len() - 1].to_vec()),
+        ("notes.txt", &b"somebody's".to_vec()),
+    ] {
+        std::fs::write(directory.join(name), contents).unwrap();
+    }
+    let id = fleet.store.begin_recording(fleet.gate("half.mp4")).await.unwrap();
+    recordings.resume().await.unwrap();
+    let row = fleet.store.recording(id).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.size.bytes), ("failed", whole.len() as u64));
+    assert_eq!(std::fs::read(directory.join("half.mp4")).unwrap(), whole);
+    let mut left: Vec<_> =
+        std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["half.mp4", "notes.txt", "unknown.mp4"], "pictures are deleted by nobody");
+}
+
+#[tokio::test]
+async fn a_file_that_cant_be_deleted_keeps_nothing_else() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(RecordingLimits { max_bytes: 10_000, ..limits() });
+    let directory = fleet.directory.path().join("recordings");
+    // It can't be deleted as a file is.
+    std::fs::create_dir_all(directory.join("stuck.mp4")).unwrap();
+    std::fs::write(directory.join("next.mp4"), b"").unwrap();
+    let mut ids = Vec::new();
+    for file in ["stuck.mp4", "next.mp4"] {
+        let id = fleet.store.begin_recording(fleet.gate(file)).await.unwrap();
+        let size = RecordingSize { bytes: 10_001, ..RecordingSize::default() };
+        fleet.store.end_recording(id, RecordingState::Done, "enough".to_owned(), size).await.unwrap();
+        ids.push(id);
+    }
+    let (id, _device) = fleet.record(&recordings, KEYFRAME).await;
+    assert!(id.is_ok(), "{id:?}");
+    assert!(fleet.store.recording(ids[0]).await.unwrap().is_some());
+    assert!(fleet.store.recording(ids[1]).await.unwrap().is_none());
+    assert!(!directory.join("next.mp4").exists());
+}
+
 /// A viewer of MP4 and one of pictures share what is sent to them.
 #[tokio::test]
 async fn a_picture_is_made_into_mp4_once() {
@@ -374,5 +432,4 @@ async fn a_picture_is_made_into_mp4_once() {
     assert_eq!(one.message().as_ptr(), other.message().as_ptr());
     device.write_all(&frame(0, 20, b"\0\0\x01\x41picture")).await.unwrap();
     assert_eq!(next(&mut first).await, 20);
-    let _: &Video = &fleet.video;
 }
