@@ -127,12 +127,8 @@ pub(super) async fn delete(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<
 pub(super) async fn file(asker: Asker, Id(id): Id, headers: HeaderMap) -> Result<Response, ApiError> {
     let (recordings, row) = find(&asker, Action::Watch, id).await?;
     recordings.note_read(&row, asker.who()).await.map_err(refused)?;
-    let path = recordings.path(&row);
-    let opened = blocking(move || {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok((file, length))
-    });
+    let wanted_row = row.clone();
+    let opened = blocking(move || recordings.open(&wanted_row));
     let (file, length) = opened.await.map_err(|error| unreadable(id, &error))?;
     let wanted = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     // While it grows its end is not known: it is sent as far as it goes.

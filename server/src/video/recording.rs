@@ -12,7 +12,10 @@ use std::{
     fs, io,
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -103,6 +106,8 @@ type Key = (DeviceId, String);
 struct Running {
     /// None until it has a file.
     id: Option<RecordingId>,
+    /// How many bytes of that are whole.
+    whole: Arc<AtomicU64>,
     /// Which operator elsewhere has it made.
     operator: Option<OperatorId>,
     /// Why it is to end.
@@ -174,7 +179,7 @@ impl Recordings {
             }
         })?;
         if let Some(running) = lock(&self.running).get_mut(&place.key) {
-            running.id = Some(id);
+            (running.id, running.whole) = (Some(id), file.whole());
         }
         let recorder = Recorder {
             id,
@@ -206,7 +211,7 @@ impl Recordings {
             return Err(RecordingError::TooMany);
         }
         let (sender, stop) = watch::channel(None);
-        running.insert(key.clone(), Running { id: None, operator, stop: sender });
+        running.insert(key.clone(), Running { id: None, whole: Arc::default(), operator, stop: sender });
         Ok(Place { recordings: Arc::clone(self), key, stop })
     }
 
@@ -237,10 +242,26 @@ impl Recordings {
         });
     }
 
+    /// Opens the file of a recording; gives how many bytes of it can be read. What is being written just now is none of them.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn open(&self, row: &RecordingRow) -> io::Result<(fs::File, u64)> {
+        // First: one that has ended meanwhile is whole.
+        let running = lock(&self.running).values().find(|running| running.id == Some(row.id)).map(whole_of);
+        let file = fs::File::open(self.path(row))?;
+        let length = file.metadata()?.len();
+        Ok((file, running.unwrap_or(length).min(length)))
+    }
+
     /// The file of a recording.
     pub fn path(&self, row: &RecordingRow) -> PathBuf {
         self.directory.join(&row.file)
     }
+}
+
+fn whole_of(running: &Running) -> u64 {
+    running.whole.load(Ordering::Acquire)
 }
 
 /// One that is being made.

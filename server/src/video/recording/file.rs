@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,15 +34,15 @@ pub(super) struct File {
     /// When the next picture is decoded, in [`TIMESCALE`].
     time: u64,
     frames: u64,
-    /// How much of it is whole.
-    bytes: u64,
+    /// How many bytes of it are whole.
+    whole: Arc<AtomicU64>,
 }
 
 impl File {
     /// Makes it, with its head. There must be none of this name.
     pub(super) async fn create(path: &Path, parameters: Arc<Parameters>) -> io::Result<Self> {
         let (path, head) = (path.to_owned(), mp4::head(&parameters));
-        let bytes = head.len() as u64;
+        let whole = Arc::new(AtomicU64::new(head.len() as u64));
         let file = blocking(move || {
             let mut file = fs::File::create_new(&path)?;
             // Without its head it is nothing, and nobody would know of it.
@@ -47,7 +50,12 @@ impl File {
             Ok(file)
         })
         .await?;
-        Ok(Self { file: Some(file), parameters, sequence: 0, time: 0, frames: 0, bytes })
+        Ok(Self { file: Some(file), parameters, sequence: 0, time: 0, frames: 0, whole })
+    }
+
+    /// How many bytes of it are whole, for those who read it meanwhile.
+    pub(super) fn whole(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.whole)
     }
 
     /// How its pictures are decoded.
@@ -62,7 +70,7 @@ impl File {
         }
         let Some(mut file) = self.file.take() else { return Ok(()) };
         self.sequence = self.sequence.wrapping_add(1);
-        let (sequence, time, whole) = (self.sequence, self.time, self.bytes);
+        let (sequence, time, whole) = (self.sequence, self.time, self.whole.load(Ordering::Relaxed));
         let frames = units.len() as u64;
         let written = blocking(move || {
             let samples = samples(&units, until);
@@ -78,7 +86,8 @@ impl File {
         let (file, written, bytes, duration) = written.await?;
         self.file = Some(file);
         written?;
-        self.bytes += bytes;
+        // Whoever sees it finds these bytes in the file.
+        self.whole.fetch_add(bytes, Ordering::Release);
         self.frames += frames;
         self.time += duration;
         Ok(())
@@ -98,9 +107,10 @@ impl File {
     }
 
     /// How much it has.
-    pub(super) const fn size(&self) -> RecordingSize {
+    pub(super) fn size(&self) -> RecordingSize {
         let milliseconds = self.time.saturating_mul(1_000) / TIMESCALE;
-        RecordingSize { milliseconds, frames: self.frames, bytes: self.bytes }
+        let bytes = self.whole.load(Ordering::Relaxed);
+        RecordingSize { milliseconds, frames: self.frames, bytes }
     }
 }
 

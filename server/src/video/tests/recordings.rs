@@ -208,6 +208,30 @@ async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
 }
 
 #[tokio::test]
+async fn of_a_file_that_grows_only_what_is_whole_is_read() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let (id, mut device) = fleet.record(&recordings, KEYFRAME).await;
+    let row = fleet.recording(id.unwrap(), |_| true).await;
+    let head = mp4::head(&Parameters::find(KEYFRAME).unwrap()).len() as u64;
+    assert_eq!(recordings.open(&row).unwrap().1, head, "its group has not ended");
+    // As if half a fragment were written.
+    let path = recordings.path(&row);
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(head + 20).unwrap();
+    assert_eq!(recordings.open(&row).unwrap().1, head);
+    device.write_all(&frame(1, 20, KEYFRAME)).await.unwrap();
+    let grown = async {
+        while recordings.open(&row).unwrap().1 == head {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONGEST_WAIT, grown).await.expect("the group is in the file");
+    recordings.stop(row.id, "enough").unwrap();
+    let row = fleet.recording(row.id, |row| row.ended.is_some()).await;
+    assert_eq!(recordings.open(&row).unwrap().1, row.size.bytes);
+}
+
+#[tokio::test]
 async fn a_full_disk_ends_it_in_words() {
     let fleet = Fleet::new().await;
     let recordings = fleet.recordings(RecordingLimits { min_free_bytes: u64::MAX, ..limits() });
