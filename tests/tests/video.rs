@@ -73,6 +73,11 @@ fn a_camera_is_seen_and_is_off_again() -> io::Result<()> {
     let directory = tempfile::tempdir()?;
     let listed = server.tell(&["cameras", DEVICE]);
     assert!(listed.contains("door") && listed.contains("320x240"), "{listed}");
+    let kept = directory.path().join("kept.mp4");
+    fs::write(&kept, "what there was")?;
+    let refused = server.command(&["video", DEVICE, "--camera", "gate", "-o", &kept.display().to_string()]);
+    assert_eq!(refused.status.code(), Some(4), "there is no such camera");
+    assert_eq!(fs::read_to_string(&kept)?, "what there was");
     assert_eq!(open_tasks(&server), Vec::<Value>::new(), "nobody looks, and the camera is off");
     let file = directory.path().join("door.mp4");
     let mut look = film(&server, &file)?;
@@ -122,7 +127,9 @@ fn two_look_at_one_stream_and_one_is_thrown_out() -> io::Result<()> {
     let said = server.tell(&["viewers", "--stop", &newest.to_string()]);
     assert!(said.contains(&format!("no longer looks at {DEVICE}, camera door")), "{said}");
     wait::until("one looks", viewers, |all| all.len() == 1);
-    second.wait(LONGEST_WAIT);
+    let status = second.wait(LONGEST_WAIT);
+    assert_eq!(status.code(), Some(1), "what was cut is none that has ended as it was to");
+    assert!(second.printed().contains("thrown out by"), "{}", second.printed());
     let frames = |all: &Vec<Value>| all.first().and_then(|viewer| viewer["frames"].as_u64()).unwrap_or(0);
     let before = frames(&viewers());
     wait::until("the other goes on", viewers, |all| frames(all) > before + 10);

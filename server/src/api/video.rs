@@ -360,6 +360,7 @@ impl Live {
             return Err(rights_ended());
         }
         if let Some(first) = self.first.take() {
+            self.viewing.check()?;
             return Ok(first);
         }
         tokio::select! {

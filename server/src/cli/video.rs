@@ -17,8 +17,9 @@ use super::{
     output::{Cell, Output, Table, clock, or_dash, size},
 };
 use crate::{
-    api::view::{CameraView, Page, ViewerView},
+    api::view::{CameraView, Page, UnitsMessage, ViewerView},
     span,
+    video::LastWords,
 };
 
 /// Players that take a stream on standard input without holding it back, best first, and how they are told so.
@@ -153,8 +154,16 @@ async fn only_camera(api: &ApiClient, device: &str) -> Result<String, CliError> 
 /// `holdfast video DEVICE -o FILE|--play`.
 pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliError> {
     let path = camera_path(api, &arguments.device, arguments.camera.as_deref(), "/live.mp4").await?;
-    let mut target = Target::open(arguments)?;
-    let written = api.download(&path, |bytes| Ok(target.write(bytes)?));
+    // What is there is written over when there is something to be written.
+    let (mut target, mut words) = (None, LastWords::default());
+    let written = api.download(&path, |bytes| {
+        words.read(bytes);
+        let target = match &mut target {
+            Some(target) => target,
+            None => target.insert(Target::open(arguments)?),
+        };
+        Ok(target.write(bytes)?)
+    });
     let done = match arguments.span {
         // The time begins with the question: what a camera needs to begin counts, too.
         Some(span) => tokio::time::timeout(span, written).await.unwrap_or(Ok(())),
@@ -165,7 +174,13 @@ pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliE
         Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         done => done?,
     }
-    target.close()
+    if let Some(target) = target {
+        target.close()?;
+    }
+    match words.found().map(serde_json::from_slice) {
+        Some(Ok(UnitsMessage::End { message, .. })) => Err(CliError::failed(message)),
+        _ => Ok(()),
+    }
 }
 
 /// Where the pictures go.

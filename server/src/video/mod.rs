@@ -6,6 +6,7 @@
 
 mod group;
 mod hub;
+mod last_words;
 mod memory;
 pub mod mp4;
 mod parameters;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 pub use hub::Status;
 use hub::{Fate, Hub};
+pub use last_words::LastWords;
 use memory::Memory;
 pub use parameters::Parameters;
 use places::{Place as ViewerPlace, Places};

@@ -60,6 +60,11 @@ impl End {
     pub fn new(code: EndCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// Whether the viewer is to have nothing more of what waits.
+    fn is_urgent(&self) -> bool {
+        self.code != EndCode::Camera
+    }
 }
 
 /// The pictures that wait for one viewer.
@@ -146,7 +151,7 @@ impl Queue {
 
     /// No more pictures come. What waits is still sent if the camera has ended, and else not. The first end stands.
     pub(super) fn end(&self, end: End) {
-        let is_urgent = end.code != EndCode::Camera;
+        let is_urgent = end.is_urgent();
         let is_first = self.end.send_if_modified(|now| {
             let is_first = now.is_none();
             if is_first {
@@ -165,10 +170,18 @@ impl Queue {
         self.end.borrow().is_some()
     }
 
+    /// Whether the viewer may have what comes, or waits; else why not.
+    pub(super) fn check(&self) -> Result<(), End> {
+        match &*self.end.borrow() {
+            Some(end) if end.is_urgent() => Err(end.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until the viewer is to have nothing more, also of what waits.
     pub(super) async fn cut(&self) -> End {
         let mut end = self.end.subscribe();
-        let is_urgent = |end: &Option<End>| end.as_ref().is_some_and(|end| end.code != EndCode::Camera);
+        let is_urgent = |end: &Option<End>| end.as_ref().is_some_and(End::is_urgent);
         match end.wait_for(is_urgent).await.map(|end| end.clone()) {
             Ok(Some(end)) => end,
             // The sender lives as long as `self`.
@@ -284,6 +297,7 @@ mod tests {
         let end = End::new(EndCode::Stopped, "thrown out by anna");
         queue.end(end.clone());
         queue.end(End::new(EndCode::Camera, "over"));
+        assert_eq!(queue.check(), Err(end.clone()), "nor what they have been handed already");
         assert_eq!(queue.next().await.unwrap_err(), end);
         assert_eq!(queue.next().await.unwrap_err(), end, "and so whenever it is asked");
     }

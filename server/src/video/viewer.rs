@@ -162,6 +162,14 @@ impl Viewing {
         }
     }
 
+    /// Whether the viewer may have what has been handed out; else why not.
+    ///
+    /// # Errors
+    /// [`End`] if not.
+    pub fn check(&self) -> Result<(), End> {
+        self.viewer.queue.check()
+    }
+
     /// Waits until the viewer is to have nothing more, whatever is being sent.
     pub async fn cut(&self) -> End {
         self.viewer.queue.cut().await
