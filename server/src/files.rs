@@ -16,6 +16,16 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Does what may wait for the disk, where nobody else waits for it.
+///
+/// # Errors
+/// What the system said.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
 /// Whether others than its owner may read a file. One that can't be looked at is for whoever opens it to tell.
 pub fn others_may_read(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0)

@@ -16,7 +16,6 @@ use axum::{
 use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 
 use super::{
     asker::{Asker, Body, Id, Nothing, Options, done_whole},
@@ -29,6 +28,7 @@ use super::{
     view::{Page, RecordingRequest, RecordingView},
 };
 use crate::{
+    files::blocking,
     store::{RecordingFilter, RecordingId, RecordingRow, rank},
     video::{RecordingError, Recordings, VideoError, Way},
 };
@@ -146,7 +146,7 @@ pub(super) async fn file(asker: Asker, Id(id): Id, headers: HeaderMap) -> Result
         [
             (header::CONTENT_TYPE, "video/mp4".to_owned()),
             (header::CONTENT_LENGTH, (range.end - range.start).to_string()),
-            // The name has letters, digits, dots and hyphens only.
+            // The name has letters, digits, dots, hyphens and underscores only.
             (header::CONTENT_DISPOSITION, format!("inline; filename=\"{}\"", row.file)),
             (header::CACHE_CONTROL, "private, no-cache".to_owned()),
         ],
@@ -209,10 +209,6 @@ fn body(mut file: File, range: Range<u64>, rights: Rights) -> HttpBody {
         },
     );
     HttpBody::from_stream(chunks)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// The recording of this number, if it may be asked about: the rights are those to its device, and what the device itself

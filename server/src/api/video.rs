@@ -28,11 +28,8 @@ use super::{
 };
 use crate::{
     store::DeviceRef,
-    video::{End, EndCode, Parameters, Unit, VideoError, Viewer, Viewing, Way, Wish, mp4},
+    video::{End, EndCode, FIRST_PICTURE, Parameters, Unit, VideoError, Viewer, Viewing, Way, Wish, mp4},
 };
-
-/// How long a camera has to show its first picture.
-pub(super) const FIRST_PICTURE: Duration = Duration::from_secs(30);
 
 /// How often a viewer is told how the stream does.
 const STATUS: Duration = Duration::from_secs(1);
@@ -290,7 +287,7 @@ pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiErr
     let framerate = wish.camera.framerate;
     let first = async {
         let mut viewing = api.host.video.watch(wish, &api.shutdown).await?;
-        let first = viewing.next().await.map_err(|end| VideoError::Ended(end.message))?;
+        let first = viewing.next().await?;
         Ok::<_, VideoError>((viewing, first))
     };
     let first = tokio::select! {

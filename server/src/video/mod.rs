@@ -52,6 +52,9 @@ use crate::{
     tasks::{Requester, Tasks},
 };
 
+/// How long a camera has to show its first picture.
+pub const FIRST_PICTURE: Duration = Duration::from_secs(30);
+
 /// How long a stream goes on when nobody looks any longer: whoever loads a page anew finds it running.
 const LINGER: Duration = Duration::from_secs(5);
 

@@ -27,7 +27,7 @@ use tokio::{
 
 use file::File;
 
-use super::{End, EndCode, Unit, Video, VideoError, Viewing, Way, Wish, lock};
+use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, Way, Wish, lock};
 use crate::{
     config::RecordingLimits,
     files,
@@ -41,9 +41,6 @@ use crate::{
 /// How many recordings may be made at a time.
 pub const MAX_RUNNING: usize = 32;
 
-/// How long a camera has to show its first picture.
-const FIRST_PICTURE: Duration = Duration::from_secs(30);
-
 /// A group of pictures is written when it has so many, or so many bytes, also where its camera makes keyframes seldom.
 const GROUP_UNITS: usize = 120;
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
@@ -54,6 +51,9 @@ const NOTE: Duration = Duration::from_secs(5);
 /// For how long a stream that has ended is begun again, and how often.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Why one ends whose pictures no longer fit into the file.
+const OTHER_KIND: &str = "the camera's pictures are of another kind now: make another recording";
 
 /// Why nothing can be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -151,39 +151,17 @@ impl Recordings {
         files::create_private_directory(&self.directory)?;
         self.keep().await?;
         self.check_space().map_err(RecordingError::NoSpace)?;
-        let first = async {
-            let mut viewing = self.video.watch(wish.clone(), shutdown).await?;
-            let unit = viewing.next().await.map_err(|end| VideoError::Ended(end.message))?;
-            Ok::<_, VideoError>((viewing, unit))
-        };
-        let (viewing, unit) =
-            timeout(FIRST_PICTURE, first).await.map_err(|_| RecordingError::NoPicture)??;
-        let Some(parameters) = unit.parameters().cloned() else { return Err(RecordingError::NoPicture) };
-        let name = format!("{}-{}-{}.mp4", wish.device.name, wish.camera.name, UnixMillis::now());
-        let path = self.directory.join(&name);
-        let file = File::create(&path, Arc::clone(&parameters)).await?;
-        let (width, height) = parameters.size();
-        let new = NewRecording {
-            device: wish.device.id,
-            camera: wish.camera.name.clone(),
-            file: name,
-            role: viewing.viewer().shown_to,
-            who: wish.requester.who(),
-            width,
-            height,
-        };
-        let id = self.store.begin_recording(new).await.inspect_err(|_| {
-            // Nobody would know of it, and nothing ever delete it.
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, path = %path.display(), "a file without a recording can't be deleted");
-            }
-        })?;
+        let first = timeout(FIRST_PICTURE, self.first_picture(&wish, shutdown));
+        let (viewing, unit) = first.await.map_err(|_| RecordingError::NoPicture)??;
+        let Some(parameters) = unit.parameters() else { return Err(RecordingError::NoPicture) };
+        let role = viewing.viewer().shown_to;
+        let (id, file) = self.create(&wish, role, parameters).await?;
         if let Some(running) = lock(&self.running).get_mut(&place.key) {
             (running.id, running.whole) = (Some(id), file.whole());
         }
         let recorder = Recorder {
             id,
-            role: viewing.viewer().shown_to,
+            role,
             recordings: Arc::clone(self),
             wish,
             until,
@@ -199,6 +177,46 @@ impl Recordings {
             drop(work);
         });
         Ok(id)
+    }
+
+    /// Begins to look at the camera; gives its first picture, too.
+    async fn first_picture(
+        &self,
+        wish: &Wish,
+        shutdown: &Shutdown,
+    ) -> Result<(Viewing, Arc<Unit>), VideoError> {
+        let mut viewing = self.video.watch(wish.clone(), shutdown).await?;
+        let unit = viewing.next().await?;
+        Ok((viewing, unit))
+    }
+
+    /// Makes a file, and writes down that there is a recording, for those of this role.
+    async fn create(
+        &self,
+        wish: &Wish,
+        role: Role,
+        parameters: &Arc<Parameters>,
+    ) -> Result<(RecordingId, File), RecordingError> {
+        let name = format!("{}-{}-{}.mp4", wish.device.name, wish.camera.name, UnixMillis::now());
+        let path = self.directory.join(&name);
+        let file = File::create(&path, Arc::clone(parameters)).await?;
+        let (width, height) = parameters.size();
+        let new = NewRecording {
+            device: wish.device.id,
+            camera: wish.camera.name.clone(),
+            file: name,
+            role,
+            who: wish.requester.who(),
+            width,
+            height,
+        };
+        let begun = self.store.begin_recording(new).await.inspect_err(|_| {
+            // Nobody would know of it, and nothing ever delete it.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "a file without a recording can't be deleted");
+            }
+        });
+        Ok((begun?, file))
     }
 
     /// Keeps a place for a recording of this camera.
@@ -329,8 +347,7 @@ impl Recorder {
                 return Ok((RecordingState::Done, words.to_owned()));
             }
             if first.parameters() != Some(self.file.parameters()) {
-                let words = "the camera's pictures are of another kind now: make another recording";
-                return Ok((RecordingState::Done, words.to_owned()));
+                return Ok((RecordingState::Done, OTHER_KIND.to_owned()));
             }
             self.file.skip(pause.elapsed());
             self.group.push(first);
@@ -362,8 +379,7 @@ impl Recorder {
                 return Ok(Ok((RecordingState::Failed, full)));
             }
             if unit.parameters().is_some_and(|parameters| parameters != self.file.parameters()) {
-                let words = "the camera's pictures are of another kind now: make another recording";
-                return Ok(Ok((RecordingState::Done, words.to_owned())));
+                return Ok(Ok((RecordingState::Done, OTHER_KIND.to_owned())));
             }
             self.group.push(unit);
         }
@@ -390,13 +406,8 @@ impl Recorder {
         let given_up = Instant::now() + PATIENCE;
         while Instant::now() < given_up && !self.shutdown.is_requested() {
             sleep(PAUSE).await;
-            let again = async {
-                let mut viewing =
-                    self.recordings.video.watch(self.wish.clone(), &self.shutdown).await.ok()?;
-                let unit = viewing.next().await.ok()?;
-                Some((viewing, unit))
-            };
-            if let Ok(Some(again)) = timeout_at(given_up, again).await {
+            let again = self.recordings.first_picture(&self.wish, &self.shutdown);
+            if let Ok(Ok(again)) = timeout_at(given_up, again).await {
                 return Some(again);
             }
         }

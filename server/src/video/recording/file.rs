@@ -11,13 +11,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::super::{
     Parameters, Unit,
     mp4::{self, Sample, TIMESCALE},
 };
-use crate::store::RecordingSize;
+use crate::{files::blocking, store::RecordingSize};
 
 /// How long the last picture of a stream is shown, and any for which nothing better is known, in microseconds.
 const LAST: u64 = 33_333;
@@ -128,9 +126,4 @@ fn samples(units: &[Arc<Unit>], until: Option<u64>) -> Vec<Sample> {
             }
         })
         .collect()
-}
-
-/// Does what may wait for the disk.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

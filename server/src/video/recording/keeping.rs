@@ -4,9 +4,10 @@ use std::{collections::HashSet, fs, io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{RecordingError, Recordings, file::blocking, lock, whole};
+use super::{RecordingError, Recordings, lock, whole};
 use crate::{
     event::Who,
+    files::blocking,
     store::{RecordingId, RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
 };
 
