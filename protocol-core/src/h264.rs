@@ -172,6 +172,7 @@ impl Splitter {
 /// Whether a NAL unit behind a picture's slices belongs to the next picture.
 const fn begins_unit(kind: u8, is_first: bool) -> bool {
     match kind {
+        // A prefix (14) is left out: it stands before each slice, and not before the first of a picture only.
         nal_type::SEI..=nal_type::AUD | 15..=18 => true,
         _ => is_first,
     }
