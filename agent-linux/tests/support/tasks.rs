@@ -323,3 +323,24 @@ impl Process {
 pub(crate) fn until_gone(processes: &[Process]) {
     until("the processes' end", || !processes.iter().any(Process::lives));
 }
+
+/// A device whose agent runs with these rules, connected.
+pub(crate) fn connected(rules: &str) -> (TestServer, Device, Peer) {
+    let server = TestServer::start();
+    let mut device = Device::enrolled(&server);
+    device.configure(rules);
+    device.run();
+    let (peer, tasks) = server.open_for_tasks();
+    assert!(tasks.is_empty());
+    (server, device, peer)
+}
+
+/// As people read it.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Rules by which the task `reboot` runs a script of the shell.
+pub(crate) fn reboots_by(script: &str) -> String {
+    format!("[tasks.reboot]\ncommand = ['sh', '-c', '''{script}''']\n")
+}
