@@ -17,8 +17,7 @@ export function canDecode(): boolean {
 }
 
 export class CodecsScreen implements Screen {
-  readonly element = document.createElement('canvas');
-  #context = this.element.getContext('2d', { alpha: false, desynchronized: true });
+  #context: CanvasRenderingContext2D | null;
   #decoder: VideoDecoder | undefined;
   #info: StreamInfo | undefined;
   #needsKeyframe = true;
@@ -36,7 +35,10 @@ export class CodecsScreen implements Screen {
     device: string,
     camera: string,
     private readonly events: ScreenEvents,
+    /** What it draws on: what floats in a window of its own goes on showing this one. */
+    readonly element: HTMLCanvasElement,
   ) {
+    this.#context = element.getContext('2d', { alpha: false, desynchronized: true });
     this.#leave = followUnits(device, camera, {
       stream: (info) => this.#configure(info),
       unit: (unit) => this.#decode(unit),

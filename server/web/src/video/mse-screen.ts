@@ -11,6 +11,10 @@ const FAR_TOO_LATE = 0.6;
 const FASTER = 1.1;
 /** What has been shown is kept for so long, in seconds. */
 const KEPT = 10;
+/** More than that must not wait to be shown, in bytes: then it begins anew. */
+const MOST_WAITING = 8 * 1024 * 1024;
+/** Whoever hears nothing for so long has lost the connection, though nobody may say so. A camera may begin anew meanwhile. */
+const SILENCE = 20_000;
 const LOOK_INTERVAL = 100;
 
 /** iPhones have another one, which holds the page back where it likes. */
@@ -27,6 +31,9 @@ export class MseScreen implements Screen {
   #source = new Source();
   #abort = new AbortController();
   #waiting: Uint8Array<ArrayBuffer>[] = [];
+  #waitingBytes = 0;
+  /** When something came last, once something has come. */
+  #heard = Infinity;
   #shown = new LastSecond();
   #came = new LastSecond();
   #frames = 0;
@@ -85,22 +92,46 @@ export class MseScreen implements Screen {
       // What is said at the end may come in two pieces.
       if (done) return endOf(new Uint8Array([...before, ...last]));
       [before, last] = [last, value];
-      this.#came.note(performance.now(), value.length);
+      this.#heard = performance.now();
+      this.#came.note(this.#heard, value.length);
       this.#waiting.push(value);
+      this.#waitingBytes += value.length;
       this.#append(buffer);
+      if (this.#waitingBytes > MOST_WAITING) this.#lose();
     }
   }
 
   #append(buffer: SourceBuffer): void {
     if (buffer.updating || this.#source.readyState !== 'open') return;
-    const next = this.#waiting.shift();
-    if (next) buffer.appendBuffer(next);
-    else if (buffer.buffered.length > 0 && this.element.currentTime - buffer.buffered.start(0) > 2 * KEPT)
-      buffer.remove(0, this.element.currentTime - KEPT);
+    try {
+      // What was shown goes first, or there may be no room for what comes.
+      if (buffer.buffered.length > 0 && this.element.currentTime - buffer.buffered.start(0) > 2 * KEPT) {
+        buffer.remove(0, this.element.currentTime - KEPT);
+        return;
+      }
+      const next = this.#waiting.shift();
+      if (!next) return;
+      this.#waitingBytes -= next.length;
+      buffer.appendBuffer(next);
+    } catch {
+      // There is no room, or the browser has given this source up.
+      this.#lose();
+    }
+  }
+
+  /** Ends it as a connection that was lost. */
+  #lose(): void {
+    if (this.#abort.signal.aborted) return;
+    this.stop();
+    this.events.ended(undefined);
   }
 
   /** Keeps near the newest picture. */
   #look(): void {
+    if (performance.now() - this.#heard > SILENCE) {
+      this.#lose();
+      return;
+    }
     const { element } = this;
     const { buffered } = element;
     if (buffered.length === 0) return;

@@ -27,6 +27,12 @@ export async function snapshot(element: Shown, name: string): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+/** Closes the small window, if there is one: nothing more comes. */
+export async function sink(): Promise<void> {
+  // It may have gone meanwhile.
+  if (document.pictureInPictureElement) await document.exitPictureInPicture().catch(() => {});
+}
+
 /** Shows the picture in a small window of its own, or no longer. */
 export async function floatPicture(element: Shown): Promise<void> {
   if (document.pictureInPictureElement) return document.exitPictureInPicture();

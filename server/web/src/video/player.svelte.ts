@@ -5,6 +5,7 @@ import type { Camera, Page } from '../api/types.ts';
 import { devicePath } from '../api/client.ts';
 import { canDecode, CodecsScreen, NO_DECODER } from './codecs-screen.ts';
 import { canPlay, MseScreen } from './mse-screen.ts';
+import { sink } from './picture.ts';
 import type { Figures, Screen, ScreenEvents } from './screen.ts';
 import type { StreamEnd } from './units.ts';
 
@@ -17,6 +18,10 @@ const LONGEST_PAUSE = 15_000;
 const HIDDEN_LIMIT = 10_000;
 /** Whoever was told this does not ask again by themselves. A device that is just back has not told of its cameras yet. */
 const FINAL = ['stopped', NO_DECODER, 'denied', 'not-logged-in', 'revoked'];
+/** The camera itself gives nothing. */
+const FAULTS = ['camera-ended', 'camera-failed'];
+/** After so many of these without a picture it is for somebody to say that it is worth another try: each is a task. */
+const MOST_FAULTS = 5;
 /** For tests and for whoever looks for a fault: `mse` shows by MSE also where there are WebCodecs. */
 const WAY = 'holdfast-player';
 
@@ -34,6 +39,10 @@ export class Player {
   #hidden: ReturnType<typeof setTimeout> | undefined;
   #pause = FIRST_PAUSE;
   #isHidden = false;
+  /** How often the camera gave nothing since there was a picture. */
+  #faults = 0;
+  /** One for all tries: it may float in a window of its own. */
+  #canvas: HTMLCanvasElement | undefined;
   /** This browser's WebCodecs can't show this camera. */
   #needsMse = false;
 
@@ -52,12 +61,16 @@ export class Player {
   start = (): void => {
     this.end = undefined;
     this.#pause = FIRST_PAUSE;
+    this.#faults = 0;
     this.#open('starting');
   };
 
   /** There is reason to think that a picture that was lost can be had now. */
   again = (): void => {
-    if (this.phase === 'lost') this.#open('lost');
+    const isGivenUp = this.phase === 'ended' && this.#faults >= MOST_FAULTS;
+    if (this.phase !== 'lost' && !isGivenUp) return;
+    this.#faults = 0;
+    this.#open('lost');
   };
 
   stop = (): void => {
@@ -65,6 +78,7 @@ export class Player {
     this.phase = 'off';
     this.element = undefined;
     this.figures = undefined;
+    void sink();
   };
 
   /** For whoever goes away. */
@@ -81,6 +95,7 @@ export class Player {
         this.phase = 'live';
         this.end = undefined;
         this.#pause = FIRST_PAUSE;
+        this.#faults = 0;
         this.element = this.#screen?.element;
       },
       figures: (figures) => (this.figures = figures),
@@ -89,7 +104,8 @@ export class Player {
     const wantsMse = this.#needsMse || sessionStorage.getItem(WAY) === 'mse';
     if (canDecode() && !wantsMse) {
       this.way = 'WebCodecs';
-      this.#screen = new CodecsScreen(this.device, this.camera, events);
+      this.#canvas ??= document.createElement('canvas');
+      this.#screen = new CodecsScreen(this.device, this.camera, events, this.#canvas);
     } else if (canPlay()) {
       this.way = 'MSE';
       this.#screen = new MseScreen(this.device, this.camera, events);
@@ -123,9 +139,11 @@ export class Player {
     // Somebody may have stopped it meanwhile, and begun it anew.
     if (this.#screen !== before) return;
     this.end = why;
-    if (why && FINAL.includes(why.code)) {
+    if (why && FAULTS.includes(why.code)) this.#faults += 1;
+    if ((why && FINAL.includes(why.code)) || this.#faults >= MOST_FAULTS) {
       this.#close();
       this.phase = 'ended';
+      void sink();
       return;
     }
     this.phase = 'lost';
