@@ -1,60 +1,27 @@
 // The whole way through the console, with the real server and real agents: nothing here is played.
 
 import { createHmac } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { PASSWORD, Tabs } from './tabs.ts';
 import { World } from './world.ts';
-
-const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/real/`;
-const PASSWORD = 'correct horse battery';
 
 const world = new World();
 const camera = world.agent('camera');
 const lobby = world.agent('lobby');
-let browser: Browser;
-const complaints: string[] = [];
+const tabs = new Tabs('console', 30_000);
+const tab = tabs.open.bind(tabs);
+const shot = tabs.shot.bind(tabs);
 
 beforeAll(async () => {
-  mkdirSync(SHOTS, { recursive: true });
   await world.start();
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic'],
-  });
+  await tabs.start();
 });
 afterAll(async () => {
-  await browser?.close();
+  await tabs.stop();
   await world.stop();
 });
-afterEach(async (context) => {
-  const open = browser.contexts().flatMap((each) => each.pages());
-  if (context.task.result?.state === 'fail')
-    for (const [number, page] of open.entries()) await shot(page, `failed-${number}`);
-  for (const each of browser.contexts()) await each.close();
-  expect(complaints.splice(0)).toEqual([]);
-});
-
-async function tab(root: string, options: BrowserContextOptions = {}): Promise<Page> {
-  const context = await browser.newContext({
-    viewport: { width: 1280, height: 800 },
-    baseURL: root,
-    ignoreHTTPSErrors: true,
-    ...options,
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
-  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
-  page.on('console', (message) => {
-    // An answer that is an error is one to the browser; the console has words for it.
-    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) complaints.push(message.text());
-  });
-  return page;
-}
-
-async function shot(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: `${SHOTS}${name}.png` });
-}
+afterEach((context) => tabs.leave(context));
 
 /** What an authenticator shows at this time. */
 function codeOf(secret: string, time: number): string {
@@ -171,7 +138,7 @@ test('a script that somebody has planted does not run', async () => {
     return 'planted' in globalThis;
   });
   expect(ran).toBe(false);
-  expect(complaints.splice(0).join()).toContain('Content Security Policy');
+  expect(tabs.complaints.splice(0).join()).toContain('Content Security Policy');
 });
 
 test('a program asks with a token that was made here, and no longer when it is revoked', async () => {

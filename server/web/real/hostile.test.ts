@@ -2,24 +2,22 @@
 // text, wherever it shows; and should markup get through some day, the policy of the server keeps it from doing anything.
 
 import { request } from 'node:http';
-import { mkdirSync } from 'node:fs';
-import { chromium, type Browser, type Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { HOSTILE_TEXTS } from '../dev/hostile.ts';
 import { POLICY } from '../dev/plugin.ts';
+import { PASSWORD, Tabs } from './tabs.ts';
 import { World } from './world.ts';
 
-const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/real/`;
-const PASSWORD = 'correct horse battery';
 const MARKUP = '<img src=x onerror="globalThis.planted=1">';
 const TURNED = '\u202Egnp.exe\u202C\u200B\u2066';
 /** Invisible, or turns what stands beside it. */
 const DECEIVES = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/;
 
 const world = new World();
-let browser: Browser;
+const tabs = new Tabs('hostile', 30_000);
+const { complaints } = tabs;
 let cookie: { name: string; value: string };
-const complaints: string[] = [];
 
 /** A camera whose program has nothing but last words. */
 const CAMERA = `[[cameras]]
@@ -65,7 +63,6 @@ function post(path: string, body: unknown, calls: string): Promise<{ status: num
 }
 
 beforeAll(async () => {
-  mkdirSync(SHOTS, { recursive: true });
   await world.start();
   for (const { name, agent } of agents) {
     await agent.enrol(await world.tell('enroll', '--name', name));
@@ -76,31 +73,19 @@ beforeAll(async () => {
   expect(login.status).toBe(200);
   const [name = '', value = ''] = login.cookie.split('=');
   cookie = { name, value };
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic'],
-  });
+  await tabs.start();
 });
 afterAll(async () => {
-  await browser?.close();
+  await tabs.stop();
   await world.stop();
 });
-afterEach(async () => {
-  for (const each of browser.contexts()) await each.close();
-  expect(complaints.splice(0)).toEqual([]);
-});
+afterEach((context) => tabs.leave(context));
 
 /** A page of the console, logged in by the login of the hostile browser. */
 async function open(path: string): Promise<Page> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, baseURL: world.http });
-  await context.addCookies([{ ...cookie, url: world.http }]);
-  const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  const page = await tabs.open(world.http);
+  await page.context().addCookies([{ ...cookie, url: world.http }]);
   page.on('dialog', (dialog) => complaints.push(`dialog: ${dialog.message()}`));
-  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
-  page.on('console', (message) => {
-    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) complaints.push(message.text());
-  });
   await page.goto(path);
   return page;
 }
@@ -156,7 +141,7 @@ test('what devices and people say is text, wherever it shows', async () => {
     await ready(page).waitFor();
     await page.getByText('Live', { exact: true }).first().waitFor();
     await isText(page, path);
-    await page.screenshot({ path: `${SHOTS}hostile${path.replaceAll('/', '-')}.png` });
+    await tabs.shot(page, `hostile${path.replaceAll('/', '-')}`);
     await page.context().close();
   }
 });

@@ -10,8 +10,8 @@ const world = new World();
 const porch = world.agent('porch', testCamera('door', 800_000) + testCamera('yard', 4_000_000) + HASTY);
 const visitors = new Visitors(world);
 
-beforeAll(() => visitors.start(porch, 'porch'));
-afterAll(() => visitors.stop());
+beforeAll(() => visitors.begin(porch, 'porch'));
+afterAll(() => visitors.end());
 afterEach((test) => visitors.leave(test));
 
 test.each([

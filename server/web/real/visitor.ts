@@ -1,12 +1,10 @@
 // Whoever looks at cameras in a real browser: what they do, and what they see.
 
-import { mkdirSync } from 'node:fs';
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core';
-import { expect, type TestContext } from 'vitest';
+import type { BrowserContextOptions, Page } from 'playwright-core';
+import { expect } from 'vitest';
+import { PASSWORD, Tabs } from './tabs.ts';
 import type { Agent, World } from './world.ts';
 
-const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/real/`;
-const PASSWORD = 'correct horse battery';
 /** For what takes a camera's start and more, on a machine that is busy. */
 export const LONG = { timeout: 60_000 };
 
@@ -40,26 +38,21 @@ export interface Viewer {
   way: string;
 }
 
-export class Visitors {
-  readonly complaints: string[] = [];
+export class Visitors extends Tabs {
   readonly #world: World;
-  #browser: Browser | undefined;
 
   constructor(world: World) {
+    super('video', LONG.timeout);
     this.#world = world;
   }
 
   /** Starts the server, this device and a browser, and lets the first user in. */
-  async start(device: Agent, name: string): Promise<void> {
-    mkdirSync(SHOTS, { recursive: true });
+  async begin(device: Agent, name: string): Promise<void> {
     await this.#world.start();
     await device.enrol(await this.#world.tell('enroll', '--name', name));
     device.start();
-    this.#browser = await chromium.launch({
-      executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-      args: ['--no-sandbox', '--disable-gpu', '--disable-quic'],
-    });
-    const page = await this.tab(this.#world.https);
+    await this.start();
+    const page = await this.open(this.#world.https);
     await page.goto(`/#/first/${await this.#world.welcome('anna', 'admin')}`);
     await page.getByLabel('New password').fill(PASSWORD);
     await page.getByLabel('Once more').fill(PASSWORD);
@@ -68,46 +61,14 @@ export class Visitors {
     await page.context().close();
   }
 
-  async stop(): Promise<void> {
-    await this.#browser?.close();
+  async end(): Promise<void> {
+    await this.stop();
     await this.#world.stop();
-  }
-
-  /** Closes what a test has left open; what it looked like when it failed is kept. */
-  async leave(test: TestContext): Promise<void> {
-    const contexts = this.#browser?.contexts() ?? [];
-    if (test.task.result?.state === 'fail')
-      for (const [number, page] of contexts.flatMap((each) => each.pages()).entries())
-        await this.shot(page, `failed-video-${number}`);
-    for (const each of contexts) await each.close();
-    expect(this.complaints.splice(0)).toEqual([]);
-  }
-
-  async tab(root: string, options: BrowserContextOptions = {}): Promise<Page> {
-    const context = (await this.#browser?.newContext({
-      viewport: { width: 1280, height: 900 },
-      baseURL: root,
-      ignoreHTTPSErrors: true,
-      ...options,
-    })) as BrowserContext;
-    const page = await context.newPage();
-    page.setDefaultTimeout(LONG.timeout);
-    page.on('pageerror', (error) => this.complaints.push(`error: ${error.message}`));
-    page.on('console', (message) => {
-      // What is refused or cut is an error to the browser; the console has words for it.
-      if (message.type() === 'error' && !/Failed to load resource|WebSocket/.test(message.text()))
-        this.complaints.push(message.text());
-    });
-    return page;
-  }
-
-  async shot(page: Page, name: string): Promise<void> {
-    await page.screenshot({ path: `${SHOTS}${name}.png` });
   }
 
   /** Logs in, and looks at what a camera shows. */
   async look(root: string, way: 'WebCodecs' | 'MSE', options: BrowserContextOptions = {}, camera = 'door') {
-    const page = await this.tab(root, options);
+    const page = await this.open(root, { viewport: { width: 1280, height: 900 }, ...options });
     if (way === 'MSE') await page.addInitScript(() => sessionStorage.setItem('holdfast-player', 'mse'));
     await page.goto('/devices/porch/video');
     await page.getByLabel('Name').fill('anna');
