@@ -54,6 +54,8 @@ impl Stock {
     /// A session that goes on until something ends it, and the port behind which it is.
     fn open(&self) -> io::Result<(Child, u16)> {
         self.fleet.ended();
+        // A session has ended when the server says so; its ssh goes a moment later.
+        wait::until("the ssh of each session before has gone", || self.forwards(), Vec::is_empty);
         let mut session = Command::new("ssh")
             .arg("-F")
             .arg(self.fleet.config())
