@@ -88,7 +88,8 @@ fn log_in(browser: &Browser, server: &Server, name: &str, role: &str) {
 #[test]
 fn over_tls_by_both_versions_of_http() -> io::Result<()> {
     let server = Server::start()?;
-    assert!(server.log().contains("user add NAME --role admin"), "{}", server.log());
+    // It is said behind that the server is ready.
+    wait::until("the command is named", || server.log(), |log| log.contains("user add NAME --role admin"));
     for (number, (version, status)) in
         [(&["--http2"][..], "HTTP/2 200"), (&["--http1.1"], "HTTP/1.1 200"), (&["--no-alpn"], "HTTP/1.1 200")]
             .into_iter()
