@@ -1,9 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { Happening } from '../src/api/types.ts';
 import { matches } from '../src/fleet/events.ts';
 import { browserName } from '../src/words/browser.ts';
 import { bytes, figure, milliseconds, plural } from '../src/words/figures.ts';
-import { details, wordsOf } from '../src/words/happening.ts';
+import { details, KINDS, wordsOf } from '../src/words/happening.ts';
 
 test('figures as people read them', () => {
   expect([0, 999, 1000, 8420, 99_960, 312_000_000, 5e15].map(bytes)).toEqual([
@@ -26,6 +27,12 @@ test('a figure has its unit in its name', () => {
   expect(figure('throttled-bits', 327_685)).toEqual({ label: 'throttled', value: '0x50005' });
   expect(figure('queue', 1234.56)).toEqual({ label: 'queue', value: '1,234.6' });
   expect(figure('name', '<b>')).toEqual({ label: 'name', value: '<b>' });
+});
+
+test('there are words for every event of the server', () => {
+  const server = readFileSync(new URL('../../src/event.rs', import.meta.url), 'utf8');
+  const kinds = [...server.matchAll(/^ {4}[A-Z]\w+ = "([a-z-]+)",$/gm)].map(([, kind]) => kind);
+  expect(Object.keys(KINDS).sort()).toEqual(kinds.sort());
 });
 
 test('events of newer servers are told by their names', () => {

@@ -23,7 +23,8 @@ interface Words {
   topic: Topic;
 }
 
-const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
+/** All that the server tells of. */
+export const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'server-started': ['Server started', 'server', 'good'],
   'server-stopped': ['Server stopped', 'server', 'warn'],
   'device-enrolled': ['Device enrolled', 'people', 'good'],
@@ -71,6 +72,9 @@ const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = {
   'recording-read': ['Recording looked at', 'video', 'plain'],
   'recording-deleted': ['Recording deleted', 'video', 'warn'],
   'host-key-changed': ['Host key changed', 'refusals', 'bad'],
+  'host-key-unknown': ['Host key unknown', 'refusals', 'warn'],
+  'host-key-registered': ['Host key registered', 'people', 'plain'],
+  'host-key-accepted': ['Host key accepted', 'people', 'warn'],
   'port-kept': ['Port kept behind its session', 'refusals', 'bad'],
   'store-missing': ['Database was missing', 'server', 'bad'],
   'key-missing': ['Key was missing', 'server', 'bad'],
