@@ -80,7 +80,7 @@ pub fn holder(address: IpAddr) -> IpAddr {
 }
 
 /// The part of the network that an address is in, where one party may have much of it: with IPv6 the /48, which is what
-/// a site is given; an IPv4 address stands for itself.
+/// a site is given. None with IPv4, of which few have much.
 pub fn wide_network(address: IpAddr) -> Option<IpAddr> {
     match address.to_canonical() {
         IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into()),

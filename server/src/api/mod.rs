@@ -1,9 +1,10 @@
-//! The operators' API: HTTP and JSON under `/api/v1`, over the Unix socket in the data directory, and over TLS for operators
-//! elsewhere.
+//! The operators' API: HTTP and JSON under `/api/v1`, over the Unix socket in the data directory; over TLS for operators
+//! elsewhere; and beside the console for browsers and programs, over TLS and on a loopback address.
 //!
 //! Lists are read page by page: `?after=ID&limit=N`, until there is no `next`. With `?follow=true`, or
-//! `Accept: text/event-stream`, messages and events are streamed as server-sent events whose ids are those of the
-//! rows: whoever was cut goes on by `Last-Event-ID`, without a gap and without a double.
+//! `Accept: text/event-stream`, they are streams of server-sent events. Those of messages and events have the ids of the
+//! rows: whoever was cut goes on by `Last-Event-ID`, without a gap and without a double. Those of devices, tasks and parts
+//! begin with all that there is.
 
 mod access_tokens;
 mod account;

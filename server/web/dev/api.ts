@@ -367,7 +367,6 @@ export class Api {
         since: new Date().toISOString(),
         password: false,
         totp: false,
-        key: false,
       });
       send(response, 201, { name, role, login: people.oneTimeLogin(name), expires: day() });
     });

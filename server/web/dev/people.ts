@@ -29,11 +29,10 @@ export class People {
         since: AGO(900),
         password: true,
         totp: false,
-        key: false,
         secret: PASSWORD,
         ...more,
       });
-    person('anna', 'admin', { last_seen: AGO(0), address: '198.51.100.7', key: true });
+    person('anna', 'admin', { last_seen: AGO(0), address: '198.51.100.7', key: 'ab'.repeat(32) });
     person('oskar', 'operator', { last_seen: AGO(30), address: '198.51.100.9' });
     person('viktor', 'viewer', { last_seen: AGO(4), address: '2001:db8::5' });
     person('tina', 'admin', { totp: true });

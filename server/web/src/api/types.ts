@@ -1,4 +1,4 @@
-// What the API says, field by field as `server/src/api/view.rs` documents it.
+// What the API says, field by field as `server/src/api/view.rs` and the files beside it document it.
 // Whatever stems from a device is told as it came: show it through `shown()` only.
 
 /** A moment: RFC 3339 in UTC. */
@@ -132,7 +132,7 @@ export interface Task {
 export interface Operator {
   name: string;
   role: Role;
-  key?: string | boolean;
+  key?: string;
   password?: boolean;
   totp?: boolean;
   since: Time;
