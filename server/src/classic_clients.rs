@@ -3,10 +3,13 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use crate::store::{DeviceId, SessionId, UnixMillis};
+use crate::{
+    lock::lock,
+    store::{DeviceId, SessionId, UnixMillis},
+};
 
 /// One connection of a classic client. A client may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +33,18 @@ pub struct ClassicClients {
 impl ClassicClients {
     /// Counts a connection as present until the guard is dropped.
     pub fn enter(self: &Arc<Self>, client: ClassicClient) -> Presence {
-        self.lock().insert(client.session, client);
+        lock(&self.connections).insert(client.session, client);
         Presence { clients: Arc::clone(self), session: client.session }
     }
 
     /// All connections, in no order.
     pub fn all(&self) -> Vec<ClassicClient> {
-        self.lock().values().copied().collect()
+        lock(&self.connections).values().copied().collect()
     }
 
     /// How many connections there are.
     pub fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, ClassicClient>> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connections).len()
     }
 }
 
@@ -59,7 +57,7 @@ pub struct Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.clients.lock().remove(&self.session);
+        lock(&self.clients.connections).remove(&self.session);
     }
 }
 

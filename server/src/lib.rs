@@ -25,6 +25,7 @@ pub mod http;
 pub mod id;
 pub mod listener;
 pub mod listeners;
+pub mod lock;
 pub mod logs;
 pub mod mailbox;
 pub mod metrics;

@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,7 @@ use tracing::{error, info};
 use crate::{
     config::LogFiles,
     event::EventRow,
+    lock::lock,
     parts::{PartKind, Parts},
     store::{MessageRow, Newest, Store, StoreError, Unlogged},
 };
@@ -189,8 +190,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&mut Writer) -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     let writer = Arc::clone(writer);
-    let working =
-        tokio::task::spawn_blocking(move || work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner)));
+    let working = tokio::task::spawn_blocking(move || work(&mut lock(&writer)));
     working.await.unwrap_or_else(|error| match error.try_into_panic() {
         // What it was about may be half done: this writer is not used again.
         Ok(panic) => std::panic::resume_unwind(panic),

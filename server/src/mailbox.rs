@@ -1,7 +1,7 @@
 //! What others ask of a connection: one slot for each kind of request, so that nothing piles up.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -12,7 +12,10 @@ use protocol_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::store::{Archived, Kind, Outcome};
+use crate::{
+    lock::lock,
+    store::{Archived, Kind, Outcome},
+};
 
 /// When a device that is turned away over a gateway should try again, in seconds. That costs the server one small connection
 /// of a gateway that it mostly knows; and what is put right here or at the gateway, nobody should have to tell the device.
@@ -186,7 +189,7 @@ impl Mailbox {
 
     /// Everything that was put in since the last call; waits for the first.
     pub fn poll_take(&self, context: &Context<'_>) -> Poll<Requests> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !state.has_requests {
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
@@ -200,7 +203,7 @@ impl Mailbox {
 
     fn put(&self, write: impl FnOnce(&mut Requests)) {
         let waker = {
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             write(&mut state.requests);
             state.has_requests = true;
             state.waker.take()
@@ -208,11 +211,6 @@ impl Mailbox {
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

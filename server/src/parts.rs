@@ -10,7 +10,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     event::{EventKind, NewEvent},
+    lock::lock,
     store::{Store, UnixMillis},
 };
 
@@ -248,11 +249,6 @@ fn words(panic: Box<dyn Any + Send>) -> String {
     let mut words = words.unwrap_or("a panic without words").to_owned();
     words.truncate(words.floor_char_boundary(MAX_REASON));
     words
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

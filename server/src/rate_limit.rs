@@ -4,9 +4,11 @@ use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
+
+use crate::lock::lock;
 
 /// How many of those who try are remembered. While all of them wait for attempts, the one who has rested the longest is
 /// forgotten for a new one: whoever comes from very many places keeps nobody out by it.
@@ -31,7 +33,7 @@ impl<K: Clone + Eq + Hash> RateLimit<K> {
     /// # Errors
     /// They have none left: it is worth asking again after so long.
     pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
-        let mut remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = lock(&self.full);
         if remembered.len() >= MAX_REMEMBERED && !remembered.contains_key(&key) {
             remembered.retain(|_, full| *full > now);
             let rested = remembered.iter().min_by_key(|(_, full)| **full).map(|(key, _)| key.clone());
@@ -49,7 +51,7 @@ impl<K: Clone + Eq + Hash> RateLimit<K> {
     /// # Errors
     /// As [`RateLimit::take`].
     pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
-        let remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = lock(&self.full);
         self.after_one(remembered.get(key), now).map(drop)
     }
 
@@ -64,7 +66,7 @@ impl<K: Clone + Eq + Hash> RateLimit<K> {
 
     /// Gives one attempt back that they have taken: it was a good one.
     pub fn give_back(&self, key: &K) {
-        let mut remembered = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = lock(&self.full);
         if let Some(full) = remembered.get_mut(key) {
             *full = full.checked_sub(self.refill).unwrap_or(*full);
         }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use protocol_core::{
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot, watch};
 
 use crate::{
+    lock::lock,
     mailbox::{Farewell, Mailbox},
     store::{DeviceId, Kind, SessionId, UnixMillis},
 };
@@ -195,11 +196,6 @@ impl Registry {
             true
         })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks the holder of a connection for a sign of life: gives the round-trip time.

@@ -5,10 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::oneshot;
+
+use crate::lock::lock;
 
 /// The strangers of a listener.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl Strangers {
     /// Gives a newcomer a place; the oldest stranger makes way if there is none.
     pub fn enter(self: &Arc<Self>) -> Stranger {
         let (make_way, displaced) = oneshot::channel();
-        let mut places = self.lock();
+        let mut places = lock(&self.places);
         if places.taken.len() >= self.limit
             && let Some((_, oldest)) = places.taken.pop_first()
         {
@@ -52,15 +54,10 @@ impl Strangers {
 
     /// Every stranger makes way now, and whoever comes later at once.
     pub fn close(&self) {
-        let mut places = self.lock();
+        let mut places = lock(&self.places);
         places.closed = true;
         // What waits for a sender that is gone waits no longer.
         places.taken.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,13 +79,13 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.strangers.lock().taken.remove(&self.number);
+        lock(&self.strangers.places).taken.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Strangers;
+    use super::{Strangers, lock};
 
     #[tokio::test]
     async fn the_oldest_makes_way_for_the_newest() {
@@ -100,7 +97,7 @@ mod tests {
         let _fourth = strangers.enter();
         first.displaced().await;
         assert!(third.displaced.try_recv().is_err(), "one was enough");
-        assert_eq!(strangers.lock().taken.len(), 2);
+        assert_eq!(lock(&strangers.places).taken.len(), 2);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,7 @@ use protocol_core::classic::MAX_PASSWORD;
 
 use crate::{
     files,
+    lock::lock,
     passwords::{self, Hasher, PasswordError},
     rate_limit::{RateLimit, holder},
 };
@@ -128,7 +129,7 @@ impl TermPassword {
     /// Whether the password was set since the last call, or since the start.
     pub fn was_set(&self) -> bool {
         let now = stamp(&self.path);
-        let before = mem::replace(&mut *self.stamp.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let before = mem::replace(&mut *lock(&self.stamp), now);
         now.is_some() && now != before
     }
 

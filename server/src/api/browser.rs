@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use crate::{
     byte_stream::ByteStream,
     console,
     http::{self, Bounds, Known, KnownRequest},
+    lock::lock,
     parts::Parts as ServerParts,
     store::{IDLE_LIMIT, OperatorId, OperatorRef, PLAIN_IDLE_LIMIT, SecretHash, TIME_LIMIT, UnixMillis},
     strangers::Stranger,
@@ -131,7 +132,7 @@ impl Browser {
     /// The places that a request of this operator takes: among their requests, and their connections.
     fn place_for(&self, api: &Api, operator: OperatorId) -> Result<(Place, KnownRequest), ApiError> {
         let place = api.places.request(operator)?;
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = lock(&self.own);
         if own.as_ref().is_none_or(|(holder, _)| *holder != operator) {
             *own = Some((operator, api.places.connection(operator)?));
         }

@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -31,7 +31,10 @@ use super::{
     stream::{self, SIGN_OF_LIFE},
     view::DeviceView,
 };
-use crate::store::{DeviceId, DeviceRow, Newest, UnixMillis};
+use crate::{
+    lock::lock,
+    store::{DeviceId, DeviceRow, Newest, UnixMillis},
+};
 
 /// How often the devices are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -126,8 +129,7 @@ impl Hub {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     async fn read_all(&self) -> Result<(), ApiError> {

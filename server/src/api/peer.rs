@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     event::EventKind,
     http,
+    lock::lock,
     refusal::Refusal,
     store::{IDLE_LIMIT, OperatorId, OperatorKey},
 };
@@ -74,7 +75,7 @@ impl Remote {
     }
 
     fn keep(&self, request: Option<Place>) {
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
+        *lock(&self.request) = request;
     }
 }
 

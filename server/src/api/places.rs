@@ -3,13 +3,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
-use crate::store::OperatorId;
+use crate::{lock::lock, store::OperatorId};
 
 /// How many requests may be worked on at a time, over either way. Streams take only some of the places.
 pub const REQUESTS: usize = 256;
@@ -100,8 +100,7 @@ impl Places {
     }
 
     fn own(&self, operator: OperatorId) -> Own {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        let mut operators = self.operators.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut operators = lock(&self.operators);
         let places = |count| Arc::new(Semaphore::new(count));
         let own = operators.entry(operator).or_insert_with(|| Own {
             requests: places(REQUESTS / PART),

@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     task::{Context as Waking, Poll, ready},
     time::Duration,
 };
@@ -39,6 +39,7 @@ use crate::{
         view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, ROLE, TASK, UPGRADE},
     },
     firmware, http,
+    lock::lock,
     tls::{Connector, Protocol},
 };
 
@@ -407,11 +408,6 @@ impl ApiClient {
         };
         CliError::Unreachable { server, reason: reason.to_string() }
     }
-}
-
-fn lock(context: &Mutex<Context>) -> MutexGuard<'_, Context> {
-    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-    context.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unexpected(status: StatusCode) -> ErrorBody {

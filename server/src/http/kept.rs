@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::Stream;
-use crate::{shutdown::Shutdown, strangers::Stranger, write_timeout::WriteTimeout};
+use crate::{lock::lock, shutdown::Shutdown, strangers::Stranger, write_timeout::WriteTimeout};
 
 /// How many requests one connection of HTTP/2 may have at a time. A browser has as many windows as it likes, of some
 /// streams each.
@@ -209,7 +209,7 @@ struct Waiting {
 impl Answers {
     /// The body of an answer, which is watched from now on.
     fn watched(self: Arc<Self>, body: Body) -> Body {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         waiting.begun += 1;
         let id = waiting.begun;
         waiting.since.insert(id, Instant::now());
@@ -218,8 +218,7 @@ impl Answers {
     }
 
     fn note(&self, id: u64, waits: bool) {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        let since = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).since;
+        let since = &mut lock(&self.0).since;
         match waits {
             true => since.insert(id, Instant::now()),
             false => since.remove(&id),
@@ -229,7 +228,7 @@ impl Answers {
     /// Waits until one of them has stood still for so long.
     async fn stand_still(&self, time_limit: Duration) {
         let stands_still = || {
-            let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = lock(&self.0);
             waiting.since.values().any(|since| since.elapsed() >= time_limit)
         };
         while !stands_still() {

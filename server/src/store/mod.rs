@@ -46,7 +46,7 @@ mod writer;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
 };
 
@@ -85,6 +85,8 @@ use change::{Change, Typed};
 use queue::{Limits, Queue, Refused};
 use reader::Readers;
 use writer::{Job, Writer};
+
+use crate::lock::lock;
 
 /// How much may wait for the writer: about a second's work. Beyond it [`Store::archive`] waits.
 const LIMITS: Limits = Limits { items: 16_384, bytes: 32 * 1024 * 1024 };
@@ -298,13 +300,13 @@ impl Shared {
     fn close(&self) {
         self.queue.close();
         self.readers.close();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = lock(&self.writer).take();
         if let Some(writer) = writer
             && writer.join().is_err()
         {
             warn!("the store's writer had ended by a panic");
         }
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.lock).take();
     }
 }
 

@@ -1,11 +1,13 @@
 //! What waits for the writer: bounded in count and bytes, taken all at once.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
     time::Instant,
 };
 
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// A queue of many senders and one receiver, who takes everything that waits.
 pub(super) struct Queue<T> {
@@ -51,7 +53,7 @@ impl<T> Queue<T> {
 
     /// Adds an item if there is room; gives it back if there is none, or the queue is closed.
     pub(super) fn try_push(&self, item: T, bytes: usize) -> Result<(), Refused<T>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.closed {
             return Err(Refused::Closed(item));
         }
@@ -93,7 +95,7 @@ impl<T> Queue<T> {
 
     /// Moves all that waits into `items`, which must be empty; waits for it until `deadline` (without one, for ever).
     pub(super) fn take(&self, items: &mut Vec<T>, deadline: Option<Instant>) -> Taken {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.items.is_empty() {
             if state.closed {
                 return Taken::Closed;
@@ -118,20 +120,15 @@ impl<T> Queue<T> {
 
     /// Nothing more is accepted; what waits is still taken.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        lock(&self.state).closed = true;
         self.filled.notify_all();
         self.room.notify_waiters();
     }
 
     /// How many items and bytes wait.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        let state = self.lock();
+        let state = lock(&self.state);
         (state.items.len(), state.bytes)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{StoreError, connect, error::Reach};
+use crate::lock::lock;
 
 /// How many read at a time; others wait their turn.
 const CONNECTIONS: usize = 4;
@@ -48,14 +49,14 @@ impl Readers {
         if self.turns.is_closed() {
             return Err(StoreError::Closed);
         }
-        let idle = self.lock().pop();
+        let idle = lock(&self.idle).pop();
         let connection = match idle {
             Some(connection) => connection,
             None => connect::open_reader(&self.path)?,
         };
         let result = snapshot(&connection, query);
         let sound = result.as_ref().err().is_none_or(|error| error.reach() == Reach::Operation);
-        let mut idle = self.lock();
+        let mut idle = lock(&self.idle);
         if sound && connection.is_autocommit() && idle.len() < CONNECTIONS {
             idle.push(connection);
         }
@@ -65,11 +66,7 @@ impl Readers {
     /// Closes the connections; those that are lent are closed when they come back.
     pub(super) fn close(&self) {
         self.turns.close();
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle).clear();
     }
 }
 
@@ -91,7 +88,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::{CONNECTIONS, Readers};
-    use crate::store::connect;
+    use crate::{lock::lock, store::connect};
 
     /// Longer than anything takes here: only a failing test waits so long.
     const TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,6 +117,6 @@ mod tests {
         drop(end);
         let all = u32::try_from(CONNECTIONS).unwrap();
         drop(timeout(TIMEOUT, readers.turns.acquire_many(all)).await.unwrap().unwrap());
-        assert!(readers.lock().len() <= CONNECTIONS);
+        assert!(lock(&readers.idle).len() <= CONNECTIONS);
     }
 }

@@ -4,12 +4,12 @@ use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use super::{DeviceId, Store};
-use crate::{event::NewEvent, metrics::METRICS};
+use crate::{event::NewEvent, lock::lock, metrics::METRICS};
 
 /// The time in which refusals are counted.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
 }
 
 fn admit<K: Copy + Eq + Hash>(counts: &Mutex<Counts<K>>, party: K) -> Option<u64> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner).admit(party, Instant::now())
+    lock(counts).admit(party, Instant::now())
 }
 
 /// What one party can choose its addresses from: of IPv6 the first 64 bits.

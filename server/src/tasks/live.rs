@@ -11,9 +11,10 @@ use std::{
 use protocol_core::{code, message::Secret};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{DataConnection, JoinError, TaskKind, lock};
+use super::{DataConnection, JoinError, TaskKind};
 use crate::{
     event::Who,
+    lock::lock,
     mailbox::Instruction,
     store::{DeviceId, OperatorId, RandomId, TaskId, TaskState},
 };

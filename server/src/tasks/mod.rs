@@ -20,7 +20,7 @@ mod watcher;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -50,6 +50,7 @@ use self::{
 use crate::{
     config::{SshAccount, SshLimits},
     event::{EventKind, NewEvent, Who},
+    lock::lock,
     mailbox::Instruction,
     registry::{Online, Registry},
     ssh_account::SshAccountError,
@@ -436,9 +437,4 @@ async fn offered(online: &Online, kinds: &[TaskKind]) -> Option<TaskKind> {
     let said = tokio::time::timeout(OFFER_TIMEOUT, offers.wait_for(Option::is_some)).await;
     let taken = said.ok()?.ok()?;
     kinds.iter().copied().find(|kind| taken.as_ref().is_some_and(|taken| taken.contains(&kind.kind())))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,11 +12,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{TaskError, lock};
+use super::TaskError;
 use crate::{
     config::SshAccount,
     event::{EventKind, NewEvent},
     listeners::Listeners,
+    lock::lock,
     ssh_account::{self, SshAccountError},
     store::{DeviceId, Store, StoreError},
 };

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use super::{
     viewer::{Interest, Viewer, Viewing},
 };
 use crate::{
+    lock::lock,
     shutdown::Shutdown,
     store::{OperatorId, TaskId, TaskState, UnixMillis, rank},
     tasks::{DataConnection, Requester, Standing, Task, TaskError, TaskKind},
@@ -271,8 +272,7 @@ impl Hub {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     /// Runs the stream to its end, and tells all who look why it has ended.

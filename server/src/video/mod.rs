@@ -22,7 +22,7 @@ mod viewer;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
@@ -45,6 +45,7 @@ pub use viewer::{Viewer, Viewing, Way};
 
 use crate::{
     event::NewEvent,
+    lock::lock,
     parts::{Part, PartKind, Parts},
     registry::Camera,
     shutdown::Shutdown,
@@ -327,9 +328,4 @@ impl Video {
 /// How many streams are in the name of this operator.
 fn count_of(streams: &HashMap<Key, Arc<Hub>>, operator: OperatorId) -> usize {
     streams.values().filter(|hub| hub.owner() == Some(operator)).count()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{MAX_OWN_VIEWERS, MAX_VIEWERS, VideoError, lock};
-use crate::store::OperatorId;
+use super::{MAX_OWN_VIEWERS, MAX_VIEWERS, VideoError};
+use crate::{lock::lock, store::OperatorId};
 
 /// The places of all who look.
 #[derive(Debug, Default)]

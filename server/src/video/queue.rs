@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::{Notify, watch};
 
 use super::{group::LITTLE, unit::Unit};
+use crate::lock::lock;
 
 /// How many pictures may wait beside those that a viewer begins with: two seconds of most cameras.
 const MAX_UNITS: usize = 60;
@@ -121,7 +122,7 @@ impl Queue {
     /// Adds a picture, and waits for nothing. Where too many wait already it is left out, and so is all that waits before
     /// the next keyframe, once that comes.
     pub(super) fn add(&self, unit: &Arc<Unit>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         // Under the lock: what waits is cleared behind an end, and nothing comes behind that.
         if self.has_ended() {
             return;
@@ -142,7 +143,7 @@ impl Queue {
 
     /// Gives up what others may need more, unless it is little: the viewer goes on with the next keyframe.
     pub(super) fn shed(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.bytes > LITTLE {
             state.clear();
             state.is_late = true;
@@ -160,7 +161,7 @@ impl Queue {
             is_first
         });
         if is_first && is_urgent {
-            self.lock().units.clear();
+            lock(&self.state).units.clear();
         }
         self.news.notify_one();
     }
@@ -203,7 +204,7 @@ impl Queue {
     }
 
     fn take(&self) -> Option<Result<Arc<Unit>, End>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         match state.units.pop_front() {
             Some(unit) => {
                 state.bytes = state.bytes.saturating_sub(unit.size());
@@ -218,12 +219,7 @@ impl Queue {
 
     /// How many pictures were left out.
     pub(super) fn dropped(&self) -> u64 {
-        self.lock().dropped
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that can panic runs under the lock: what a poisoned lock guards is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).dropped
     }
 }
 

@@ -27,10 +27,11 @@ use tokio::{
 
 use file::File;
 
-use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, Way, Wish, lock};
+use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, Way, Wish};
 use crate::{
     config::RecordingLimits,
     files,
+    lock::lock,
     shutdown::Shutdown,
     store::{
         DeviceId, NewRecording, OperatorId, RecordingId, RecordingRow, RecordingState, Store, StoreError,

@@ -22,13 +22,14 @@ use tokio::{
 };
 
 use super::{
-    EndCode, Video, VideoError, Viewing, Way, Wish, lock,
+    EndCode, Video, VideoError, Viewing, Way, Wish,
     memory::Memory,
     parameters::{Parameters, tests::KEYFRAME},
     unit::Unit,
 };
 use crate::{
     config::{SshAccount, SshLimits},
+    lock::lock,
     mailbox::{Instruction, Mailbox},
     parts::Parts,
     registry::{Camera, Figures, Online, Place, Registry},

@@ -120,10 +120,11 @@ const SERVER: Package = Package {
         Module("write_timeout", ""),
         Module("byte_stream", ""),
         Module("frames", ""),
+        Module("lock", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock files metrics write_timeout byte_stream frames shutdown span",
+    common: "id clock files metrics write_timeout byte_stream frames lock shutdown span",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls",

@@ -4,10 +4,11 @@ use std::{collections::HashSet, fs, io, path::Path, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{RecordingError, Recordings, lock, whole};
+use super::{RecordingError, Recordings, whole};
 use crate::{
     event::Who,
     files::blocking,
+    lock::lock,
     store::{RecordingId, RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
 };
 

@@ -21,8 +21,9 @@ use crate::video::parameters::tests::KEYFRAME;
 use crate::{
     config::RecordingLimits,
     event::Who,
+    lock::lock,
     store::{NewRecording, RecordingId, RecordingRow, RecordingSize, RecordingState},
-    video::{Parameters, RecordingError, Recordings, Unit, lock, mp4},
+    video::{Parameters, RecordingError, Recordings, Unit, mp4},
 };
 
 /// How many pictures a second the camera of these tests gives.
