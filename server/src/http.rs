@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-pub use kept::{Bounds, Known, KnownRequest, held, keep};
+pub use kept::{Bounds, held, keep};
 
 use crate::{
     byte_stream::ByteStream,

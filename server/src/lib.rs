@@ -40,6 +40,7 @@ pub mod span;
 pub mod ssh_account;
 pub mod store;
 pub mod strangers;
+pub mod tally;
 pub mod tasks;
 pub mod term_password;
 pub mod tls;

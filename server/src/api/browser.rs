@@ -31,11 +31,12 @@ use super::{
 use crate::{
     byte_stream::ByteStream,
     console,
-    http::{self, Bounds, Known, KnownRequest},
+    http::{self, Bounds},
     lock::lock,
     parts::Parts as ServerParts,
     store::{IDLE_LIMIT, OperatorId, OperatorRef, PLAIN_IDLE_LIMIT, SecretHash, TIME_LIMIT, UnixMillis},
     strangers::Stranger,
+    tally::{Counted, Tally},
 };
 
 /// The longest request of somebody who is not logged in, in bytes.
@@ -62,7 +63,7 @@ pub struct Browser {
     address: SocketAddr,
     way: Way,
     /// Its requests of somebody who is known.
-    known: Arc<Known>,
+    known: Arc<Tally>,
     /// Among the connections of the operator who is logged in there.
     own: Mutex<Option<(OperatorId, Place)>>,
     /// Among all connections of its listener, to its end.
@@ -71,7 +72,7 @@ pub struct Browser {
 
 impl Browser {
     /// A browser there, whose connection has this place among those of its listener.
-    pub(super) fn new(address: SocketAddr, way: Way, known: Arc<Known>, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(address: SocketAddr, way: Way, known: Arc<Tally>, place: OwnedSemaphorePermit) -> Self {
         Self { address, way, known, own: Mutex::default(), _place: place }
     }
 
@@ -130,13 +131,13 @@ impl Browser {
     }
 
     /// The places that a request of this operator takes: among their requests, and their connections.
-    fn place_for(&self, api: &Api, operator: OperatorId) -> Result<(Place, KnownRequest), ApiError> {
+    fn place_for(&self, api: &Api, operator: OperatorId) -> Result<(Place, Counted), ApiError> {
         let place = api.places.request(operator)?;
         let mut own = lock(&self.own);
         if own.as_ref().is_none_or(|(holder, _)| *holder != operator) {
             *own = Some((operator, api.places.connection(operator)?));
         }
-        Ok((place, self.known.begin()))
+        Ok((place, self.known.add()))
     }
 
     /// Whether a request comes from our own page.
@@ -228,10 +229,10 @@ pub(super) async fn know(
     api: &Api,
     browser: &Browser,
     credential: Credential,
-) -> Result<(Operator, (Place, KnownRequest)), ApiError> {
+) -> Result<(Operator, (Place, Counted)), ApiError> {
     let (moment, store, address) = (api.revocations.moment(), &api.host.store, browser.ip());
     // Those who only guess are many; they don't hold up who is known already.
-    let stranger = if browser.known.is_there() { None } else { Some(api.logins.place()?) };
+    let stranger = if browser.known.count() > 0 { None } else { Some(api.logins.place()?) };
     let (operator, until, token) = match credential {
         Credential::Login(hash) => {
             let found = store.operator_by_login(hash, browser.is_secure(), address).await?;
@@ -318,7 +319,7 @@ impl WebApi {
         stranger: Stranger,
         place: OwnedSemaphorePermit,
     ) {
-        let known = Arc::<Known>::default();
+        let known = Arc::<Tally>::default();
         let browser = Browser::new(address, self.way, Arc::clone(&known), place);
         let (peer, routes) = (Peer::Browser(Arc::new(browser)), self.routes.clone());
         let shutdown = self.api.shutdown.clone();

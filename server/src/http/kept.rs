@@ -22,13 +22,10 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Stream;
-use crate::{lock::lock, shutdown::Shutdown, strangers::Stranger, write_timeout::WriteTimeout};
+use crate::{lock::lock, shutdown::Shutdown, strangers::Stranger, tally::Tally, write_timeout::WriteTimeout};
 
 /// How many requests one connection of HTTP/2 may have at a time. A browser has as many windows as it likes, of some
 /// streams each.
@@ -69,12 +66,12 @@ impl Default for Bounds {
 }
 
 /// Answers the requests of a connection, until it ends, nobody who is known has asked for a while, or the server stops.
-/// Each carries `peer` among its extensions; who answers says in `known` which are of somebody who is known.
+/// Each carries `peer` among its extensions; who answers counts in `known` those of somebody who is known.
 pub async fn keep<P>(
     stream: Stream,
     peer: P,
     routes: Router,
-    known: Arc<Known>,
+    known: Arc<Tally>,
     bounds: Bounds,
     mut stranger: Stranger,
     shutdown: Shutdown,
@@ -82,11 +79,11 @@ pub async fn keep<P>(
     P: Clone + Send + Sync + 'static,
 {
     let routes = TowerToHyperService::new(routes);
-    let (count, answers) = (Known::default(), Arc::<Answers>::default());
-    let mut coming = known.0.subscribe();
+    let (all, answers) = (Tally::default(), Arc::<Answers>::default());
+    let mut coming = known.changes();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let is_too_many = !known.is_there() && *count.0.borrow() >= STRANGERS_STREAMS;
-        let guard = count.begin();
+        let is_too_many = known.count() == 0 && all.count() >= STRANGERS_STREAMS;
+        let guard = all.add();
         request.extensions_mut().insert(peer.clone());
         let answer = if is_too_many { None } else { Some(routes.call(request)) };
         let answers = Arc::clone(&answers);
@@ -114,7 +111,7 @@ pub async fn keep<P>(
         drop(stranger);
         tokio::select! {
             _ = &mut connection => return,
-            () = known.idle(bounds.idle) => {}
+            () = known.none_for(bounds.idle) => {}
             () = answers.stand_still(bounds.answer) => return,
             _ = shutdown.requested() => {}
         }
@@ -150,49 +147,6 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(bounds.answer)
         .keep_alive_timeout(bounds.answer);
     builder
-}
-
-/// How many requests of a connection are worked on whose sender is known.
-#[derive(Debug)]
-pub struct Known(watch::Sender<usize>);
-
-impl Default for Known {
-    fn default() -> Self {
-        Self(watch::Sender::new(0))
-    }
-}
-
-impl Known {
-    /// One more, until what this gives is dropped.
-    pub fn begin(&self) -> KnownRequest {
-        self.0.send_modify(|count| *count += 1);
-        KnownRequest(self.0.clone())
-    }
-
-    /// Whether one is worked on now.
-    pub fn is_there(&self) -> bool {
-        *self.0.borrow() > 0
-    }
-
-    /// Waits until there was none for so long.
-    async fn idle(&self, time_limit: Duration) {
-        let mut count = self.0.subscribe();
-        while count.wait_for(|count| *count == 0).await.is_ok() {
-            if timeout(time_limit, count.changed()).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// A request, until its answer was sent.
-#[derive(Debug)]
-pub struct KnownRequest(watch::Sender<usize>);
-
-impl Drop for KnownRequest {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count = count.saturating_sub(1));
-    }
 }
 
 /// Since when each answer of a connection waits until its client takes more of it. With HTTP/2 the connection itself may be
@@ -314,7 +268,7 @@ mod tests {
         time::{Instant, sleep, timeout},
     };
 
-    use super::{Bounds, Known, keep};
+    use super::{Bounds, Tally, keep};
     use crate::{
         shutdown::Shutdown,
         strangers::{Stranger, Strangers},
@@ -325,15 +279,15 @@ mod tests {
     /// The client's end of a connection that is kept; it is known who has come.
     fn connect(stranger: Stranger, is_known: bool, shutdown: &Shutdown) -> DuplexStream {
         let (ours, theirs) = duplex(64 * 1024);
-        let known = Arc::<Known>::default();
+        let known = Arc::<Tally>::default();
         let knows = Arc::clone(&known);
         let answer = get(async move || {
-            let _known = is_known.then(|| knows.begin());
+            let _known = is_known.then(|| knows.add());
             "here"
         });
         let knows = Arc::clone(&known);
         let slow = get(async move || {
-            let _known = knows.begin();
+            let _known = knows.add();
             sleep(Duration::from_secs(600)).await;
         });
         let routes = Router::new().route("/", answer).route("/slow", slow);

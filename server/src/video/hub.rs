@@ -24,12 +24,13 @@ use super::{
     queue::{End, EndCode, Queue},
     source::{Said, Source},
     unit::Unit,
-    viewer::{Interest, Viewer, Viewing},
+    viewer::{Viewer, Viewing},
 };
 use crate::{
     lock::lock,
     shutdown::Shutdown,
     store::{OperatorId, TaskId, TaskState, UnixMillis, rank},
+    tally::{Counted, Tally},
     tasks::{DataConnection, Requester, Standing, Task, TaskError, TaskKind},
 };
 
@@ -89,7 +90,7 @@ pub(super) struct Hub {
     begun_as: Role,
     state: watch::Sender<State>,
     /// How many want it to go on.
-    interest: watch::Sender<usize>,
+    interest: Tally,
     shared: Mutex<Shared>,
 }
 
@@ -106,7 +107,7 @@ struct Shared {
 
 impl Hub {
     pub(super) fn new(first: &Requester) -> Arc<Self> {
-        let (state, interest) = (watch::Sender::new(State::Starting), watch::Sender::new(0));
+        let (state, interest) = (watch::Sender::new(State::Starting), Tally::default());
         let shared = Mutex::new(Shared { owner: first.operator, ..Shared::default() });
         Arc::new(Self { begun_as: first.role, state, interest, shared })
     }
@@ -145,35 +146,25 @@ impl Hub {
     }
 
     /// Keeps it going. For whoever holds the lock by which it was found: it does not end between.
-    pub(super) fn interest(&self) -> Interest {
-        Interest::new(&self.interest)
+    pub(super) fn interest(&self) -> Counted {
+        self.interest.add()
     }
 
     pub(super) fn is_wanted(&self) -> bool {
-        *self.interest.borrow() > 0
+        self.interest.count() > 0
     }
 
     /// How many want it.
     #[cfg(test)]
     pub(super) fn interested(&self) -> usize {
-        *self.interest.borrow()
-    }
-
-    /// Waits until nobody has looked for so long.
-    async fn abandoned(&self, linger: Duration) {
-        let mut interest = self.interest.subscribe();
-        while interest.wait_for(|count| *count == 0).await.is_ok() {
-            if timeout(linger, interest.changed()).await.is_err() {
-                return;
-            }
-        }
+        self.interest.count()
     }
 
     /// A place at this stream, once it runs.
     pub(super) async fn join(
         self: &Arc<Self>,
         video: &Arc<Video>,
-        interest: Interest,
+        interest: Counted,
         place: Place,
         id: i64,
         wish: Wish,
@@ -340,7 +331,7 @@ impl Hub {
         loop {
             tokio::select! {
                 // Somebody may have come in this very moment.
-                () = self.abandoned(video.linger) => if video.forget_unwanted(&wish.key(), self) {
+                () = self.interest.none_for(video.linger) => if video.forget_unwanted(&wish.key(), self) {
                     return End::new(EndCode::Left, "nobody looks any longer");
                 },
                 end = self.ended() => return end,

@@ -29,7 +29,6 @@ use std::{
 };
 
 use protocol_core::code::Role;
-use tokio::sync::watch;
 
 pub use hub::Status;
 use hub::{Fate, Hub};
@@ -40,7 +39,6 @@ use places::{Place as ViewerPlace, Places};
 pub use queue::{End, EndCode};
 pub use recording::{MAX_RUNNING, RecordingError, Recordings};
 pub use unit::{HEAD, KEYFRAME, Unit};
-use viewer::Interest;
 pub use viewer::{Viewer, Viewing, Way};
 
 use crate::{
@@ -50,6 +48,7 @@ use crate::{
     registry::Camera,
     shutdown::Shutdown,
     store::{DeviceId, DeviceRef, OperatorId, Store, rank},
+    tally::{Counted, Tally},
     tasks::{Requester, Tasks},
 };
 
@@ -128,7 +127,7 @@ pub struct Video {
     parts: Arc<Parts>,
     part: Arc<Part>,
     /// How much goes on that the server's end waits for.
-    works: watch::Sender<usize>,
+    works: Tally,
     linger: Duration,
     places: Arc<Places>,
     memory: Arc<Memory>,
@@ -145,7 +144,7 @@ impl Video {
             tasks,
             part: parts.part("live video", PartKind::Relay),
             parts,
-            works: watch::Sender::new(0),
+            works: Tally::default(),
             linger: LINGER,
             places: Arc::default(),
             memory: Arc::default(),
@@ -195,7 +194,7 @@ impl Video {
         self: &Arc<Self>,
         wish: &Wish,
         shutdown: &Shutdown,
-    ) -> Result<(ViewerPlace, Arc<Hub>, Interest), VideoError> {
+    ) -> Result<(ViewerPlace, Arc<Hub>, Counted), VideoError> {
         let operator = wish.requester.operator;
         let place = self.places.take(operator)?;
         let (hub, interest) = {
@@ -229,14 +228,13 @@ impl Video {
     }
 
     /// Something that the server's end waits for, as long as it is kept.
-    fn work(&self) -> Interest {
-        Interest::new(&self.works)
+    fn work(&self) -> Counted {
+        self.works.add()
     }
 
     /// Waits until all streams, viewings and recordings have ended, and that is written down. New ones may begin.
     pub async fn ended(&self) {
-        // It can't fail: the sender is our own.
-        let _ = self.works.subscribe().wait_for(|count| *count == 0).await;
+        self.works.none().await;
     }
 
     /// All who look, by their numbers; those who record are no viewers.

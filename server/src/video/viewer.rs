@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use protocol_core::code::Role;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{
     Video,
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     event::{EventKind, NewEvent, Who},
     store::{DeviceRef, OperatorId, UnixMillis},
+    tally::Counted,
 };
 
 /// How pictures reach whoever looks.
@@ -102,18 +103,18 @@ pub struct Viewing {
     /// Writes down that it has begun.
     begun: Option<JoinHandle<()>>,
     _place: Place,
-    work: Option<Interest>,
+    work: Option<Counted>,
     /// What the device had left out before.
     dropped_before: u64,
     /// The last: the stream is told that one less looks when all else is done.
-    _interest: Interest,
+    _interest: Counted,
 }
 
 impl Viewing {
     pub(super) async fn begin(
         video: &Arc<Video>,
         hub: Arc<Hub>,
-        interest: Interest,
+        interest: Counted,
         place: Place,
         viewer: Arc<Viewer>,
     ) -> Self {
@@ -212,22 +213,5 @@ impl Drop for Viewing {
             video.record(event).await;
             drop(work);
         });
-    }
-}
-
-/// That somebody wants a camera's pictures: as long as one does, its stream goes on.
-#[derive(Debug)]
-pub(super) struct Interest(watch::Sender<usize>);
-
-impl Interest {
-    pub(super) fn new(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|count| *count += 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }

@@ -121,10 +121,11 @@ const SERVER: Package = Package {
         Module("byte_stream", ""),
         Module("frames", ""),
         Module("lock", ""),
+        Module("tally", ""),
         Module("shutdown", ""),
         Module("span", ""),
     ],
-    common: "id clock files metrics write_timeout byte_stream frames lock shutdown span",
+    common: "id clock files metrics write_timeout byte_stream frames lock shutdown span tally",
     reserved: &[
         Reserved {
             names: "rustls tokio_rustls",
