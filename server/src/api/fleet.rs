@@ -7,16 +7,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, KeepAlive, Sse},
-};
-use futures_util::stream as futures;
+use axum::response::{Response, sse::Event};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -28,7 +23,7 @@ use super::{
     error::ApiError,
     peer::Rights,
     places::Place,
-    stream::{self, SIGN_OF_LIFE},
+    stream::{self, Follow},
     view::DeviceView,
 };
 use crate::{
@@ -240,11 +235,7 @@ pub(super) async fn follow(api: &Arc<Api>, rights: Rights) -> Result<Response, A
     let newest = hub.newest.subscribe();
     let onlooker =
         Onlooker { hub, newest, rights, seen: 0, page: Vec::new(), is_ready: false, _place: place };
-    let events = futures::unfold(onlooker, async |mut onlooker| {
-        let event = onlooker.next().await?;
-        Some((Ok::<_, Infallible>(event), onlooker))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+    Ok(stream::answer(onlooker))
 }
 
 struct Onlooker {
@@ -259,7 +250,7 @@ struct Onlooker {
     _place: Place,
 }
 
-impl Onlooker {
+impl Follow for Onlooker {
     /// What is sent next; nothing if the server stops, or the rights are gone.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -284,7 +275,9 @@ impl Onlooker {
             }
         }
     }
+}
 
+impl Onlooker {
     fn read(&mut self) {
         let known = self.hub.known();
         self.page = known.behind(self.seen);

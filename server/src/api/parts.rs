@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    convert::Infallible,
     fs,
     sync::Arc,
     time::Duration,
@@ -11,12 +10,8 @@ use std::{
 use axum::{
     Json,
     http::HeaderMap,
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response, sse::Event},
 };
-use futures_util::stream as futures;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -28,7 +23,7 @@ use super::{
     peer::Rights,
     places::Place,
     rights::{Action, Object},
-    stream::{self, SIGN_OF_LIFE},
+    stream::{self, Follow},
     view::{PartView, PartsView},
 };
 use crate::{
@@ -65,11 +60,7 @@ pub(super) async fn list(
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let onlooker = Onlooker { api, rights, ticks, looks: VecDeque::new(), _place: place };
-    let events = futures::unfold(onlooker, async |mut onlooker| {
-        let event = onlooker.next().await?;
-        Some((Ok::<_, Infallible>(event), onlooker))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+    Ok(stream::answer(onlooker))
 }
 
 struct Onlooker {
@@ -81,7 +72,7 @@ struct Onlooker {
     _place: Place,
 }
 
-impl Onlooker {
+impl Follow for Onlooker {
     /// How the parts are at the next tick; nothing if the server stops, or the rights are gone.
     async fn next(&mut self) -> Option<Event> {
         tokio::select! {

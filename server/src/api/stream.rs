@@ -1,6 +1,6 @@
-//! Live lists: server-sent events, each with the id of its row.
+//! Live streams of server-sent events; and those of lists, in which each has the id of its row.
 //!
-//! A stream holds no rows but those of the page it is at: it wakes when something was committed, and reads on from
+//! A stream of a list holds no rows but those of the page it is at: it wakes when something was committed, and reads on from
 //! the store behind the last id it sent. A slow reader is only behind; one that takes nothing is cut
 //! (`http.rs`), and goes on by its last id.
 
@@ -48,7 +48,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 /// How often a comment is sent where nothing else is: by its silence a client knows a dead connection.
-pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// A place for a stream of the one with these rights.
 pub(super) fn place_for(api: &Api, rights: &Rights) -> Result<Place, ApiError> {
@@ -56,6 +56,21 @@ pub(super) fn place_for(api: &Api, rights: &Rights) -> Result<Place, ApiError> {
         return Err(ApiError::stopping());
     }
     api.places.stream(rights.operator())
+}
+
+/// A live stream.
+pub(super) trait Follow: Send + 'static {
+    /// What is sent next; nothing at its end.
+    fn next(&mut self) -> impl Future<Output = Option<Event>> + Send;
+}
+
+/// The answer that a live stream is.
+pub(super) fn answer(follower: impl Follow) -> Response {
+    let events = futures::unfold(follower, async |mut follower| {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
 }
 
 /// Streams what is behind `after`, and then whatever comes, until the rights to it are gone.
@@ -77,11 +92,7 @@ pub(super) async fn follow<L: List>(
     };
     // If nothing can be read, that is the answer.
     follower.read().await?;
-    let events = futures::unfold(follower, async |mut follower| {
-        let event = follower.next().await?;
-        Some((Ok::<_, Infallible>(event), follower))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+    Ok(answer(follower))
 }
 
 struct Follower<L: List> {
@@ -96,7 +107,7 @@ struct Follower<L: List> {
     _place: Place,
 }
 
-impl<L: List> Follower<L> {
+impl<L: List> Follow for Follower<L> {
     /// The next row; none if the server stops, its store can't be read, or the rights are gone.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -116,7 +127,9 @@ impl<L: List> Follower<L> {
             }
         }
     }
+}
 
+impl<L: List> Follower<L> {
     /// Reads the next page. If there is none, all rows until now were seen, and need not be looked at again.
     async fn read(&mut self) -> Result<(), ApiError> {
         let newest = L::newest(&self.newest.borrow());

@@ -3,17 +3,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    convert::Infallible,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
 
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, KeepAlive, Sse},
-};
-use futures_util::stream as futures;
+use axum::response::{Response, sse::Event};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -25,7 +20,7 @@ use super::{
     error::ApiError,
     peer::Rights,
     places::Place,
-    stream::{self, SIGN_OF_LIFE},
+    stream::{self, Follow},
     tasks::view,
 };
 use crate::store::{DeviceId, EventId, Newest, TaskFilter, TaskRow};
@@ -67,11 +62,7 @@ pub(super) async fn follow(
     };
     // If nothing can be read, that is the answer.
     follower.read_all().await?;
-    let events = futures::unfold(follower, async |mut follower| {
-        let event = follower.next().await?;
-        Some((Ok::<_, Infallible>(event), follower))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+    Ok(stream::answer(follower))
 }
 
 struct Follower {
@@ -94,7 +85,7 @@ struct Follower {
     _place: Place,
 }
 
-impl Follower {
+impl Follow for Follower {
     /// What is sent next; nothing if the server stops, its store can't be read, or the rights are gone.
     async fn next(&mut self) -> Option<Event> {
         loop {
@@ -122,7 +113,9 @@ impl Follower {
             self.read().await.ok()?;
         }
     }
+}
 
+impl Follower {
     /// Reads what has changed, and now and then all that is open.
     async fn read(&mut self) -> Result<(), ApiError> {
         self.read_at = Instant::now();
