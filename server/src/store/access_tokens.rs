@@ -10,7 +10,6 @@ use super::{
     change::Change,
     logins::SecretHash,
     operators::{OperatorRef, SEEN_INTERVAL, Shown},
-    roles::some_role,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -131,7 +130,7 @@ impl Store {
                     WHERE hash = ?1 AND expires_at > ?2 AND operators.revoked_at IS NULL",
             )?;
             let found = statement.query_row(params![hash, now, now.plus(-SEEN_INTERVAL), from], |row| {
-                let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+                let operator = OperatorRef::read(row)?;
                 let holder = AccessTokenHolder { operator, token: row.get(3)?, expires_at: row.get(4)? };
                 Ok((holder, row.get::<_, bool>(5)?))
             });

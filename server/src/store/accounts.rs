@@ -8,7 +8,6 @@ use super::{
     change::Change,
     logins::{SecretHash, end_all},
     operators::{OperatorRef, end_lines, place},
-    roles::some_role,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -221,9 +220,7 @@ pub(super) fn find(change: &Change<'_>, name: &str) -> Result<Option<OperatorRef
     let found = change
         .connection
         .prepare_cached("SELECT id, name, role FROM operators WHERE name = ? AND revoked_at IS NULL")?
-        .query_row([name], |row| {
-            Ok(OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? })
-        })
+        .query_row([name], OperatorRef::read)
         .optional()?;
     Ok(found)
 }

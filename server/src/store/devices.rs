@@ -333,6 +333,19 @@ pub(super) fn set_facts(connection: &Connection, device: DeviceId, facts: &Facts
     Ok(())
 }
 
+/// Whether this device may do something; else why not.
+pub(super) fn check_rights(connection: &Connection, device: DeviceId) -> Result<(), StoreError> {
+    let is_revoked = connection
+        .prepare_cached("SELECT revoked_at IS NOT NULL FROM devices WHERE id = ?")?
+        .query_row([device], |row| row.get(0))
+        .optional()?;
+    match is_revoked {
+        None => Err(StoreError::NoSuchDevice),
+        Some(true) => Err(StoreError::Revoked),
+        Some(false) => Ok(()),
+    }
+}
+
 /// Who has this name, and whether it is revoked.
 pub(super) fn holder(
     connection: &Connection,

@@ -9,7 +9,6 @@ use super::{
     OperatorId, Store, StoreError, UnixMillis,
     change::Change,
     operators::{OperatorRef, SEEN_INTERVAL, Shown},
-    roles::some_role,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -261,7 +260,7 @@ fn candidate(
         ))?
         .query_row([value], |row| {
             Ok(Candidate {
-                operator: OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? },
+                operator: OperatorRef::read(row)?,
                 password: row.get(3)?,
                 totp: row.get(4)?,
                 totp_step: row.get(5)?,
@@ -309,7 +308,7 @@ fn look(
                 is_secure
             ],
             |row| {
-                let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+                let operator = OperatorRef::read(row)?;
                 Ok((operator, row.get(3)?, row.get(4)?))
             },
         )
@@ -327,9 +326,7 @@ fn first_login(
             "SELECT operators.id, name, role FROM first_logins JOIN operators ON operators.id = operator
                 WHERE hash = ?1 AND expires_at > ?2 AND operators.revoked_at IS NULL",
         )?
-        .query_row(params![token, now], |row| {
-            Ok(OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? })
-        })
+        .query_row(params![token, now], OperatorRef::read)
         .optional()?;
     Ok(found)
 }

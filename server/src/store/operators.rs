@@ -33,6 +33,13 @@ pub struct OperatorRef {
     pub role: Role,
 }
 
+impl OperatorRef {
+    /// The one in the first three columns of a row: id, name and role.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? })
+    }
+}
+
 /// What is known of an operator's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperatorKey {
@@ -230,7 +237,7 @@ fn look(
                 FROM operator_keys JOIN operators ON operators.id = operator_keys.operator WHERE hash = ?1",
         )?
         .query_row(params![key, now.plus(-SEEN_INTERVAL), now, address], |row| {
-            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            let operator = OperatorRef::read(row)?;
             Ok((operator, row.get(3)?, row.get(4)?))
         })
         .optional()?;
@@ -300,7 +307,7 @@ fn key_status(
                 FROM operator_keys JOIN operators ON operators.id = operator_keys.operator WHERE hash = ?",
         )?
         .query_row([key], |row| {
-            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            let operator = OperatorRef::read(row)?;
             Ok((operator, row.get(3)?, row.get(4)?))
         })
         .optional()?;
@@ -359,7 +366,7 @@ fn revoke(change: &mut Change<'_>, name: &str, who: &Who) -> Result<Option<Revok
         .connection
         .prepare_cached("SELECT id, name, role, revoked_at IS NOT NULL FROM operators WHERE name = ?")?
         .query_row([name], |row| {
-            let operator = OperatorRef { id: row.get(0)?, name: row.get(1)?, role: some_role(row, 2)? };
+            let operator = OperatorRef::read(row)?;
             Ok((operator, row.get::<_, bool>(3)?))
         })
         .optional()?;

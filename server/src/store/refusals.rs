@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{DeviceId, Store};
-use crate::{event::NewEvent, lock::lock, metrics::METRICS};
+use crate::{event::NewEvent, lock::lock, metrics::METRICS, rate_limit::holder};
 
 /// The time in which refusals are counted.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -80,17 +80,6 @@ fn admit<K: Copy + Eq + Hash>(counts: &Mutex<Counts<K>>, party: K) -> Option<u64
     lock(counts).admit(party, Instant::now())
 }
 
-/// What one party can choose its addresses from: of IPv6 the first 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
 impl Store {
     /// Counts that someone was turned away, and gives the event to be recorded of it, if one is: of many refusals of
     /// one party only some are written, and the next event has the number of the others as `suppressed` in its detail.
@@ -103,7 +92,7 @@ impl Store {
         let suppressed = match device {
             Some(device) => admit(&refusals.devices, device),
             None => {
-                let network = event.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), network);
+                let network = event.address.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), holder);
                 admit(&refusals.strangers, network)
             }
         };
@@ -118,20 +107,20 @@ impl Store {
 mod tests {
     use std::{net::IpAddr, time::Instant};
 
-    use super::{COUNTED, Counts, OF_ALL, OF_ONE, WINDOW, network};
+    use super::{COUNTED, Counts, OF_ALL, OF_ONE, WINDOW, holder};
 
     #[test]
     fn one_network_is_limited_and_what_was_left_out_is_counted() {
         let mut counts = Counts::default();
         let now = Instant::now();
-        let stranger = network("2001:db8::1".parse().unwrap());
-        let neighbour = network("2001:db8::2".parse().unwrap());
+        let stranger = holder("2001:db8::1".parse().unwrap());
+        let neighbour = holder("2001:db8::2".parse().unwrap());
         for _ in 0..OF_ONE {
             assert_eq!(counts.admit(stranger, now), Some(0));
         }
         assert_eq!(counts.admit(neighbour, now), None);
         assert_eq!(counts.admit(stranger, now), None);
-        assert_eq!(counts.admit(network("192.0.2.1".parse().unwrap()), now), Some(0));
+        assert_eq!(counts.admit(holder("192.0.2.1".parse().unwrap()), now), Some(0));
         assert_eq!(counts.admit(stranger, now + WINDOW), Some(2));
         assert_eq!(counts.admit(stranger, now + WINDOW), Some(0));
     }

@@ -5,8 +5,8 @@ use std::{net::IpAddr, str::FromStr};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, change::Change, connect, events,
-    part::Part,
+    DeviceId, EventId, RandomId, SessionId, Store, StoreError, UnixMillis, change::Change, connect,
+    devices::check_rights, events, part::Part,
 };
 use crate::event::{EventKind, NewEvent};
 
@@ -248,16 +248,7 @@ impl Store {
 
 fn start(change: &mut Change<'_>, session: &NewSession) -> Result<SessionId, StoreError> {
     let now = change.now;
-    let revoked = change
-        .connection
-        .prepare_cached("SELECT revoked_at IS NOT NULL FROM devices WHERE id = ?")?
-        .query_row([session.device], |row| row.get(0))
-        .optional()?;
-    match revoked {
-        None => return Err(StoreError::NoSuchDevice),
-        Some(true) => return Err(StoreError::Revoked),
-        Some(false) => {}
-    }
+    check_rights(change.connection, session.device)?;
     let address = session.address.to_canonical();
     change
         .connection

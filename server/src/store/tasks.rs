@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     DeviceId, EventId, Kind, OperatorId, RandomId, Store, StoreError, TaskId, UnixMillis, change::Change,
-    part::Part,
+    devices::check_rights, part::Part,
 };
 use crate::event::{EventKind, NewEvent, Who};
 
@@ -311,16 +311,7 @@ impl Store {
 }
 
 fn begin(change: &mut Change<'_>, task: &NewTask) -> Result<TaskId, StoreError> {
-    let revoked = change
-        .connection
-        .prepare_cached("SELECT revoked_at IS NOT NULL FROM devices WHERE id = ?")?
-        .query_row([task.device], |row| row.get(0))
-        .optional()?;
-    match revoked {
-        None => return Err(StoreError::NoSuchDevice),
-        Some(true) => return Err(StoreError::Revoked),
-        Some(false) => {}
-    }
+    check_rights(change.connection, task.device)?;
     let state = TaskState::Requested;
     let address = task.address.map(|address| address.to_canonical());
     change

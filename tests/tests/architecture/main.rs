@@ -101,7 +101,7 @@ const SERVER: Package = Package {
         Module("mailbox", "store"),
         Module("logs", "parts store event config"),
         Module("parts", "store event"),
-        Module("store", "event id host_key"),
+        Module("store", "event id host_key rate_limit"),
         Module("event", "id"),
         Module("term_password", "passwords rate_limit"),
         Module("passwords", ""),
