@@ -16,13 +16,20 @@ use super::{
 };
 
 /// This program as it runs, whatever has taken its file's place since.
-pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The word by which this program is started as a task's process.
 pub const RUN_TASK: &str = "run-task";
 
 /// How long a process that was killed may take to go, and its last words to be read.
 const LAST_STEPS: Duration = Duration::from_secs(2);
+
+/// This program once more, to do what this word says.
+pub(super) fn own_program(word: &str) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
+    command.arg0("holdfast-agent").arg(word);
+    command
+}
 
 /// A process with all that it has started.
 pub(super) struct Process {
@@ -38,9 +45,7 @@ impl Process {
     pub(super) async fn start(preparation: &Preparation) -> io::Result<Self> {
         let mut line = serde_json::to_vec(preparation)?;
         line.push(b'\n');
-        let mut child = Command::new(OWN_PROGRAM)
-            .arg0("holdfast-agent")
-            .arg(RUN_TASK)
+        let mut child = own_program(RUN_TASK)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncReadExt as _,
     net::unix::pipe,
-    process::{Child, ChildStdin, Command},
+    process::{Child, ChildStdin},
     signal::unix::{SignalKind, signal},
     time::sleep,
 };
 
 use super::{
-    process::{OWN_PROGRAM, describe},
+    process::{describe, own_program},
     progress::{Progress, tell},
 };
 
@@ -83,13 +83,8 @@ impl Program {
     pub(super) fn start(self) -> Result<RunningProgram, ProgramError> {
         // What it says goes to the task's output: standard output is for steps.
         let output = io::stderr().as_fd().try_clone_to_owned()?;
-        let mut guard = Command::new(OWN_PROGRAM)
-            .arg0("holdfast-agent")
-            .arg(RUN_PROGRAM)
-            .args(&self.command)
-            .stdin(Stdio::piped())
-            .stdout(output)
-            .spawn()?;
+        let mut guard =
+            own_program(RUN_PROGRAM).args(&self.command).stdin(Stdio::piped()).stdout(output).spawn()?;
         let lifeline = guard.stdin.take();
         let name = self.command.into_iter().next().unwrap_or_default();
         Ok(RunningProgram { name, guard, _lifeline: lifeline })
@@ -144,9 +139,7 @@ async fn watch(command: &[OsString]) -> io::Result<ExitCode> {
     let _asked_to_end = signal(SignalKind::terminate())?;
     let mut lifeline = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let mut nothing = [0];
-    let mut program = Command::new(OWN_PROGRAM)
-        .arg0("holdfast-agent")
-        .arg(EXEC_PROGRAM)
+    let mut program = own_program(EXEC_PROGRAM)
         .arg(std::process::id().to_string())
         .args(command)
         .stdin(Stdio::null())

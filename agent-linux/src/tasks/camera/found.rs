@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
-use crate::tasks::{process::OWN_PROGRAM, program::EXEC_PROGRAM};
+use crate::tasks::{process::own_program, program::EXEC_PROGRAM};
 
 /// Where the kernel names its video devices.
 const VIDEO_DEVICES: &str = "/sys/class/video4linux";
@@ -87,9 +87,7 @@ fn is_program(path: &Path) -> bool {
 
 /// What a program says of itself, on both of its outputs. It does not outlive this process.
 pub(crate) async fn ask(command: &[&str]) -> String {
-    let started = Command::new(OWN_PROGRAM)
-        .arg0("holdfast-agent")
-        .arg(EXEC_PROGRAM)
+    let started = own_program(EXEC_PROGRAM)
         .arg(std::process::id().to_string())
         .args(command)
         .stdin(Stdio::null())

@@ -3,22 +3,18 @@
 //! It runs behind a guard (`tasks/program.rs`), in a process group of its own: that can be killed without whoever watches it,
 //! and is by its guard when that one is gone.
 
-use std::{
-    io,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{io, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use super::{CommandLine, words::Words};
 use crate::tasks::{
-    process::{OWN_PROGRAM, describe},
+    process::{describe, own_program},
     program::RUN_PROGRAM,
 };
 
@@ -57,9 +53,7 @@ impl CameraProgram {
     /// # Errors
     /// What the system says. A program that can't be run ends at once, and says so.
     pub(super) fn start(command: CommandLine) -> io::Result<Self> {
-        let mut guard = Command::new(OWN_PROGRAM)
-            .arg0("holdfast-agent")
-            .arg(RUN_PROGRAM)
+        let mut guard = own_program(RUN_PROGRAM)
             .args(&command.words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -111,8 +105,7 @@ impl CameraProgram {
         // Whoever has left the group may hold the pipe open.
         let _ = timeout(LAST_STEPS / 10, &mut self.listener).await;
         self.listener.abort();
-        let how = |status: ExitStatus| describe(status);
-        let how = status.ok().and_then(Result::ok).map_or_else(|| "nobody knows how".to_owned(), how);
+        let how = status.ok().and_then(Result::ok).map_or_else(|| "nobody knows how".to_owned(), describe);
         HowItEnded { how, said: self.words.lines() }
     }
 
