@@ -67,6 +67,14 @@ pub fn shortened(span: Duration) -> String {
     String::new()
 }
 
+/// The same of a span that is counted in seconds: `0s`, `3m20s`.
+pub fn of_seconds(seconds: u64) -> String {
+    match seconds {
+        0 => "0s".to_owned(),
+        seconds => shortened(Duration::from_secs(seconds)),
+    }
+}
+
 /// Reads a span from a configuration file, for `#[serde(deserialize_with)]`.
 ///
 /// # Errors
@@ -81,7 +89,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 mod tests {
     use std::time::Duration;
 
-    use super::{parse, shortened};
+    use super::{of_seconds, parse, shortened};
 
     #[test]
     fn spans_as_people_write_them() {
@@ -118,5 +126,6 @@ mod tests {
         ] {
             assert_eq!(shortened(Duration::from_millis(millis)), text);
         }
+        assert_eq!([of_seconds(0), of_seconds(90)], ["0s", "1m30s"]);
     }
 }

@@ -70,9 +70,9 @@ impl ApiError {
         let message = match row.last_seen {
             Some(seen) => {
                 let ago = UnixMillis::now().0.saturating_sub(seen.0) / 1_000;
-                let ago = span::shortened(Duration::from_secs(u64::try_from(ago).unwrap_or(0)));
+                let ago = span::of_seconds(u64::try_from(ago).unwrap_or(0));
                 let at = Time(seen).timestamp().strftime("%Y-%m-%d %H:%M:%S UTC");
-                format!("{} is offline; it was last seen {at} ({} ago)", row.name, ago.replace("0ms", "0s"))
+                format!("{} is offline; it was last seen {at} ({ago} ago)", row.name)
             }
             None => format!("{} is offline; it was never seen", row.name),
         };

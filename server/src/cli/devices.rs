@@ -1,7 +1,5 @@
 //! `devices`, `device`, `sessions`, `ping`, `revoke`.
 
-use std::time::Duration;
-
 use clap::Args;
 
 use super::{
@@ -144,10 +142,7 @@ pub(super) async fn show(api: &ApiClient, name: &str, output: &mut Output) -> Re
         ("key", device.key),
         ("known since", exactly(Some(device.created))),
         ("sessions", Some(device.sessions.to_string())),
-        (
-            "connected",
-            Some(span::shortened(Duration::from_secs(device.connected_seconds)).replace("0ms", "0s")),
-        ),
+        ("connected", Some(span::of_seconds(device.connected_seconds))),
         ("received", Some(format!("{}, {}", messages(device.messages_in), size(device.bytes_in)))),
         ("sent", Some(format!("{}, {}", messages(device.messages_out), size(device.bytes_out)))),
         ("queued", Some(messages(device.queued))),

@@ -177,7 +177,7 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
 /// How long ago a moment was: `3m`, `2d4h`; `0s` if it has not come.
 pub(super) fn ago(time: Time, now: Time) -> String {
     let millis = u64::try_from(now.0.0.saturating_sub(time.0.0)).unwrap_or(0);
-    span::shortened(std::time::Duration::from_secs(millis / 1000)).replace("0ms", "0s")
+    span::of_seconds(millis / 1000)
 }
 
 /// A moment as the clock on the reader's wall shows it: `2026-11-22 08:30:01 CET`.
@@ -237,9 +237,7 @@ pub(super) fn readings(readings: &serde_json::Map<String, Value>) -> String {
         let whole = value.as_u64().or_else(|| value.as_f64().map(|value| value as u64));
         match (name.strip_suffix("-bytes"), name.strip_suffix("-seconds"), whole, value) {
             (Some(name), _, Some(bytes), _) => format!("{name} {}", size(bytes)),
-            (_, Some(name), Some(seconds), _) => {
-                format!("{name} {}", span::shortened(std::time::Duration::from_secs(seconds)))
-            }
+            (_, Some(name), Some(seconds), _) => format!("{name} {}", span::of_seconds(seconds)),
             (_, _, _, Value::Number(number)) => format!("{name} {}", figure(number)),
             (_, _, _, Value::String(text)) => format!("{name} {text}"),
             _ => format!("{name} {value}"),

@@ -105,15 +105,13 @@ pub(super) async fn list(
             "done" => Style::Dim,
             _ => Style::Good,
         };
-        let length =
-            span::shortened(Duration::from_secs(recording.seconds.max(0.0) as u64)).replace("0ms", "0s");
         table.row([
             Cell::plain(recording.id),
             Cell::plain(&recording.device),
             Cell::plain(&recording.camera),
             Cell::styled(style, &recording.state),
             Cell::plain(clock(recording.started)),
-            Cell::plain(length),
+            Cell::plain(span::of_seconds(recording.seconds.max(0.0) as u64)),
             Cell::plain(size(recording.bytes)),
             Cell::plain(&recording.who),
             Cell::plain(or_dash(recording.reason.as_ref())),
