@@ -11,12 +11,13 @@ use super::{
     devices::expiry,
     error::ApiError,
     rights::{Action, Object},
+    users::role_of,
     view::{StatusView, StopAnswer, TokenAnswer, TokenRequest},
 };
 use crate::{
     config::is_host_and_port,
     enrolment::{self, InvitationRequest},
-    store::{DeviceName, RandomId, StoreError, parse_role},
+    store::{DeviceName, RandomId, StoreError},
 };
 
 /// For how many devices a token may be good.
@@ -105,10 +106,7 @@ async fn checked_role(api: &Api, request: &TokenRequest) -> Result<Option<Role>,
     if request.name.is_some() || request.uses.is_some_and(|uses| uses != 1) {
         return Err(ApiError::bad_request("operator: expected without name, and for one use"));
     }
-    let found = request.role.as_deref().unwrap_or_default();
-    let expected =
-        || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {found:?}"));
-    let role = parse_role(found).ok_or_else(expected)?;
+    let role = role_of(request.role.as_deref().unwrap_or_default())?;
     match api.host.store.operator(operator).await? {
         Some(holder) if holder.revoked_at.is_none() && holder.key.is_some() => {
             let message = format!("there is an operator {operator} already, with the role {}", holder.role);

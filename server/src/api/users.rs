@@ -31,7 +31,7 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<OneTimeLogin>), ApiError> {
     let api = asker.may(Action::ManageOperators, Object::Operators)?;
     let name: DeviceName = name.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
-    let role = checked(&role)?;
+    let role = role_of(&role)?;
     let (token, login) = one_time()?;
     let added = api.host.store.add_operator(name, role, login, asker.who()).await?;
     let operator = added.map_err(|refusal| {
@@ -61,7 +61,7 @@ pub(super) async fn set_role(
     Body(RoleRequest { role }): Body<RoleRequest>,
 ) -> Result<Json<RoleAnswer>, ApiError> {
     let api = asker.may(Action::ManageOperators, Object::Operator(&name))?;
-    let role = checked(&role)?;
+    let role = role_of(&role)?;
     done_whole(change_role(Arc::clone(api), name, role, asker.who())).await.map(Json)
 }
 
@@ -79,10 +79,11 @@ async fn change_role(api: Arc<Api>, name: String, role: Role, who: Who) -> Resul
     Ok(RoleAnswer { name, role: role.to_string(), before: before.role.to_string() })
 }
 
-fn checked(role: &str) -> Result<Role, ApiError> {
+/// The role of this name.
+pub(super) fn role_of(name: &str) -> Result<Role, ApiError> {
     let expected =
-        || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {role:?}"));
-    parse_role(role).ok_or_else(expected)
+        || ApiError::bad_request(format!("role: expected viewer, operator or admin, found {name:?}"));
+    parse_role(name).ok_or_else(expected)
 }
 
 /// A new token, and what is kept of it.
