@@ -163,6 +163,25 @@ impl fmt::Display for DeviceName {
     }
 }
 
+/// Which way a message goes, seen from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a device.
+    In,
+    /// To a device.
+    Out,
+}
+
+impl Direction {
+    /// Its name, in JSON, in logs and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
 /// A message kind that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is no message kind: 1 to 32 lower-case letters, digits, dots, hyphens and underscores are")]

@@ -19,6 +19,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::id::Direction;
+
 /// The figures of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
@@ -71,15 +73,6 @@ struct Gauges {
     backlog: Gauge,
     backlog_bytes: Gauge,
     uptime: Gauge,
-}
-
-/// Which way a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// From a device.
-    In,
-    /// To a device.
-    Out,
 }
 
 impl Metrics {
@@ -146,15 +139,17 @@ impl Metrics {
     }
 
     /// Messages went this way, with so many bytes in their bodies.
-    pub fn messages(&self, way: Way, count: u64, bytes: u64) {
-        let way = label("direction", if way == Way::In { "in" } else { "out" });
-        self.messages.get_or_create(&way).inc_by(count);
-        self.message_bytes.get_or_create(&way).inc_by(bytes);
+    pub fn messages(&self, direction: Direction, count: u64, bytes: u64) {
+        let direction = label("direction", direction.name());
+        self.messages.get_or_create(&direction).inc_by(count);
+        self.message_bytes.get_or_create(&direction).inc_by(bytes);
     }
 
     /// How many messages there were, both ways.
     pub fn message_count(&self) -> u64 {
-        ["in", "out"].map(|way| self.messages.get_or_create(&label("direction", way)).get()).iter().sum()
+        let of = |direction: Direction| label("direction", direction.name());
+        let counts = [Direction::In, Direction::Out].map(|one| self.messages.get_or_create(&of(one)).get());
+        counts.iter().sum()
     }
 
     /// An event is recorded.
@@ -202,14 +197,14 @@ fn label(name: &'static str, value: &str) -> Label {
 mod tests {
     use std::time::Duration;
 
-    use super::{Metrics, Snapshot, Way};
+    use super::{Direction, Metrics, Snapshot};
 
     #[test]
     fn figures_are_rendered_for_prometheus() {
         let metrics = Metrics::new();
         metrics.connected("control");
         metrics.refused("unknown-key");
-        metrics.messages(Way::In, 3, 48);
+        metrics.messages(Direction::In, 3, 48);
         metrics.event("device-connected");
         metrics.committed(64, Duration::from_millis(2));
         metrics.store_failed();

@@ -45,9 +45,9 @@ const MAX_LOGIN: usize = 8 * 1024;
 /// The most that is kept of what a browser calls itself, in bytes.
 const MAX_NAME: usize = 200;
 
-/// The way by which a browser comes.
+/// By which of the server's ports a browser comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Entrance {
     /// Over TLS.
     Tls,
     /// Over plain HTTP, on this machine and this port.
@@ -61,7 +61,7 @@ pub(super) enum Way {
 #[derive(Debug)]
 pub struct Browser {
     address: SocketAddr,
-    way: Way,
+    entrance: Entrance,
     /// Its requests of somebody who is known.
     known: Arc<Tally>,
     /// Among the connections of the operator who is logged in there.
@@ -72,13 +72,18 @@ pub struct Browser {
 
 impl Browser {
     /// A browser there, whose connection has this place among those of its listener.
-    pub(super) fn new(address: SocketAddr, way: Way, known: Arc<Tally>, place: OwnedSemaphorePermit) -> Self {
-        Self { address, way, known, own: Mutex::default(), _place: place }
+    pub(super) fn new(
+        address: SocketAddr,
+        entrance: Entrance,
+        known: Arc<Tally>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { address, entrance, known, own: Mutex::default(), _place: place }
     }
 
     /// Whether it comes over TLS.
     pub(super) fn is_secure(&self) -> bool {
-        self.way == Way::Tls
+        self.entrance == Entrance::Tls
     }
 
     /// Where it is.
@@ -88,9 +93,9 @@ impl Browser {
 
     /// The cookie's name: over TLS one that browsers hold to this very host.
     fn cookie_name(&self) -> String {
-        match self.way {
-            Way::Tls => "__Host-holdfast".to_owned(),
-            Way::Loopback { port } => format!("holdfast-{port}"),
+        match self.entrance {
+            Entrance::Tls => "__Host-holdfast".to_owned(),
+            Entrance::Loopback { port } => format!("holdfast-{port}"),
         }
     }
 
@@ -288,13 +293,13 @@ pub struct WebApi {
     api: Arc<Api>,
     routes: Router,
     bounds: Bounds,
-    way: Way,
+    entrance: Entrance,
 }
 
 impl WebApi {
     /// For browsers that come over TLS.
     pub fn over_tls(api: Arc<Api>) -> Self {
-        Self { routes: web_routes(&api), api, bounds: Bounds::default(), way: Way::Tls }
+        Self { routes: web_routes(&api), api, bounds: Bounds::default(), entrance: Entrance::Tls }
     }
 
     /// For browsers of this machine that come without it, beside these routes for others.
@@ -302,7 +307,7 @@ impl WebApi {
         let routes = others.merge(web_routes(&api)).layer(from_fn(check_host));
         let routes = routes.layer(map_response(console::protect));
         let port = api.addresses.http.map_or(0, |address| address.port());
-        Self { routes, api, bounds: Bounds::default(), way: Way::Loopback { port } }
+        Self { routes, api, bounds: Bounds::default(), entrance: Entrance::Loopback { port } }
     }
 
     /// The server's parts.
@@ -320,7 +325,7 @@ impl WebApi {
         place: OwnedSemaphorePermit,
     ) {
         let known = Arc::<Tally>::default();
-        let browser = Browser::new(address, self.way, Arc::clone(&known), place);
+        let browser = Browser::new(address, self.entrance, Arc::clone(&known), place);
         let (peer, routes) = (Peer::Browser(Arc::new(browser)), self.routes.clone());
         let shutdown = self.api.shutdown.clone();
         http::keep(Box::new(stream), peer, routes, known, self.bounds, stranger, shutdown).await;

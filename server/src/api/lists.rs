@@ -280,17 +280,17 @@ fn session_view(row: SessionRow) -> SessionView {
 }
 
 fn message_view(row: MessageRow) -> MessageView {
-    let (direction, state) = match row.direction {
-        Direction::In => ("in", None),
-        Direction::Out if row.delivered_at.is_some() => ("out", Some("delivered")),
-        Direction::Out if row.expired_at.is_some() => ("out", Some("expired")),
-        Direction::Out => ("out", Some("waiting")),
+    let state = match row.direction {
+        Direction::In => None,
+        Direction::Out if row.delivered_at.is_some() => Some("delivered"),
+        Direction::Out if row.expired_at.is_some() => Some("expired"),
+        Direction::Out => Some("waiting"),
     };
     let (body, body_base64) = MessageView::body_fields(row.body);
     MessageView {
         id: row.id.0,
         device: row.device,
-        direction: direction.to_owned(),
+        direction: row.direction.name().to_owned(),
         kind: row.kind,
         received: row.received_at.into(),
         time: row.time.map(Into::into),

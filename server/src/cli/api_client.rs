@@ -60,15 +60,15 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A server. Nothing is connected until something is asked.
 pub(super) struct ApiClient {
-    way: Way,
+    server: Server,
 }
 
-/// How the server is reached.
-enum Way {
-    /// By the socket in its data directory.
-    Socket { data: PathBuf, socket: PathBuf },
-    /// Over TLS; what the server says of its keys and addresses is learned.
-    Tls { context: Mutex<Context>, contexts: Contexts },
+/// Where the server is, and how it is reached.
+enum Server {
+    /// On this machine: by the socket in its data directory.
+    Here { data: PathBuf, socket: PathBuf },
+    /// Elsewhere, over TLS; what it says of its keys and addresses is learned.
+    Elsewhere { context: Mutex<Context>, contexts: Contexts },
 }
 
 impl ApiClient {
@@ -82,29 +82,29 @@ impl ApiClient {
 
     /// The server that runs on this data directory, if one does.
     pub(super) fn local(data: &Path) -> Self {
-        Self { way: Way::Socket { data: data.to_owned(), socket: data.join(SOCKET) } }
+        Self { server: Server::Here { data: data.to_owned(), socket: data.join(SOCKET) } }
     }
 
     /// The server of this context.
     pub(super) fn elsewhere(context: Context, contexts: Contexts) -> Self {
-        Self { way: Way::Tls { context: Mutex::new(context), contexts } }
+        Self { server: Server::Elsewhere { context: Mutex::new(context), contexts } }
     }
 
     /// The option of this program, and its value, by which another call finds the same server.
     pub(super) fn option(&self) -> (&'static str, PathBuf) {
-        match &self.way {
-            Way::Socket { data, .. } => {
+        match &self.server {
+            Server::Here { data, .. } => {
                 ("--data", std::fs::canonicalize(data).unwrap_or_else(|_| data.to_owned()))
             }
-            Way::Tls { context, .. } => ("--context", PathBuf::from(&lock(context).name)),
+            Server::Elsewhere { context, .. } => ("--context", PathBuf::from(&lock(context).name)),
         }
     }
 
     /// As whom the server elsewhere knows this user, and in which role: as it said last.
     pub(super) fn operator(&self) -> Option<(String, Option<String>)> {
-        match &self.way {
-            Way::Socket { .. } => None,
-            Way::Tls { context, .. } => {
+        match &self.server {
+            Server::Here { .. } => None,
+            Server::Elsewhere { context, .. } => {
                 let context = lock(context);
                 Some((context.operator.clone(), context.role.clone()))
             }
@@ -113,7 +113,7 @@ impl ApiClient {
 
     /// Whether the server is on this machine.
     pub(super) const fn is_local(&self) -> bool {
-        matches!(self.way, Way::Socket { .. })
+        matches!(self.server, Server::Here { .. })
     }
 
     /// Asks for something.
@@ -200,7 +200,7 @@ impl ApiClient {
     /// The same as a descriptor, for another program: nothing behind the server's answer has been read from it. That takes
     /// the server on this machine.
     pub(super) async fn hand_over(&self, path: &str) -> Result<OwnedFd, CliError> {
-        let Way::Socket { data, socket } = &self.way else {
+        let Server::Here { data, socket } = &self.server else {
             return Err(CliError::failed("only a connection to the server on this machine can be passed on"));
         };
         let stream = Careful(self.connect_socket(data, socket).await?);
@@ -268,19 +268,19 @@ impl ApiClient {
 
     /// The process that serves the socket, if this process can see it.
     pub(super) async fn server_process(&self) -> Result<Option<i32>, CliError> {
-        match &self.way {
-            Way::Socket { data, socket } => {
+        match &self.server {
+            Server::Here { data, socket } => {
                 let stream = self.connect_socket(data, socket).await?;
                 Ok(stream.peer_cred()?.pid().filter(|pid| *pid > 0))
             }
-            Way::Tls { .. } => Ok(None),
+            Server::Elsewhere { .. } => Ok(None),
         }
     }
 
     async fn connect(&self) -> Result<http::Stream, CliError> {
-        match &self.way {
-            Way::Socket { data, socket } => Ok(Box::new(self.connect_socket(data, socket).await?)),
-            Way::Tls { context, .. } => {
+        match &self.server {
+            Server::Here { data, socket } => Ok(Box::new(self.connect_socket(data, socket).await?)),
+            Server::Elsewhere { context, .. } => {
                 let (targets, connector) = {
                     let context = lock(context);
                     let trusted = [context.current, context.next];
@@ -305,9 +305,9 @@ impl ApiClient {
 
     /// The server answered before, and does not any more.
     fn has_gone(&self) -> CliError {
-        match &self.way {
-            Way::Socket { data, .. } => CliError::NoServer { data: data.clone() },
-            Way::Tls { context, .. } => CliError::NotReached {
+        match &self.server {
+            Server::Here { data, .. } => CliError::NoServer { data: data.clone() },
+            Server::Elsewhere { context, .. } => CliError::NotReached {
                 server: lock(context).server().to_owned(),
                 reason: "the connection was cut".to_owned(),
             },
@@ -316,7 +316,7 @@ impl ApiClient {
 
     /// Takes over what an answer tells of the server's keys and addresses.
     fn learn(&self, headers: &HeaderMap) {
-        let Way::Tls { context, contexts } = &self.way else { return };
+        let Server::Elsewhere { context, contexts } = &self.server else { return };
         let words = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::split_whitespace);
         let keys: Vec<_> = words(KEYS).into_iter().flatten().filter_map(firmware::pin).collect();
         // An error is told to those who are not known, too, and tells nothing.
@@ -402,9 +402,9 @@ impl ApiClient {
     }
 
     fn unreachable(&self, reason: &impl ToString) -> CliError {
-        let server = match &self.way {
-            Way::Socket { socket, .. } => socket.display().to_string(),
-            Way::Tls { context, .. } => lock(context).server().to_owned(),
+        let server = match &self.server {
+            Server::Here { socket, .. } => socket.display().to_string(),
+            Server::Elsewhere { context, .. } => lock(context).server().to_owned(),
         };
         CliError::Unreachable { server, reason: reason.to_string() }
     }

@@ -7,18 +7,14 @@ use serde_json::Value;
 
 use crate::{
     event::EventRow,
-    store::{Direction, MessageRow, UnixMillis},
+    store::{MessageRow, UnixMillis},
 };
 
 /// `TIME DEVICE in|out KIND TEXT`: all behind the kind is the message's text.
 pub(super) fn message(row: &MessageRow, line: &mut String) {
-    let direction = match row.direction {
-        Direction::In => "in",
-        Direction::Out => "out",
-    };
     begin(row.received_at, Some(&row.device), line);
     // Writing to a string can't fail, here and below.
-    _ = writeln!(line, " {direction} {} {}", Escaped(&row.kind), EscapedBytes(&row.body));
+    _ = writeln!(line, " {} {} {}", row.direction.name(), Escaped(&row.kind), EscapedBytes(&row.body));
 }
 
 /// `TIME DEVICE event KIND NAME=VALUE …`, with `-` for an event that is no device's.

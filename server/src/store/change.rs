@@ -7,10 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     EventId, MessageId, Newest, RandomId, StoreError, UnixMillis, error::Reach, events, streams::Streams,
 };
-use crate::{
-    event::NewEvent,
-    metrics::{METRICS, Way},
-};
+use crate::{event::NewEvent, id::Direction, metrics::METRICS};
 
 /// A change other than the archiving of a message.
 pub(super) trait Operation: Send {
@@ -106,7 +103,7 @@ impl<'a> Change<'a> {
             METRICS.event(name);
         }
         let (messages, bytes) = self.counted.delivered;
-        METRICS.messages(Way::Out, messages, bytes);
+        METRICS.messages(Direction::Out, messages, bytes);
         self.newest
     }
 

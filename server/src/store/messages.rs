@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    DeviceId, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
+    DeviceId, Direction, Kind, MessageId, RandomId, SessionId, Store, StoreError, UnixMillis,
     change::Change,
     part::Part,
     settle::settled,
@@ -17,15 +17,6 @@ use crate::event::{EventKind, NewEvent, Who};
 const PAGE_BYTES: usize = 1024 * 1024;
 /// How many messages expire in one transaction.
 const EXPIRED_AT_ONCE: usize = 1_000;
-
-/// Which way a message goes, seen from the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From a device.
-    In,
-    /// To a device.
-    Out,
-}
 
 /// A message for a device.
 #[derive(Clone, Debug)]

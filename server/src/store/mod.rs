@@ -55,8 +55,8 @@ use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
 pub use crate::id::{
-    DeviceId, DeviceName, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId, RandomId,
-    RecordingId, SessionId, TaskId, TokenId, UnixMillis,
+    DeviceId, DeviceName, Direction, EventId, InvalidKind, InvalidName, Kind, MessageId, OperatorId,
+    RandomId, RecordingId, SessionId, TaskId, TokenId, UnixMillis,
 };
 pub use access_tokens::{
     AccessTokenHolder, AccessTokenRefusal, AccessTokenRow, MOST_ACCESS_TOKENS, NewAccessToken,
@@ -67,7 +67,7 @@ pub use devices::{Counts, DeviceKind, DeviceRef, DeviceRow, Facts, KeyStatus, Re
 pub use error::StoreError;
 pub use events::EventFilter;
 pub use logins::{Candidate, IDLE_LIMIT, LoginRow, NewLogin, PLAIN_IDLE_LIMIT, SecretHash, TIME_LIMIT};
-pub use messages::{Direction, MessageFilter, MessageRow, NewMessage, Waiting};
+pub use messages::{MessageFilter, MessageRow, NewMessage, Waiting};
 pub use operators::{OperatorEnrolment, OperatorKey, OperatorRef, OperatorRow, RevokedOperator};
 pub use provisioned::Provisioned;
 pub use recordings::{NewRecording, RecordingFilter, RecordingRow, RecordingSize, RecordingState};

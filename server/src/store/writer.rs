@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     event::{EventKind, NewEvent},
-    metrics::{METRICS, Way},
+    id::Direction,
+    metrics::METRICS,
 };
 
 /// How long after a message it is settled, and how many may wait for it: each page of each table that is changed by
@@ -169,7 +170,7 @@ impl Writer {
             }
         }
         if messages > 0 {
-            METRICS.messages(Way::In, messages, bytes);
+            METRICS.messages(Direction::In, messages, bytes);
         }
         if let Some(settled) = settled {
             state.settled = settled;

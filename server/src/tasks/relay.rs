@@ -70,9 +70,9 @@ pub struct Relay<S> {
     idle_limit: Option<Duration>,
     moved_at: Instant,
     /// From the device.
-    inward: Way,
+    inward: Half,
     /// To the device.
-    outward: Way,
+    outward: Half,
     /// How much has gone each way, for whoever looks meanwhile.
     counts: Arc<Counts>,
 }
@@ -99,8 +99,8 @@ impl<S: ByteStream> Relay<S> {
     pub fn new(operator: S, first: &[u8], idle_limit: Duration) -> Self {
         let idle_limit = (!idle_limit.is_zero()).then_some(idle_limit);
         let outward =
-            Way { rest: first.to_vec(), count: first.len() as u64, may_just_go: true, ..Way::default() };
-        let (moved_at, inward, counts) = (Instant::now(), Way::default(), Arc::default());
+            Half { rest: first.to_vec(), count: first.len() as u64, may_just_go: true, ..Half::default() };
+        let (moved_at, inward, counts) = (Instant::now(), Half::default(), Arc::default());
         Self { operator, idle_limit, moved_at, inward, outward, counts }
     }
 
@@ -200,9 +200,9 @@ enum Broken {
     To(io::Error),
 }
 
-/// One way: what was read and is not written yet, and how much has been read in all.
+/// One half of a relay, the one way: what was read and is not written yet, and how much has been read in all.
 #[derive(Default)]
-struct Way {
+struct Half {
     /// `written <= rest.len()`.
     rest: Vec<u8>,
     written: usize,
@@ -217,7 +217,7 @@ struct Way {
     done: bool,
 }
 
-impl Way {
+impl Half {
     /// Carries what there is, to the end of the stream that it comes from.
     fn poll_carry(
         &mut self,

@@ -16,7 +16,7 @@ use tokio::{
 use super::{LONGEST_WAIT, Server};
 use crate::{
     api::{
-        browser::{Browser, Way, hash, web_routes},
+        browser::{Browser, Entrance, hash, web_routes},
         peer::{Peer, Remote},
         router,
         routes::{doors, routes},
@@ -149,7 +149,7 @@ impl Server {
     pub(super) async fn browser(&self) -> Peer {
         let place = Arc::clone(&self.api.host.connections).acquire_owned().await.unwrap();
         let address = "192.0.2.9:4711".parse().unwrap();
-        Peer::Browser(Arc::new(Browser::new(address, Way::Tls, Arc::default(), place)))
+        Peer::Browser(Arc::new(Browser::new(address, Entrance::Tls, Arc::default(), place)))
     }
 
     /// What the requests of a new operator's browser say.
