@@ -141,7 +141,7 @@ async fn start(config: &Config, shutdown: &Shutdown) -> Result<RunningServer, Se
         places: api::Places::default(),
         revocations: Revocations::default(),
         logins: Logins::default(),
-        fleet: api::Fleet::default(),
+        fleet: api::SharedFleet::default(),
     });
     let (parts, api) = listeners.serve(api, acceptor, certificate, classic.clone());
 

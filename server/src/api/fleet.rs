@@ -42,10 +42,10 @@ const ALL_INTERVAL: Duration = Duration::from_secs(30);
 const MANY: usize = 500;
 
 /// Where those who look on share what they look at.
-pub type Fleet = tokio::sync::Mutex<Weak<Hub>>;
+pub type SharedFleet = tokio::sync::Mutex<Weak<Fleet>>;
 
-/// What those who look on share; it goes with the last of them.
-pub struct Hub {
+/// All devices, as those who look on share them; it goes with the last of them.
+pub struct Fleet {
     api: Arc<Api>,
     known: Mutex<Known>,
     newest: watch::Sender<u64>,
@@ -107,20 +107,20 @@ fn has_other_pace(before: Option<f64>, now: Option<f64>) -> bool {
     }
 }
 
-impl Hub {
+impl Fleet {
     /// What is shared by those who look on now, or anew.
     async fn shared(api: &Arc<Api>) -> Result<Arc<Self>, ApiError> {
-        let mut fleet = api.fleet.lock().await;
-        if let Some(hub) = fleet.upgrade() {
-            return Ok(hub);
+        let mut shared = api.fleet.lock().await;
+        if let Some(fleet) = shared.upgrade() {
+            return Ok(fleet);
         }
         let (known, newest) = (Mutex::default(), watch::Sender::new(0));
-        let hub = Arc::new(Self { api: Arc::clone(api), known, newest });
+        let fleet = Arc::new(Self { api: Arc::clone(api), known, newest });
         let seen = Seen::now(api);
-        hub.read_all().await?;
-        *fleet = Arc::downgrade(&hub);
-        tokio::spawn(keep_up(Arc::downgrade(&hub), seen));
-        Ok(hub)
+        fleet.read_all().await?;
+        *shared = Arc::downgrade(&fleet);
+        tokio::spawn(keep_up(Arc::downgrade(&fleet), seen));
+        Ok(fleet)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -195,33 +195,33 @@ impl Seen {
 }
 
 /// Looks at the devices as long as somebody looks on.
-async fn keep_up(hub: Weak<Hub>, mut seen: Seen) {
+async fn keep_up(fleet: Weak<Fleet>, mut seen: Seen) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(hub) = hub.upgrade() else { return };
-        if let Err(error) = look(&hub, &mut seen).await {
+        let Some(fleet) = fleet.upgrade() else { return };
+        if let Err(error) = look(&fleet, &mut seen).await {
             tracing::warn!(error = error.message(), "the devices could not be looked at");
         }
     }
 }
 
-async fn look(hub: &Hub, seen: &mut Seen) -> Result<(), ApiError> {
-    let now = Seen::now(&hub.api);
+async fn look(fleet: &Fleet, seen: &mut Seen) -> Result<(), ApiError> {
+    let now = Seen::now(&fleet.api);
     if now.all.duration_since(seen.all) >= ALL_INTERVAL {
-        hub.read_all().await?;
+        fleet.read_all().await?;
         *seen = now;
         return Ok(());
     }
-    let mut ids = hub.moved();
-    ids.extend(hub.api.host.store.touched(seen.newest, seen.at).await?);
+    let mut ids = fleet.moved();
+    ids.extend(fleet.api.host.store.touched(seen.newest, seen.at).await?);
     let again = std::mem::replace(&mut seen.again, ids.clone());
     ids.extend(again);
     match ids.len() {
         0 => {}
-        many if many > MANY => hub.read_all().await?,
-        _ => hub.read(ids.into_iter().collect()).await?,
+        many if many > MANY => fleet.read_all().await?,
+        _ => fleet.read(ids.into_iter().collect()).await?,
     }
     // Only now: after a failure the same is looked at again.
     (seen.newest, seen.at) = (now.newest, now.at);
@@ -231,15 +231,15 @@ async fn look(hub: &Hub, seen: &mut Seen) -> Result<(), ApiError> {
 /// Streams all devices, then `ready`, then each that changes.
 pub(super) async fn follow(api: &Arc<Api>, rights: Rights) -> Result<Response, ApiError> {
     let place = stream::place_for(api, &rights)?;
-    let hub = Hub::shared(api).await?;
-    let newest = hub.newest.subscribe();
+    let fleet = Fleet::shared(api).await?;
+    let newest = fleet.newest.subscribe();
     let onlooker =
-        Onlooker { hub, newest, rights, seen: 0, page: Vec::new(), is_ready: false, _place: place };
+        Onlooker { fleet, newest, rights, seen: 0, page: Vec::new(), is_ready: false, _place: place };
     Ok(stream::answer(onlooker))
 }
 
 struct Onlooker {
-    hub: Arc<Hub>,
+    fleet: Arc<Fleet>,
     newest: watch::Receiver<u64>,
     rights: Rights,
     /// The revision up to which the page goes.
@@ -270,7 +270,7 @@ impl Follow for Onlooker {
             let seen = self.seen;
             tokio::select! {
                 changed = self.newest.wait_for(|newest| *newest > seen) => changed.ok().map(drop)?,
-                _ = self.hub.api.shutdown.requested() => return None,
+                _ = self.fleet.api.shutdown.requested() => return None,
                 () = self.rights.gone() => return None,
             }
         }
@@ -279,7 +279,7 @@ impl Follow for Onlooker {
 
 impl Onlooker {
     fn read(&mut self) {
-        let known = self.hub.known();
+        let known = self.fleet.known();
         self.page = known.behind(self.seen);
         self.page.reverse();
         self.seen = known.revision;

@@ -54,7 +54,7 @@ use crate::{
 };
 pub use browser::WebApi;
 use error::ApiError;
-pub use fleet::Fleet;
+pub use fleet::SharedFleet;
 pub use login::Logins;
 pub use peer::Revocations;
 use peer::{Peer, Remote, identify};
@@ -98,7 +98,7 @@ pub struct Api {
     /// Who has tried to log in how often.
     pub logins: Logins,
     /// What those who look at all devices share.
-    pub fleet: Fleet,
+    pub fleet: SharedFleet,
 }
 
 impl Api {

@@ -15,7 +15,8 @@ use tokio::{
 };
 
 use super::{
-    Addresses, Api, ApiListener, Fleet, Logins, REQUESTS, Revocations, SOCKET, STRANGERS, SocketError, serve,
+    Addresses, Api, ApiListener, Logins, REQUESTS, Revocations, SOCKET, STRANGERS, SharedFleet, SocketError,
+    serve,
 };
 use crate::{
     classic_clients::{ClassicClient, ClassicClients},
@@ -54,7 +55,7 @@ pub(crate) fn api_of(data: &Path) -> Arc<Api> {
         places: super::Places::default(),
         revocations: Revocations::default(),
         logins: Logins::default(),
-        fleet: Fleet::default(),
+        fleet: SharedFleet::default(),
     })
 }
 

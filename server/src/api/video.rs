@@ -112,7 +112,7 @@ pub(super) async fn units(
     Ok(upgrade.on_upgrade(async move |mut socket| {
         let end = match begin(&mut socket, &api, wish, rights, operator.as_ref()).await {
             Ok((viewing, rights, framerate)) => {
-                let show = Show { socket: &mut socket, viewing, rights, framerate, parameters: None };
+                let show = UnitsShow { socket: &mut socket, viewing, rights, framerate, parameters: None };
                 told(show.run(&api).await)
             }
             Err(end) => end,
@@ -179,8 +179,8 @@ fn rights_ended() -> End {
     End::new(EndCode::Rights, "the viewer's rights have ended")
 }
 
-/// A camera that is shown.
-struct Show<'a> {
+/// A camera that is shown by a WebSocket.
+struct UnitsShow<'a> {
     socket: &'a mut WebSocket,
     viewing: Viewing,
     rights: Rights,
@@ -189,7 +189,7 @@ struct Show<'a> {
     parameters: Option<Arc<Parameters>>,
 }
 
-impl Show<'_> {
+impl UnitsShow<'_> {
     /// Shows it to its end; gives why that is.
     async fn run(mut self, api: &Api) -> End {
         let device = self.viewing.viewer().device.id;
@@ -300,18 +300,18 @@ pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiErr
     asker.check_rights()?;
     let media_type =
         first.parameters().map_or_else(|| "video/mp4".to_owned(), |found| mp4::media_type(found));
-    let live = Live {
+    let show = Mp4Show {
         viewing,
         rights,
-        mp4: mp4::Live::new(framerate),
+        mp4: mp4::Fragmenter::new(framerate),
         parameters: None,
         first: Some(first),
         is_over: false,
         _place: place,
     };
-    let body = stream::unfold(live, async |mut live| {
-        let bytes = live.next().await?;
-        Some((Ok::<_, Infallible>(bytes), live))
+    let body = stream::unfold(show, async |mut show| {
+        let bytes = show.next().await?;
+        Some((Ok::<_, Infallible>(bytes), show))
     });
     let fields = [(header::CONTENT_TYPE, media_type.as_str()), (header::CACHE_CONTROL, "no-store")];
     Ok((fields, HttpBody::from_stream(body)).into_response())
@@ -324,10 +324,10 @@ pub(super) fn no_picture() -> ApiError {
 }
 
 /// A camera that is shown as MP4.
-struct Live {
+struct Mp4Show {
     viewing: Viewing,
     rights: Rights,
-    mp4: mp4::Live,
+    mp4: mp4::Fragmenter,
     /// As they stand in the head that was sent.
     parameters: Option<Arc<Parameters>>,
     first: Option<Arc<Unit>>,
@@ -335,7 +335,7 @@ struct Live {
     _place: Place,
 }
 
-impl Live {
+impl Mp4Show {
     /// What is sent next: pictures, and behind the last of them why there are no more.
     async fn next(&mut self) -> Option<Bytes> {
         if self.is_over {

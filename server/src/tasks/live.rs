@@ -79,7 +79,7 @@ pub(super) enum Wish {
 }
 
 /// A task that has not ended.
-pub(super) struct Live {
+pub(super) struct LiveTask {
     pub(super) identity: TaskIdentity,
     /// The operator elsewhere in whose name it is now, and with whose rights it ends.
     owner: Mutex<Option<OperatorId>>,
@@ -117,7 +117,7 @@ impl Admission {
     }
 }
 
-impl Live {
+impl LiveTask {
     /// A task whose device is about to be told this order; what its watcher is told, and where its bytes come.
     pub(super) fn requested(
         identity: TaskIdentity,

@@ -43,7 +43,7 @@ pub use self::{
     watcher::Deadlines,
 };
 use self::{
-    live::{Live, News, TaskIdentity, Wish},
+    live::{LiveTask, News, TaskIdentity, Wish},
     ports::Ports,
     watcher::Watcher,
 };
@@ -105,7 +105,7 @@ enum Place {
     /// Its task is being written down.
     Reserved(DeviceId),
     /// The task has it, and for a while after its end.
-    Taken(Arc<Live>),
+    Taken(Arc<LiveTask>),
 }
 
 impl Tasks {
@@ -139,7 +139,7 @@ impl Tasks {
                 let address = row.address.and_then(|address| address.parse().ok());
                 let who = Who { name: row.who, address };
                 let identity = TaskIdentity { id, code, device, kind, boot, who, operator };
-                let (live, news) = Live::resumed(identity, state);
+                let (live, news) = LiveTask::resumed(identity, state);
                 self.watch(live, news);
             }
         }
@@ -259,7 +259,7 @@ impl Tasks {
             limit: u32::try_from(self.limit(kind).as_secs()).unwrap_or(u32::MAX),
             parameters,
         };
-        let (live, news, data) = Live::requested(identity, key, order.clone());
+        let (live, news, data) = LiveTask::requested(identity, key, order.clone());
         let task = Task::new(Arc::clone(&live), data, self.store.clone(), self.deadlines.count);
         self.watch(Arc::clone(&live), news);
         online.mailbox.instruct(order);
@@ -335,7 +335,7 @@ impl Tasks {
     /// # Errors
     /// [`JoinError`] if not. A wrong key ends nothing: whoever has the right one may still come.
     pub fn join(&self, device: DeviceId, join: &message::Join) -> Result<Admission, JoinError> {
-        let is_joined = |live: &Arc<Live>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
+        let is_joined = |live: &Arc<LiveTask>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
         let live = self.find(device, join.task).filter(is_joined);
         live.ok_or(JoinError::NoSuchTask)?.pass_door(&join.key)
     }
@@ -379,19 +379,19 @@ impl Tasks {
         has_room
     }
 
-    fn find(&self, device: DeviceId, task: message::TaskId) -> Option<Arc<Live>> {
+    fn find(&self, device: DeviceId, task: message::TaskId) -> Option<Arc<LiveTask>> {
         match lock(&self.places).get(&RandomId(task.0)) {
             Some(Place::Taken(live)) if live.identity.device == device => Some(Arc::clone(live)),
             _ => None,
         }
     }
 
-    fn of_device(&self, device: DeviceId) -> Vec<Arc<Live>> {
+    fn of_device(&self, device: DeviceId) -> Vec<Arc<LiveTask>> {
         self.all(|task| task.device == device)
     }
 
     /// Those of these that have not ended.
-    fn all(&self, is_it: impl Fn(&TaskIdentity) -> bool) -> Vec<Arc<Live>> {
+    fn all(&self, is_it: impl Fn(&TaskIdentity) -> bool) -> Vec<Arc<LiveTask>> {
         let places = lock(&self.places);
         let taken = places.values().filter_map(|place| match place {
             Place::Taken(live) if !live.has_ended() && is_it(&live.identity) => Some(live),
@@ -400,7 +400,7 @@ impl Tasks {
         taken.cloned().collect()
     }
 
-    fn watch(self: &Arc<Self>, live: Arc<Live>, news: mpsc::Receiver<Box<News>>) {
+    fn watch(self: &Arc<Self>, live: Arc<LiveTask>, news: mpsc::Receiver<Box<News>>) {
         lock(&self.places).insert(live.identity.code, Place::Taken(Arc::clone(&live)));
         let tasks = Arc::clone(self);
         tokio::spawn(async move {

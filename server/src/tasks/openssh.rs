@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     DataConnection, Standing,
-    live::{Live, News},
+    live::{LiveTask, News},
     ports::Port,
 };
 use crate::{byte_stream::ByteStream, listeners::Listeners, ssh_account, store::TaskState};
@@ -33,7 +33,7 @@ enum PortError {
 impl Port {
     /// Waits until the device's SSH server is found behind the port, and hands its bytes to whoever waits for them. The port
     /// is the session's until that has ended.
-    pub(super) async fn bring_bytes(self, live: Arc<Live>) {
+    pub(super) async fn bring_bytes(self, live: Arc<LiveTask>) {
         let mut standing = live.standing.subscribe();
         let found = tokio::select! {
             found = self.find() => found,

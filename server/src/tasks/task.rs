@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     DataConnection, Standing, TaskError,
     count::ByteCount,
-    live::{Live, News, Wish},
+    live::{LiveTask, News, Wish},
     watcher::REFUSED,
 };
 use crate::store::{Store, TaskId, TaskState};
@@ -16,7 +16,7 @@ use crate::store::{Store, TaskId, TaskState};
 ///
 /// If it is dropped before it has ended, it is stopped: nobody is left who wants it.
 pub struct Task {
-    live: Arc<Live>,
+    live: Arc<LiveTask>,
     data: oneshot::Receiver<DataConnection>,
     standing: watch::Receiver<Standing>,
     store: Store,
@@ -26,7 +26,7 @@ pub struct Task {
 
 impl Task {
     pub(super) fn new(
-        live: Arc<Live>,
+        live: Arc<LiveTask>,
         data: oneshot::Receiver<DataConnection>,
         store: Store,
         count_interval: Duration,

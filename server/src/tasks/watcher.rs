@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Standing, TaskKind, Tasks,
-    live::{Live, News, Wish},
+    live::{LiveTask, News, Wish},
 };
 use crate::{
     event::{EventKind, NewEvent},
@@ -70,7 +70,7 @@ const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Watcher<'a> {
     tasks: &'a Tasks,
-    live: &'a Live,
+    live: &'a LiveTask,
     news: mpsc::Receiver<Box<News>>,
     wish: watch::Receiver<Option<Wish>>,
     state: TaskState,
@@ -85,7 +85,7 @@ pub(super) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    pub(super) fn new(tasks: &'a Tasks, live: &'a Live, news: mpsc::Receiver<Box<News>>) -> Self {
+    pub(super) fn new(tasks: &'a Tasks, live: &'a LiveTask, news: mpsc::Receiver<Box<News>>) -> Self {
         let state = live.standing.borrow().state;
         let mut wish = live.wish.subscribe();
         // One may have been said already.

@@ -199,12 +199,12 @@ fn words(out: &mut Vec<u8>, numbers: &[u32]) {
     numbers.iter().for_each(|number| word(out, *number));
 }
 
-/// A stream that is watched as it comes: a fragment for each picture, whose times never jump.
+/// Makes fragments of a stream that is watched as it comes: one for each picture, whose times never jump.
 ///
 /// A browser that finds a gap throws all away until the next keyframe, and a picture that comes a moment too early is not
 /// shown at all. So each step of time is kept near the time of one picture, whatever the device says.
 #[derive(Debug)]
-pub struct Live {
+pub struct Fragmenter {
     sequence: u32,
     /// How long a picture lasts, as they come, in microseconds.
     frame_time: u64,
@@ -220,7 +220,7 @@ const FRAME_TIME: u64 = 33_333;
 /// How long one may last.
 const FRAME_TIMES: std::ops::RangeInclusive<u64> = 2_000..=2_000_000;
 
-impl Live {
+impl Fragmenter {
     /// Of a camera that gives so many pictures a second; 0 if that is not known.
     pub fn new(framerate: u16) -> Self {
         let frame_time = 1_000_000_u64.checked_div(framerate.into()).unwrap_or(FRAME_TIME);
@@ -254,13 +254,13 @@ pub const fn ticks(microseconds: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Live, ticks};
+    use super::{Fragmenter, ticks};
     use crate::video::unit::Unit;
 
     /// The times at which these pictures are decoded, in ticks.
-    fn decode_times(live: &mut Live, times: &[u64]) -> Vec<u64> {
+    fn decode_times(fragmenter: &mut Fragmenter, times: &[u64]) -> Vec<u64> {
         let of = |time: &u64| {
-            let fragment = live.fragment(&Unit::new(None, *time, b"\0\0\x01\x41picture"));
+            let fragment = fragmenter.fragment(&Unit::new(None, *time, b"\0\0\x01\x41picture"));
             let at = fragment.windows(4).position(|part| part == b"tfdt").unwrap() + 8;
             u64::from_be_bytes(fragment[at..at + 8].try_into().unwrap())
         };
@@ -269,9 +269,11 @@ mod tests {
 
     #[test]
     fn times_never_jump_and_never_stand_still() {
-        let mut live = Live::new(30);
-        let times =
-            decode_times(&mut live, &[5_000_000, 5_033_333, 5_033_334, 9_000_000, 8_000_000, u64::MAX, 0]);
+        let mut fragmenter = Fragmenter::new(30);
+        let times = decode_times(
+            &mut fragmenter,
+            &[5_000_000, 5_033_333, 5_033_334, 9_000_000, 8_000_000, u64::MAX, 0],
+        );
         assert_eq!(times[..2], [0, ticks(33_333)]);
         for pair in times.windows(2) {
             let step = pair[1] - pair[0];
@@ -281,9 +283,9 @@ mod tests {
 
     #[test]
     fn the_pace_is_the_cameras() {
-        let mut live = Live::new(30);
+        let mut fragmenter = Fragmenter::new(30);
         let slow: Vec<_> = (0..200).map(|number| number * 100_000).collect();
-        let times = decode_times(&mut live, &slow);
+        let times = decode_times(&mut fragmenter, &slow);
         let last = times[199] - times[198];
         assert!((ticks(95_000)..=ticks(100_001)).contains(&last), "{last}");
     }
@@ -291,7 +293,7 @@ mod tests {
     #[test]
     fn any_framerate_is_taken() {
         for framerate in [0, 1, u16::MAX] {
-            decode_times(&mut Live::new(framerate), &[0, 1, u64::MAX / 2]);
+            decode_times(&mut Fragmenter::new(framerate), &[0, 1, u64::MAX / 2]);
         }
     }
 }

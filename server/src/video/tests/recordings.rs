@@ -73,7 +73,7 @@ fn a_live_stream_is_played_by_others() {
     for profile in ["baseline", "high"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("live.mp4");
-        let mut live = mp4::Live::new(FRAMERATE as u16);
+        let mut live = mp4::Fragmenter::new(FRAMERATE as u16);
         let mut bytes = Vec::new();
         for (number, (is_idr, unit)) in camera(profile).into_iter().enumerate() {
             let parameters = is_idr.then(|| Arc::new(Parameters::find(&unit).unwrap()));
