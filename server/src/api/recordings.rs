@@ -24,7 +24,7 @@ use super::{
     lists::{checked_after, checked_before, checked_limit, next},
     peer::Rights,
     rights::{Action, Object},
-    video::{Camera, no_picture, wish},
+    video::{Camera, no_picture, watch_request},
     view::{Page, RecordingRequest, RecordingView},
 };
 use crate::{
@@ -83,9 +83,9 @@ pub(super) async fn start(
     // Whoever goes before it has begun has it begun all the same: it is not left half made.
     done_whole(async move {
         let api = asker.may(Action::Record, Object::Device(&names.device))?;
-        let wish = wish(api, &asker, &names, Way::Recording).await?;
+        let watch = watch_request(api, &asker, &names, Way::Recording).await?;
         let longest = request.seconds.map(Duration::from_secs);
-        let id = api.host.recordings.start(wish, longest, &api.shutdown).await.map_err(refused)?;
+        let id = api.host.recordings.start(watch, longest, &api.shutdown).await.map_err(refused)?;
         // Who lost their rights while the camera was waited for was not there yet to be sent away.
         if let Err(error) = asker.check_rights() {
             let _ = api.host.recordings.stop(id, "the rights of whoever began it have ended");

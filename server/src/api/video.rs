@@ -28,7 +28,9 @@ use super::{
 };
 use crate::{
     store::DeviceRef,
-    video::{End, EndCode, FIRST_PICTURE, Parameters, Unit, VideoError, Viewer, Viewing, Way, Wish, mp4},
+    video::{
+        End, EndCode, FIRST_PICTURE, Parameters, Unit, VideoError, Viewer, Viewing, WatchRequest, Way, mp4,
+    },
 };
 
 /// How often a viewer is told how the stream does.
@@ -74,7 +76,12 @@ pub(super) async fn cameras(asker: Asker, Name(name): Name) -> Result<Json<Page<
 }
 
 /// What is wanted by the one who asks, if there is such a camera now.
-pub(super) async fn wish(api: &Api, asker: &Asker, names: &Camera, way: Way) -> Result<Wish, ApiError> {
+pub(super) async fn watch_request(
+    api: &Api,
+    asker: &Asker,
+    names: &Camera,
+    way: Way,
+) -> Result<WatchRequest, ApiError> {
     let row = reachable(api, &names.device).await?;
     if api.shutdown.is_requested() {
         return Err(ApiError::stopping());
@@ -89,7 +96,7 @@ pub(super) async fn wish(api: &Api, asker: &Asker, names: &Camera, way: Way) -> 
     // Whoever was revoked just now begins nothing.
     asker.check_rights()?;
     let device = DeviceRef { id: row.id, name: row.name };
-    Ok(Wish { device, camera, requester: asker.requester(), way })
+    Ok(WatchRequest { device, camera, requester: asker.requester(), way })
 }
 
 /// `GET /devices/{name}/cameras/{camera}/units`, answered by a WebSocket.
@@ -99,7 +106,7 @@ pub(super) async fn units(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let api = Arc::clone(asker.may(Action::Watch, Object::Device(&names.device))?);
-    let wish = wish(&api, &asker, &names, Way::Units).await?;
+    let request = watch_request(&api, &asker, &names, Way::Units).await?;
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::new(StatusCode::UPGRADE_REQUIRED, "upgrade-required", rejection.body_text())
             .hint("this is for a WebSocket; live.mp4 beside it is for all others")
@@ -110,7 +117,7 @@ pub(super) async fn units(
     let upgrade = upgrade.read_buffer_size(2 * MAX_MESSAGE).write_buffer_size(0);
     let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        let end = match begin(&mut socket, &api, wish, rights, operator.as_ref()).await {
+        let end = match begin(&mut socket, &api, request, rights, operator.as_ref()).await {
             Ok((viewing, rights, framerate)) => {
                 let show = UnitsShow { socket: &mut socket, viewing, rights, framerate, parameters: None };
                 told(show.run(&api).await)
@@ -132,16 +139,16 @@ async fn farewell(socket: &mut WebSocket, end: UnitsMessage) -> Result<(), axum:
 async fn begin(
     socket: &mut WebSocket,
     api: &Api,
-    wish: Wish,
+    request: WatchRequest,
     mut rights: Rights,
     operator: Option<&Operator>,
 ) -> Result<(Viewing, Rights, u16), UnitsMessage> {
-    let framerate = wish.camera.framerate;
+    let framerate = request.camera.framerate;
     let watched = tokio::select! {
         biased;
         () = rights.gone() => return Err(told(rights_ended())),
         () = gone(socket) => return Err(told(left())),
-        watched = api.host.video.watch(wish, &api.shutdown) => watched,
+        watched = api.host.video.watch(request, &api.shutdown) => watched,
     };
     let mut viewing = watched.map_err(|error| match error {
         VideoError::RightsEnded(_) => told(rights_ended()),
@@ -281,12 +288,12 @@ fn text(message: &UnitsMessage) -> Message {
 /// `GET /devices/{name}/cameras/{camera}/live.mp4`
 pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiError> {
     let api = asker.may(Action::Watch, Object::Device(&names.device))?;
-    let wish = wish(api, &asker, &names, Way::Mp4).await?;
+    let request = watch_request(api, &asker, &names, Way::Mp4).await?;
     let mut rights = asker.rights();
     let place = api.places.stream(rights.operator())?;
-    let framerate = wish.camera.framerate;
+    let framerate = request.camera.framerate;
     let first = async {
-        let mut viewing = api.host.video.watch(wish, &api.shutdown).await?;
+        let mut viewing = api.host.video.watch(request, &api.shutdown).await?;
         let first = viewing.next().await?;
         Ok::<_, VideoError>((viewing, first))
     };

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Video, VideoError, Wish,
+    Video, VideoError, WatchRequest,
     group::Group,
     memory::Memory,
     places::Place,
@@ -167,11 +167,11 @@ impl Hub {
         interest: Counted,
         place: Place,
         id: i64,
-        wish: Wish,
+        request: WatchRequest,
     ) -> Result<Viewing, VideoError> {
         let role = self.live().await?;
         // The device has been asked for the least role that it lets look: all below it are not let in by somebody else.
-        if rank(wish.requester.role) < rank(role) {
+        if rank(request.requester.role) < rank(role) {
             return Err(VideoError::NotAllowed(role));
         }
         let viewer = {
@@ -180,11 +180,11 @@ impl Hub {
             self.check()?;
             let viewer = Arc::new(Viewer {
                 id,
-                who: wish.requester.who(),
-                operator: wish.requester.operator,
-                device: wish.device,
-                camera: wish.camera.name,
-                way: wish.way,
+                who: request.requester.who(),
+                operator: request.requester.operator,
+                device: request.device,
+                camera: request.camera.name,
+                way: request.way,
                 shown_to: role,
                 since: UnixMillis::now(),
                 queue: Queue::new(shared.group.units()),
@@ -267,18 +267,18 @@ impl Hub {
     }
 
     /// Runs the stream to its end, and tells all who look why it has ended.
-    pub(super) async fn run(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) {
+    pub(super) async fn run(self: &Arc<Self>, video: &Video, request: &WatchRequest, shutdown: &Shutdown) {
         let failed = End::new(EndCode::Camera, "the server has failed to relay the camera");
-        let mut running = Running { hub: self, video, wish, end: failed };
-        running.end = self.stream(video, wish, shutdown).await;
+        let mut running = Running { hub: self, video, request, end: failed };
+        running.end = self.stream(video, request, shutdown).await;
     }
 
     /// Has the device stream, and hands on what comes; gives why that ends.
-    async fn stream(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) -> End {
+    async fn stream(self: &Arc<Self>, video: &Video, request: &WatchRequest, shutdown: &Shutdown) -> End {
         let camera_ended = |message: String| End::new(EndCode::Camera, message);
-        let mut unwanted = pin!(self.unwanted(video, wish, shutdown));
+        let mut unwanted = pin!(self.unwanted(video, request, shutdown));
         let begun = tokio::select! {
-            begun = begin(video, wish) => begun,
+            begun = begin(video, request) => begun,
             end = &mut unwanted => return end,
         };
         let (mut task, data, role) = match begun {
@@ -327,11 +327,11 @@ impl Hub {
     }
 
     /// Waits until it is to end though pictures come; gives why.
-    async fn unwanted(self: &Arc<Self>, video: &Video, wish: &Wish, shutdown: &Shutdown) -> End {
+    async fn unwanted(self: &Arc<Self>, video: &Video, request: &WatchRequest, shutdown: &Shutdown) -> End {
         loop {
             tokio::select! {
                 // Somebody may have come in this very moment.
-                () = self.interest.none_for(video.linger) => if video.forget_unwanted(&wish.key(), self) {
+                () = self.interest.none_for(video.linger) => if video.forget_unwanted(&request.key(), self) {
                     return End::new(EndCode::Left, "nobody looks any longer");
                 },
                 end = self.ended() => return end,
@@ -347,13 +347,13 @@ impl Hub {
 struct Running<'a> {
     hub: &'a Arc<Hub>,
     video: &'a Video,
-    wish: &'a Wish,
+    request: &'a WatchRequest,
     end: End,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.video.forget(&self.wish.key(), self.hub);
+        self.video.forget(&self.request.key(), self.hub);
         self.hub.end(&self.end);
     }
 }
@@ -380,20 +380,20 @@ fn failed(reason: impl Into<String>) -> Standing {
 }
 
 /// Has the device begin, in the name of who looks first, with the least role that it takes: so it is known who else may.
-async fn begin(video: &Video, wish: &Wish) -> Result<(Task, DataConnection, Role), TaskError> {
+async fn begin(video: &Video, request: &WatchRequest) -> Result<(Task, DataConnection, Role), TaskError> {
     let mut room = [0; PARAMETERS];
-    let camera = Kind::new(&wish.camera.name);
+    let camera = Kind::new(&request.camera.name);
     let parameters =
         camera.and_then(|camera| VideoParameters { camera }.encode(&mut room).map(<[u8]>::to_vec));
     let parameters = parameters.unwrap_or_default();
     let mut refused = None;
     for role in [Role::Viewer, Role::Operator, Role::Admin] {
-        if rank(role) > rank(wish.requester.role) {
+        if rank(role) > rank(request.requester.role) {
             break;
         }
-        let requester = Requester { role, ..wish.requester.clone() };
+        let requester = Requester { role, ..request.requester.clone() };
         let begun =
-            video.tasks.start_with(wish.device.id, TaskKind::Video, requester, parameters.clone()).await;
+            video.tasks.start_with(request.device.id, TaskKind::Video, requester, parameters.clone()).await;
         let mut task = begun?;
         match task.bytes().await {
             Ok(data) => return Ok((task, data, role)),

@@ -100,7 +100,7 @@ pub enum VideoError {
 
 /// What somebody wants to see.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct WatchRequest {
     /// Whose camera.
     pub device: DeviceRef,
     /// Which one.
@@ -114,7 +114,7 @@ pub struct Wish {
 /// Which stream it is.
 type Key = (DeviceId, String);
 
-impl Wish {
+impl WatchRequest {
     fn key(&self) -> Key {
         (self.device.id, self.camera.name.clone())
     }
@@ -159,56 +159,56 @@ impl Video {
     ///
     /// # Errors
     /// [`VideoError`].
-    pub async fn watch(self: &Arc<Self>, wish: Wish, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
+    pub async fn watch(self: &Arc<Self>, request: WatchRequest, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
         for _ in 1..ROLES {
-            match self.watch_once(wish.clone(), shutdown).await {
+            match self.watch_once(request.clone(), shutdown).await {
                 // That was an answer to whoever looked first, and not to those of a higher role who waited with them.
                 (Some(hub), Err(VideoError::Refused(_)))
-                    if rank(hub.begun_as()) < rank(wish.requester.role) => {}
+                    if rank(hub.begun_as()) < rank(request.requester.role) => {}
                 // And they are who has no rights any longer, not those who waited with them.
-                (Some(hub), Err(VideoError::RightsEnded(_))) if hub.owner() != wish.requester.operator => {}
+                (Some(hub), Err(VideoError::RightsEnded(_))) if hub.owner() != request.requester.operator => {}
                 (_, watched) => return watched,
             }
         }
-        self.watch_once(wish, shutdown).await.1
+        self.watch_once(request, shutdown).await.1
     }
 
     /// Gives which stream it was, too.
     async fn watch_once(
         self: &Arc<Self>,
-        wish: Wish,
+        request: WatchRequest,
         shutdown: &Shutdown,
     ) -> (Option<Arc<Hub>>, Result<Viewing, VideoError>) {
-        let found = self.find(&wish, shutdown);
+        let found = self.find(&request, shutdown);
         let (place, hub, interest) = match found {
             Ok(found) => found,
             Err(error) => return (None, Err(error)),
         };
         let id = self.last_viewer.fetch_add(1, Relaxed) + 1;
-        let watched = hub.join(self, interest, place, id, wish).await;
+        let watched = hub.join(self, interest, place, id, request).await;
         (Some(hub), watched)
     }
 
-    /// A place at the stream that is wished; it is begun where there is none.
+    /// A place at the stream that is asked for; it is begun where there is none.
     fn find(
         self: &Arc<Self>,
-        wish: &Wish,
+        request: &WatchRequest,
         shutdown: &Shutdown,
     ) -> Result<(ViewerPlace, Arc<Hub>, Counted), VideoError> {
-        let operator = wish.requester.operator;
+        let operator = request.requester.operator;
         let place = self.places.take(operator)?;
         let (hub, interest) = {
             let mut streams = lock(&self.streams);
-            let hub = match streams.get(&wish.key()) {
+            let hub = match streams.get(&request.key()) {
                 Some(hub) => Arc::clone(hub),
                 None if streams.len() >= MAX_STREAMS => return Err(VideoError::TooMany),
                 None if operator.is_some_and(|own| count_of(&streams, own) >= MAX_OWN_STREAMS) => {
                     return Err(VideoError::TooManyOwn);
                 }
                 None => {
-                    let hub = Hub::new(&wish.requester);
-                    streams.insert(wish.key(), Arc::clone(&hub));
-                    self.run(&hub, wish.clone(), shutdown.clone());
+                    let hub = Hub::new(&request.requester);
+                    streams.insert(request.key(), Arc::clone(&hub));
+                    self.run(&hub, request.clone(), shutdown.clone());
                     hub
                 }
             };
@@ -218,10 +218,10 @@ impl Video {
         Ok((place, hub, interest))
     }
 
-    fn run(self: &Arc<Self>, hub: &Arc<Hub>, wish: Wish, shutdown: Shutdown) {
+    fn run(self: &Arc<Self>, hub: &Arc<Hub>, request: WatchRequest, shutdown: Shutdown) {
         let (video, hub, work) = (Arc::clone(self), Arc::clone(hub), self.work());
         tokio::spawn(async move {
-            let run = hub.run(&video, &wish, &shutdown);
+            let run = hub.run(&video, &request, &shutdown);
             video.parts.guard(&video.part, Box::pin(run)).await;
             drop(work);
         });

@@ -27,7 +27,7 @@ use tokio::{
 
 use file::File;
 
-use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, Way, Wish};
+use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, WatchRequest, Way};
 use crate::{
     config::RecordingLimits,
     files,
@@ -141,22 +141,22 @@ impl Recordings {
     /// [`RecordingError`].
     pub async fn start(
         self: &Arc<Self>,
-        wish: Wish,
+        request: WatchRequest,
         longest: Option<Duration>,
         shutdown: &Shutdown,
     ) -> Result<RecordingId, RecordingError> {
-        let wish = Wish { way: Way::Recording, ..wish };
-        let key = (wish.device.id, wish.camera.name.clone());
-        let place = self.reserve(key, wish.requester.operator)?;
+        let request = WatchRequest { way: Way::Recording, ..request };
+        let key = (request.device.id, request.camera.name.clone());
+        let place = self.reserve(key, request.requester.operator)?;
         let until = Instant::now() + longest.unwrap_or(self.limits.time_limit).min(self.limits.time_limit);
         files::create_private_directory(&self.directory)?;
         self.keep().await?;
         self.check_space().map_err(RecordingError::NoSpace)?;
-        let first = timeout(FIRST_PICTURE, self.first_picture(&wish, shutdown));
+        let first = timeout(FIRST_PICTURE, self.first_picture(&request, shutdown));
         let (viewing, unit) = first.await.map_err(|_| RecordingError::NoPicture)??;
         let Some(parameters) = unit.parameters() else { return Err(RecordingError::NoPicture) };
         let role = viewing.viewer().shown_to;
-        let (id, file) = self.create(&wish, role, parameters).await?;
+        let (id, file) = self.create(&request, role, parameters).await?;
         if let Some(running) = lock(&self.running).get_mut(&place.key) {
             (running.id, running.whole) = (Some(id), file.whole());
         }
@@ -164,7 +164,7 @@ impl Recordings {
             id,
             role,
             recordings: Arc::clone(self),
-            wish,
+            request,
             until,
             shutdown: shutdown.clone(),
             file,
@@ -183,10 +183,10 @@ impl Recordings {
     /// Begins to look at the camera; gives its first picture, too.
     async fn first_picture(
         &self,
-        wish: &Wish,
+        request: &WatchRequest,
         shutdown: &Shutdown,
     ) -> Result<(Viewing, Arc<Unit>), VideoError> {
-        let mut viewing = self.video.watch(wish.clone(), shutdown).await?;
+        let mut viewing = self.video.watch(request.clone(), shutdown).await?;
         let unit = viewing.next().await?;
         Ok((viewing, unit))
     }
@@ -194,20 +194,20 @@ impl Recordings {
     /// Makes a file, and writes down that there is a recording, for those of this role.
     async fn create(
         &self,
-        wish: &Wish,
+        request: &WatchRequest,
         role: Role,
         parameters: &Arc<Parameters>,
     ) -> Result<(RecordingId, File), RecordingError> {
-        let name = format!("{}-{}-{}.mp4", wish.device.name, wish.camera.name, UnixMillis::now());
+        let name = format!("{}-{}-{}.mp4", request.device.name, request.camera.name, UnixMillis::now());
         let path = self.directory.join(&name);
         let file = File::create(&path, Arc::clone(parameters)).await?;
         let (width, height) = parameters.size();
         let new = NewRecording {
-            device: wish.device.id,
-            camera: wish.camera.name.clone(),
+            device: request.device.id,
+            camera: request.camera.name.clone(),
             file: name,
             role,
-            who: wish.requester.who(),
+            who: request.requester.who(),
             width,
             height,
         };
@@ -289,7 +289,7 @@ struct Recorder {
     /// For which role at least the device showed the camera: as it is written down.
     role: Role,
     recordings: Arc<Recordings>,
-    wish: Wish,
+    request: WatchRequest,
     until: Instant,
     shutdown: Shutdown,
     file: File,
@@ -407,7 +407,7 @@ impl Recorder {
         let given_up = Instant::now() + PATIENCE;
         while Instant::now() < given_up && !self.shutdown.is_requested() {
             sleep(PAUSE).await;
-            let again = self.recordings.first_picture(&self.wish, &self.shutdown);
+            let again = self.recordings.first_picture(&self.request, &self.shutdown);
             if let Ok(Ok(again)) = timeout_at(given_up, again).await {
                 return Some(again);
             }

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    EndCode, Video, VideoError, Viewing, Way, Wish,
+    EndCode, Video, VideoError, Viewing, WatchRequest, Way,
     memory::Memory,
     parameters::{Parameters, tests::KEYFRAME},
     unit::Unit,
@@ -119,15 +119,15 @@ impl Fleet {
         }
     }
 
-    fn wish(&self, name: &str, role: Role) -> Wish {
+    fn request(&self, name: &str, role: Role) -> WatchRequest {
         let camera =
             Camera { name: "door".to_owned(), kind: "test".to_owned(), width: 64, height: 48, framerate: 30 };
         let requester = Requester { name: name.to_owned(), role, address: None, operator: None };
-        Wish { device: self.device.clone(), camera, requester, way: Way::Units }
+        WatchRequest { device: self.device.clone(), camera, requester, way: Way::Units }
     }
 
     async fn watch(&self, name: &str, role: Role) -> Result<Viewing, VideoError> {
-        let watched = self.video.watch(self.wish(name, role), &self.shutdown);
+        let watched = self.video.watch(self.request(name, role), &self.shutdown);
         timeout(LONGEST_WAIT, watched).await.expect("an answer")
     }
 
@@ -140,10 +140,10 @@ impl Fleet {
         added.await.unwrap().unwrap().id
     }
 
-    fn wish_of(&self, name: &str, operator: OperatorId) -> Wish {
-        let mut wish = self.wish(name, Role::Operator);
-        wish.requester.operator = Some(operator);
-        wish
+    fn request_of(&self, name: &str, operator: OperatorId) -> WatchRequest {
+        let mut request = self.request(name, Role::Operator);
+        request.requester.operator = Some(operator);
+        request
     }
 
     /// What is done when the rights of somebody are taken away.
@@ -281,7 +281,7 @@ async fn who_goes_at_once_leaves_nothing_behind() {
     let (first, _device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
     let _first = first.unwrap();
     for _ in 0..3 {
-        let mut watched = Box::pin(fleet.video.watch(fleet.wish("bea", Role::Viewer), &fleet.shutdown));
+        let mut watched = Box::pin(fleet.video.watch(fleet.request("bea", Role::Viewer), &fleet.shutdown));
         let is_pending = poll_fn(|context| Poll::Ready(watched.as_mut().poll(context).is_pending())).await;
         assert!(is_pending, "it is written down that she looks");
         assert_eq!(fleet.video.viewers().len(), 2);
@@ -326,9 +326,9 @@ async fn who_has_other_rights_now_looks_no_longer() {
     let fleet = Fleet::new().await;
     let (first, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
     let mut first = first.unwrap();
-    let mut wish = fleet.wish("bea", Role::Operator);
-    wish.requester.operator = Some(OperatorId(7));
-    let mut second = fleet.video.watch(wish, &fleet.shutdown).await.unwrap();
+    let mut request = fleet.request("bea", Role::Operator);
+    request.requester.operator = Some(OperatorId(7));
+    let mut second = fleet.video.watch(request, &fleet.shutdown).await.unwrap();
     fleet.video.stop_of_operator(OperatorId(8), "somebody else's");
     fleet.video.stop_of_operator(OperatorId(7), "bea has the role viewer now");
     let end = timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap_err();
@@ -341,9 +341,9 @@ async fn who_has_other_rights_now_looks_no_longer() {
 async fn what_others_look_at_goes_on_when_the_rights_of_the_first_end() {
     let fleet = Fleet::new().await;
     let (ada, bea) = (fleet.operator("ada").await, fleet.operator("bea").await);
-    let first = fleet.video.watch(fleet.wish_of("ada", ada), &fleet.shutdown);
+    let first = fleet.video.watch(fleet.request_of("ada", ada), &fleet.shutdown);
     let (first, mut device) = tokio::join!(first, fleet.stream());
-    let second = fleet.video.watch(fleet.wish_of("bea", bea), &fleet.shutdown).await;
+    let second = fleet.video.watch(fleet.request_of("bea", bea), &fleet.shutdown).await;
     let (mut first, mut second) = (first.unwrap(), second.unwrap());
     let task = fleet.task(|row| row.started.is_some()).await;
     assert_eq!((task.who.as_str(), task.operator), ("ada", Some(ada)));
@@ -375,8 +375,8 @@ async fn who_waits_with_somebody_whose_rights_end_begins_the_stream_themselves()
         fleet.take_rights(ada, "the rights of ada were taken away");
         fleet.stream().await
     };
-    let first = fleet.video.watch(fleet.wish_of("ada", ada), &fleet.shutdown);
-    let second = fleet.video.watch(fleet.wish_of("bea", bea), &fleet.shutdown);
+    let first = fleet.video.watch(fleet.request_of("ada", ada), &fleet.shutdown);
+    let second = fleet.video.watch(fleet.request_of("bea", bea), &fleet.shutdown);
     let all = async { tokio::join!(first, second, device) };
     let (first, second, _device) = timeout(LONGEST_WAIT, all).await.expect("all have an answer");
     let words = "the rights of ada were taken away".to_owned();

@@ -129,7 +129,7 @@ impl Fleet {
             device.write_all(&frame(1, 0, first)).await.unwrap();
             device
         };
-        let begun = recordings.start(self.wish("ada", Role::Operator), None, &self.shutdown);
+        let begun = recordings.start(self.request("ada", Role::Operator), None, &self.shutdown);
         timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap()
     }
 
@@ -173,7 +173,7 @@ async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
     let begun = fleet.recording(id, |_| true).await;
     assert_eq!((begun.state.as_str(), begun.who.as_str(), begun.width), ("recording", "ada", 160));
     assert_eq!(recordings.running(fleet.device.id, "door"), Some(id.0));
-    let again = recordings.start(fleet.wish("bea", Role::Operator), None, &fleet.shutdown).await;
+    let again = recordings.start(fleet.request("bea", Role::Operator), None, &fleet.shutdown).await;
     assert!(matches!(again, Err(RecordingError::Running(running)) if running == id));
     for (number, (is_idr, unit)) in units.iter().enumerate().skip(1) {
         // The last second is late by one.
@@ -236,7 +236,7 @@ async fn of_a_file_that_grows_only_what_is_whole_is_read() {
 async fn a_full_disk_ends_it_in_words() {
     let fleet = Fleet::new().await;
     let recordings = fleet.recordings(RecordingLimits { min_free_bytes: u64::MAX, ..limits() });
-    let refused = recordings.start(fleet.wish("ada", Role::Operator), None, &fleet.shutdown).await;
+    let refused = recordings.start(fleet.request("ada", Role::Operator), None, &fleet.shutdown).await;
     let Err(RecordingError::NoSpace(words)) = refused else { panic!("{refused:?}") };
     assert!(words.contains("free on the disk"), "{words}");
 }
@@ -252,7 +252,7 @@ async fn no_file_is_left_without_a_recording() {
         device.write_all(&frame(1, 0, KEYFRAME)).await.unwrap();
         device
     };
-    let begun = recordings.start(fleet.wish("ada", Role::Operator), None, &fleet.shutdown);
+    let begun = recordings.start(fleet.request("ada", Role::Operator), None, &fleet.shutdown);
     let (begun, _device) = timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap();
     assert!(matches!(begun, Err(RecordingError::Store(_))), "{begun:?}");
     assert_eq!(std::fs::read_dir(fleet.directory.path().join("recordings")).unwrap().count(), 0);
@@ -282,15 +282,15 @@ async fn all_together_have_no_more_than_they_may() {
 async fn who_has_other_rights_now_records_no_longer() {
     let fleet = Fleet::new().await;
     let recordings = fleet.recordings(limits());
-    let mut wish = fleet.wish("ada", Role::Operator);
+    let mut request = fleet.request("ada", Role::Operator);
     let ada = fleet.operator("ada").await;
-    wish.requester.operator = Some(ada);
+    request.requester.operator = Some(ada);
     let device = async {
         let mut device = fleet.stream().await;
         device.write_all(&frame(1, 0, KEYFRAME)).await.unwrap();
         device
     };
-    let begun = recordings.start(wish, None, &fleet.shutdown);
+    let begun = recordings.start(request, None, &fleet.shutdown);
     let (id, _device) = timeout(LONGEST_WAIT, async { tokio::join!(begun, device) }).await.unwrap();
     recordings.stop_of_operator(ada, "the rights of ada were taken away");
     let row = fleet.recording(id.unwrap(), |row| row.ended.is_some()).await;
