@@ -12,7 +12,7 @@ use super::{
     live::{LiveTask, News},
     ports::Port,
 };
-use crate::{byte_stream::ByteStream, listeners::Listeners, ssh_account, store::TaskState};
+use crate::{byte_stream::ByteStream, socket_table::SocketTable, ssh_account, store::TaskState};
 
 /// How often it is looked whether the device listens: far shorter than what it takes to log in.
 const LOOK: Duration = Duration::from_millis(25);
@@ -59,7 +59,7 @@ impl Port {
     /// The device's SSH server.
     async fn find(&self) -> Result<impl ByteStream + 'static, PortError> {
         loop {
-            match Listeners::look()?.user_at(self.number) {
+            match SocketTable::look()?.user_at(self.number) {
                 // sshd listens for a device as the account: nobody else gets a byte.
                 Some(user) if user == self.user => match ssh_account::connect(self.number).await {
                     Ok(stream) => return stream.ok_or(PortError::Silent),

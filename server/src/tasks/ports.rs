@@ -16,8 +16,8 @@ use super::TaskError;
 use crate::{
     config::SshAccount,
     event::{EventKind, NewEvent},
-    listeners::Listeners,
     lock::lock,
+    socket_table::SocketTable,
     ssh_account::{self, SshAccountError},
     store::{DeviceId, Store, StoreError},
 };
@@ -65,14 +65,14 @@ impl Ports {
 
     /// A port for a session with this device, and what the device has to be told.
     pub(super) async fn allot(&self, device: DeviceId) -> Result<(Port, Vec<u8>), TaskError> {
-        let (user, listeners) = self.look().await?;
+        let (user, sockets) = self.look().await?;
         let kept = lock(&self.book).kept(device);
         if kept.len() >= MOST_KEPT {
             return Err(SshAccountError::Kept(kept).into());
         }
         let ports = self.clone();
         blocking(move || {
-            let port = ports.take(device, user, &listeners)?;
+            let port = ports.take(device, user, &sockets)?;
             let parameters = ssh_account::parameters(&ports.account, port.number)?;
             Ok((port, parameters))
         })
@@ -80,14 +80,14 @@ impl Ports {
     }
 
     /// Looks who keeps a port, and writes down whom nobody has been told of yet. Gives the account's user, and who listens.
-    pub(super) async fn look(&self) -> Result<(u32, Listeners), TaskError> {
+    pub(super) async fn look(&self) -> Result<(u32, SocketTable), TaskError> {
         let account = Arc::clone(&self.account);
-        let (user, listeners) = blocking(move || {
+        let (user, sockets) = blocking(move || {
             let user = ssh_account::user(&account)?;
-            Ok((user, Listeners::look().map_err(SshAccountError::Look)?))
+            Ok((user, SocketTable::look().map_err(SshAccountError::Look)?))
         })
         .await?;
-        let listening = listeners.ports_of(user).collect();
+        let listening = sockets.ports_of(user).collect();
         let kept = lock(&self.book).look(&listening, Instant::now(), self.farewell);
         for (port, device) in kept {
             let event = NewEvent { device, ..NewEvent::new(EventKind::PortKept) };
@@ -98,13 +98,13 @@ impl Ports {
                 tracing::error!(%error, port, "a port that a device keeps could not be recorded");
             }
         }
-        Ok((user, listeners))
+        Ok((user, sockets))
     }
 
-    fn take(&self, device: DeviceId, user: u32, listeners: &Listeners) -> Result<Port, SshAccountError> {
+    fn take(&self, device: DeviceId, user: u32, sockets: &SocketTable) -> Result<Port, SshAccountError> {
         for _ in 0..ATTEMPTS {
             let number = ssh_account::free_port().map_err(SshAccountError::NoPort)?;
-            if !listeners.has(number) && lock(&self.book).give(number, device) {
+            if !sockets.has(number) && lock(&self.book).give(number, device) {
                 return Ok(Port { number, user, book: Arc::clone(&self.book) });
             }
         }

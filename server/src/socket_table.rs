@@ -12,9 +12,9 @@ const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// The state of a socket that listens.
 const LISTEN: &str = "0A";
 
-/// All sockets that listen, as they were at one moment.
+/// The kernel's table of sockets, as it was at one moment: those of them that listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listeners(Vec<Listener>);
+pub struct SocketTable(Vec<Listener>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listener {
@@ -23,7 +23,7 @@ struct Listener {
     user: u32,
 }
 
-impl Listeners {
+impl SocketTable {
     /// Those that there are now.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ mod tests {
             &line("00000000000000000000000001000000:9C46", "0A", 999),
         ];
         read(six.concat().as_bytes(), &mut found).unwrap();
-        let listeners = Listeners(found);
+        let listeners = SocketTable(found);
         for (port, user) in [
             (40_000, Some(999)),
             (40_001, Some(999)),
@@ -163,7 +163,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let own = rustix::process::geteuid().as_raw();
-        let listeners = Listeners::look().unwrap();
+        let listeners = SocketTable::look().unwrap();
         assert_eq!((listeners.user_at(port), listeners.has(port)), (Some(own), true));
         assert!(listeners.ports_of(own).any(|found| found == port));
     }
