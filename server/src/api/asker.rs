@@ -20,7 +20,7 @@ use super::{
     error::ApiError,
     peer::{Peer, Rights},
     rights::{self, Action, Actor, may},
-    view::UPGRADE,
+    view::headers::UPGRADE,
 };
 use crate::{
     event::{EventKind, NewEvent, Who},

@@ -28,7 +28,7 @@ pub mod rights;
 mod routes;
 mod server;
 mod socket;
-pub mod ssh_account;
+mod ssh_account;
 mod stream;
 mod task_stream;
 mod tasks;

@@ -30,7 +30,7 @@ use super::{
     error::ApiError,
     places::Place,
     rights::{Actor, Credential, Operator},
-    view::{ADDRESSES, KEYS, ROLE},
+    view::headers,
 };
 use crate::{
     event::EventKind,
@@ -174,9 +174,9 @@ async fn know(api: &Api, remote: &Remote) -> Result<Operator, ApiError> {
 fn tell_operator(api: &Api, role: Role, headers: &mut HeaderMap) {
     let told = &api.host.address_book;
     for (name, value) in [
-        (KEYS, format!("{} {}", told.current, told.next)),
-        (ADDRESSES, told.addresses.join(" ")),
-        (ROLE, role.to_string()),
+        (headers::KEYS, format!("{} {}", told.current, told.next)),
+        (headers::ADDRESSES, told.addresses.join(" ")),
+        (headers::ROLE, role.to_string()),
     ] {
         // The configuration may hold anything; what is no header is not told.
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -16,12 +16,12 @@ use super::{
     view::{
         AcceptedHostKey, AccessTokenAnswer, AccessTokenRequest, AccessTokenRevoked, AccessTokenView,
         CameraView, CodeRequest, DeviceView, EventView, FirstLoginRequest, HostKeyRequest, HostKeysView,
-        LoggedInAnswer, LoginRequest, LoginView, MeView, MessageView, OneTimeLogin, OperatorRequest,
-        OperatorRevokeAnswer, OperatorView, Page, PartsView, PasswordChange, PasswordRequest, PingAnswer,
-        ProvisioningAnswer, ProvisioningRequest, ProvisioningView, RecordingRequest, RecordingView,
-        RevokeAnswer, RoleAnswer, RoleRequest, RotateAnswer, RotateRequest, SendRequest, SentAnswer,
-        SessionView, StatusView, StopAnswer, TaskRequest, TaskView, TokenAnswer, TokenRequest, TotpAnswer,
-        TotpRemoval, ViewerView, WiredAnswer, WiredRequest,
+        KeyAnswer, KeyRequest, LoggedInAnswer, LoginRequest, LoginView, MeView, MessageView, OneTimeLogin,
+        OperatorRequest, OperatorRevokeAnswer, OperatorView, Page, PartsView, PasswordChange,
+        PasswordRequest, PingAnswer, ProvisioningAnswer, ProvisioningRequest, ProvisioningView,
+        RecordingRequest, RecordingView, RevokeAnswer, RoleAnswer, RoleRequest, RotateAnswer, RotateRequest,
+        SendRequest, SentAnswer, SessionView, StatusView, StopAnswer, TaskRequest, TaskView, TokenAnswer,
+        TokenRequest, TotpAnswer, TotpRemoval, ViewerView, WiredAnswer, WiredRequest,
     },
 };
 
@@ -115,7 +115,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/keys/rotate", keys::rotate, "Takes the server's next key into use")
             .takes::<RotateRequest>().gives::<RotateAnswer>(),
         post("/ssh-account/keys", ssh_account::keys, "What a device's key may do now, for the server's SSH server")
-            .takes::<ssh_account::KeyRequest>().gives::<ssh_account::KeyAnswer>(),
+            .takes::<KeyRequest>().gives::<KeyAnswer>(),
         get("/me", account::me, "Who asks").gives::<MeView>(),
         post("/me/password", account::set_password, "Changes one's own password")
             .takes::<PasswordChange>().gives::<MeView>(),

@@ -1,33 +1,14 @@
 //! `/ssh-account`: what this machine's SSH server asks when a device logs in.
 
 use axum::Json;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::{
     asker::{Asker, Body},
     error::ApiError,
     rights::{Action, Object},
+    view::{KeyAnswer, KeyRequest},
 };
 use crate::{ssh_account, store::KeyStatus};
-
-/// A key that somebody has shown to the SSH server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KeyRequest {
-    /// Its type: `ecdsa-sha2-nistp256`.
-    pub kind: String,
-    /// The key, as base64.
-    pub key: String,
-}
-
-/// What may be done with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct KeyAnswer {
-    /// A line for the SSH server's `AuthorizedKeysCommand`: nothing if nothing may be done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<String>,
-}
 
 /// `POST /ssh-account/keys`
 pub(super) async fn keys(asker: Asker, Body(request): Body<KeyRequest>) -> Result<Json<KeyAnswer>, ApiError> {

@@ -19,7 +19,7 @@ use super::{
     lists::{checked_after, checked_before, checked_limit, next},
     rights::{Action, Object},
     stream, task_stream,
-    view::{Page, TASK, TaskRequest, TaskView, UPGRADE},
+    view::{Page, TaskRequest, TaskView, headers},
 };
 use crate::{
     http,
@@ -143,8 +143,8 @@ pub(super) async fn ssh(asker: Asker, Name(name): Name, upgrade: Upgrade) -> Res
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(header::CONNECTION, "upgrade")
-        .header(header::UPGRADE, UPGRADE)
-        .header(TASK, id.0)
+        .header(header::UPGRADE, headers::UPGRADE)
+        .header(headers::TASK, id.0)
         .body(HttpBody::empty())
         .map_err(|error| ApiError::bad_request(error.to_string()))
 }

@@ -2,9 +2,13 @@
 //!
 //! Times are RFC 3339 in UTC. Whatever stems from a device is told as it came: who shows it escapes it.
 
+mod enrolment;
+pub mod headers;
 mod host_keys;
 mod operators;
 mod parts;
+mod ssh_account;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -17,9 +21,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-pub use self::host_keys::{AcceptedHostKey, HostKeyRequest, HostKeyView, HostKeysView, ShownHostKey};
+pub use enrolment::*;
+pub use host_keys::*;
 pub use operators::*;
 pub use parts::*;
+pub use ssh_account::*;
+pub use tasks::*;
 pub use video::*;
 
 use crate::id::UnixMillis;
@@ -332,56 +339,6 @@ pub struct EventView {
     pub detail: Map<String, Value>,
 }
 
-/// What a connection is upgraded to that carries the bytes of an SSH session.
-pub const UPGRADE: &str = "holdfast-ssh";
-
-/// The header of the answer to that: the number of the task that the session is.
-pub const TASK: &str = "holdfast-task";
-
-/// A task: what somebody had a device do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TaskView {
-    /// Its number: later tasks have greater ones.
-    pub id: i64,
-    /// The device's name.
-    pub device: String,
-    /// What it is: `ssh`, `openssh`, `reboot`.
-    pub kind: String,
-    /// `requested`, `starting`, `running`, `stopping`, and at last `done`, `failed` or `lost`.
-    pub state: String,
-    /// Who asked for it.
-    pub who: String,
-    /// From where, if not from the server's own machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// When it was asked for.
-    pub requested: Time,
-    /// Since when it ran.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started: Option<Time>,
-    /// When it ended, if it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Time>,
-    /// Why it stops, or has ended; perhaps in the device's words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The end of what it wrote, as its device tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    /// Bytes that came from the device for it.
-    pub bytes_in: u64,
-    /// Bytes that went to the device for it.
-    pub bytes_out: u64,
-}
-
-/// Asks for a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TaskRequest {
-    /// What it is: `reboot`.
-    pub kind: String,
-}
-
 /// Asks for a message to be sent. Exactly one of the two bodies is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -418,119 +375,6 @@ pub struct PingAnswer {
     pub device: String,
     /// How long it took to answer, in milliseconds.
     pub round_trip_ms: f64,
-}
-
-/// The header of answers to operators elsewhere that tells the pins of the server's keys: the one in use, and the next.
-pub const KEYS: &str = "holdfast-keys";
-
-/// The header of answers to operators elsewhere that tells where the server is found, best first.
-pub const ADDRESSES: &str = "holdfast-addresses";
-
-/// The header of answers to operators elsewhere that tells their role.
-pub const ROLE: &str = "holdfast-role";
-
-/// Asks for an enrolment token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenRequest {
-    /// The device's name; with several uses, what its numbered name starts with. Without one, the device's host name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The name of an operator elsewhere, whom it is for instead; with a `role`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operator: Option<String>,
-    /// What that operator may do: `viewer`, `operator` or `admin`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-    /// How many devices it is good for; 1 if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uses: Option<u32>,
-    /// For how long it is good, in seconds; a day if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_seconds: Option<u64>,
-    /// Where the device finds the server, `host:port`, best first; what the server is configured with if empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<String>,
-}
-
-/// An enrolment token was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TokenAnswer {
-    /// What to run on the device, or on the operator's machine. It is a secret until it is used up or expired.
-    pub line: String,
-    /// When it is no longer good.
-    pub expires: Time,
-    /// How many devices it is good for.
-    pub uses: u32,
-    /// Where the device will look for the server.
-    pub addresses: Vec<String>,
-    /// Whether nobody has said where the server is found, so that the address is a guess.
-    pub guessed: bool,
-}
-
-/// Asks for a device to be registered that is wired to another one, and has no key of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WiredRequest {
-    /// The device's name.
-    pub name: String,
-    /// The device that it is wired to.
-    pub gateway: String,
-}
-
-/// A device is registered that is wired to another one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WiredAnswer {
-    /// The device's name.
-    pub name: String,
-    /// The device that it is wired to.
-    pub gateway: String,
-    /// Whether it was registered so before, and nothing has changed.
-    pub repeat: bool,
-    /// What to write into the gateway's `agent.toml`, with the path and the speed of the port that has the wire.
-    pub config: String,
-}
-
-/// What stands in the provisioning blocks of new microcontrollers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProvisioningView {
-    /// The pin of the server's key in use.
-    pub current: String,
-    /// The pin of the key that will come after it.
-    pub next: String,
-    /// Where devices find the server, `host:port`, best first.
-    pub addresses: Vec<String>,
-    /// Whether nobody has said where the server is found, so that the address is a guess.
-    pub guessed: bool,
-}
-
-/// Asks for devices to be registered whose keys are made already: all of them or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ProvisioningRequest {
-    /// The pin of the server's key in use, as it stands in their blocks.
-    pub current: String,
-    /// The pin of its next key, as it stands there.
-    pub next: String,
-    /// The devices, at most 3,000.
-    pub devices: Vec<ProvisionedDevice>,
-}
-
-/// A device whose key is made already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ProvisionedDevice {
-    /// Its name.
-    pub name: String,
-    /// The pin of its key.
-    pub key: String,
-}
-
-/// Devices were registered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProvisioningAnswer {
-    /// How many.
-    pub devices: u64,
 }
 
 /// A device's rights were taken away.

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     api::{
         SOCKET,
-        view::{ADDRESSES, ErrorAnswer, ErrorBody, KEYS, Page, ROLE, TASK, UPGRADE},
+        view::{ErrorAnswer, ErrorBody, Page, headers},
     },
     firmware, http,
     lock::lock,
@@ -183,7 +183,7 @@ impl ApiClient {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         path: &str,
     ) -> Result<(Upgraded, Option<i64>, Connection), CliError> {
-        let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
+        let upgrade = [(header::CONNECTION, "upgrade"), (header::UPGRADE, headers::UPGRADE)];
         let asked = self.in_time(TASK_TIMEOUT, self.ask_over(stream, Method::POST, path, None, &upgrade));
         let (response, connection) = asked.await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -192,7 +192,7 @@ impl ApiClient {
                 Ok(_) => Err(self.unreachable(&"it did not hand over the connection")),
             };
         }
-        let task = response.headers().get(TASK).and_then(|task| task.to_str().ok()?.parse().ok());
+        let task = response.headers().get(headers::TASK).and_then(|task| task.to_str().ok()?.parse().ok());
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.unreachable(&error))?;
         Ok((upgraded, task, connection))
     }
@@ -318,12 +318,12 @@ impl ApiClient {
     fn learn(&self, headers: &HeaderMap) {
         let Server::Elsewhere { context, contexts } = &self.server else { return };
         let words = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::split_whitespace);
-        let keys: Vec<_> = words(KEYS).into_iter().flatten().filter_map(firmware::pin).collect();
+        let keys: Vec<_> = words(headers::KEYS).into_iter().flatten().filter_map(firmware::pin).collect();
         // An error is told to those who are not known, too, and tells nothing.
-        let (&[current, next], Some(addresses)) = (keys.as_slice(), words(ADDRESSES)) else { return };
+        let (&[current, next], Some(addresses)) = (keys.as_slice(), words(headers::ADDRESSES)) else { return };
         let mut context = lock(context);
         context.learn(current, next, addresses.map(ToOwned::to_owned).collect());
-        let role = words(ROLE).and_then(|mut words| words.next());
+        let role = words(headers::ROLE).and_then(|mut words| words.next());
         context.role = role.filter(|role| ROLES.contains(role)).map(ToOwned::to_owned);
         if let Err(error) = contexts.update(&context) {
             eprintln!("holdfast: what the server says of its keys could not be kept: {error}");

@@ -74,7 +74,7 @@ const SERVER: Package = Package {
         Module("main", "cli"),
         Module(
             "cli",
-            "serve api::SOCKET api::provisioning api::ssh_account api::view video::LastWords http tls config firmware term_password ssh_account host_key",
+            "serve api::SOCKET api::provisioning api::view video::LastWords http tls config firmware term_password ssh_account host_key",
         ),
         Module("serve", "*"),
         Module(

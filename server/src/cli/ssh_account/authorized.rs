@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::time::timeout;
 
 use crate::{
-    api::ssh_account::{KeyAnswer, KeyRequest},
+    api::view::{KeyAnswer, KeyRequest},
     cli::{api_client::ApiClient, ask, error::CliError, output::Output},
 };
 
