@@ -1,5 +1,7 @@
 //! HTTP to the server: over its Unix socket, or over TLS.
 
+mod event_stream;
+
 use std::{
     io,
     os::fd::OwnedFd,
@@ -25,6 +27,8 @@ use tokio::{
     net::UnixStream,
     task::JoinHandle,
 };
+
+use event_stream::EventStream;
 
 use super::{
     Shared,
@@ -255,7 +259,7 @@ impl ApiClient {
             connected = true;
             let mut stream = EventStream::new(self.success(response).await?);
             while let Some(chunk) = stream.next_chunk().await {
-                for message in stream.take_messages(&chunk).map_err(|error| self.unreachable(&error))? {
+                for message in stream.take(&chunk).map_err(|error| self.unreachable(&error))? {
                     let item =
                         serde_json::from_str(&message.data).map_err(|error| self.unreachable(&error))?;
                     entry(output, item)?;
@@ -483,74 +487,9 @@ pub(super) fn encoded(text: &str) -> String {
     encoded
 }
 
-/// A stream of server-sent events.
-struct EventStream {
-    body: Incoming,
-    /// What has come of the line that is not whole yet.
-    rest: Vec<u8>,
-    id: Option<String>,
-    data: Option<String>,
-}
-
-/// One of them.
-#[derive(Debug, PartialEq, Eq)]
-struct StreamMessage {
-    id: Option<String>,
-    data: String,
-}
-
-impl EventStream {
-    const fn new(body: Incoming) -> Self {
-        Self { body, rest: Vec::new(), id: None, data: None }
-    }
-
-    /// The next bytes; none if the stream is at its end, or was cut.
-    async fn next_chunk(&mut self) -> Option<Bytes> {
-        loop {
-            let frame = self.body.frame().await?.ok()?;
-            if let Ok(data) = frame.into_data() {
-                return Some(data);
-            }
-        }
-    }
-
-    fn take_messages(&mut self, chunk: &[u8]) -> Result<Vec<StreamMessage>, String> {
-        take_messages(&mut self.rest, &mut self.id, &mut self.data, chunk)
-    }
-}
-
-/// The messages that are whole with this chunk.
-fn take_messages(
-    rest: &mut Vec<u8>,
-    id: &mut Option<String>,
-    data: &mut Option<String>,
-    chunk: &[u8],
-) -> Result<Vec<StreamMessage>, String> {
-    let mut messages = Vec::new();
-    for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-        if rest.len() + part.len() > MAX_ANSWER {
-            return Err(format!("expected lines of at most {MAX_ANSWER} bytes, found a longer one"));
-        }
-        rest.extend_from_slice(part);
-        let Some(line) = rest.strip_suffix(b"\n") else { break };
-        let line = String::from_utf8_lossy(line);
-        match line.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value))) {
-            None if line.is_empty() => {
-                messages.extend(data.take().map(|data| StreamMessage { id: id.take(), data }));
-            }
-            Some(("id", value)) => *id = Some(value.to_owned()),
-            Some(("data", value)) => data.get_or_insert_default().push_str(value),
-            // A comment, which only shows that the stream lives; or what a newer server adds.
-            _ => {}
-        }
-        rest.clear();
-    }
-    Ok(messages)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{StreamMessage, encoded, take_messages, with_query};
+    use super::{encoded, with_query};
 
     #[test]
     fn paths_are_escaped() {
@@ -558,21 +497,5 @@ mod tests {
         assert_eq!(encoded("../a b?ü"), "..%2Fa%20b%3F%C3%BC");
         assert_eq!(with_query("/x", &[("a", "1".into()), ("b", "&".into())]), "/x?a=1&b=%26");
         assert_eq!(with_query("/x", &[]), "/x");
-    }
-
-    #[test]
-    fn a_stream_split_anywhere_gives_the_same_messages() {
-        let text = b": hello\nid: 1\ndata: {\"a\":1}\n\nid: 22\nevent: x\ndata:two\n\n\n";
-        let expected = [
-            StreamMessage { id: Some("1".into()), data: "{\"a\":1}".into() },
-            StreamMessage { id: Some("22".into()), data: "two".into() },
-        ];
-        for split in 0..text.len() {
-            let (mut rest, mut id, mut data) = (Vec::new(), None, None);
-            let (first, second) = text.split_at(split);
-            let mut messages = take_messages(&mut rest, &mut id, &mut data, first).unwrap();
-            messages.extend(take_messages(&mut rest, &mut id, &mut data, second).unwrap());
-            assert_eq!(messages, expected, "split at {split}");
-        }
     }
 }
