@@ -1,5 +1,7 @@
 // Short words about what has just been done, which go away by themselves.
 
+import type { ApiError } from '../api/client.ts';
+
 export interface Notice {
   id: number;
   text: string;
@@ -16,6 +18,15 @@ class Notices {
     const id = ++this.#last;
     this.all = [...this.all, { id, text, tone }];
     setTimeout(() => this.remove(id), SHOWN_FOR);
+  }
+
+  /** Does it; if that fails, it says why. */
+  async attempt(action: () => Promise<unknown>): Promise<void> {
+    try {
+      await action();
+    } catch (problem) {
+      this.say((problem as ApiError).message, 'bad');
+    }
   }
 
   remove(id: number): void {
