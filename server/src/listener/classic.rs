@@ -22,8 +22,9 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
+use super::accept;
 use crate::{
     classic_clients::{ClassicClient, ClassicClients, Presence},
     clock,
@@ -51,9 +52,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long, and for how many bytes, what a peer still sends is taken and dropped, so that our last word reaches it.
 const LINGER: (Duration, usize) = (Duration::from_secs(2), 4 * 1024 * 1024);
-
-/// How long no connection is accepted after the system refused one: it lacks file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often it is written down that the connections still stand.
 const SEEN_INTERVAL: Duration = Duration::from_secs(60);
@@ -88,18 +86,13 @@ pub struct ClassicHost {
 /// Accepts connections until the future is dropped. Those that were accepted live on.
 pub async fn run(host: Arc<ClassicHost>, listener: Arc<TcpListener>) {
     // Whoever connects does not wait until something is written down.
-    tokio::join!(accept(&host, &listener), take_notes(&host));
+    tokio::join!(admit_all(&host, &listener), take_notes(&host));
 }
 
-async fn accept(host: &Arc<ClassicHost>, listener: &TcpListener) {
+async fn admit_all(host: &Arc<ClassicHost>, listener: &TcpListener) {
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => host.admit(stream, address),
-            Err(error) => {
-                warn!(%error, "no classic connection could be accepted; raise the limit of open files (ulimit -n)?");
-                time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (stream, address) = accept(listener).await;
+        host.admit(stream, address);
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::accept;
 use crate::{
     api::{RemoteApi, WebApi},
     connection::{self, Caller},
@@ -40,9 +41,6 @@ sockopt_impl!(
     libc::TCP_FASTOPEN,
     usize
 );
-
-/// How long to pause when the system can't accept more (no file descriptors left).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on this address.
 ///
@@ -101,14 +99,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
     let host = Arc::clone(api.host());
     let handlers = Handlers::of(&host);
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted; raise the limit of open files (ulimit -n)?");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, address) = accept(&listener).await;
         let Ok(permit) = Arc::clone(&host.connections).try_acquire_owned() else {
             // Nothing is said: TLS would have to be spoken first, and that is what there is no room for.
             drop(stream);

@@ -14,9 +14,10 @@ use axum::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
+use super::accept;
 use crate::{
     api::{Api, CONNECTIONS, WebApi},
     config::Http,
@@ -35,9 +36,6 @@ const LIMITS: Limits = Limits { requests: 256, strangers: 64, time_limit: Durati
 
 /// The most bytes that the system holds of what it has not sent.
 const UNSENT: u32 = 16 * 1024;
-
-/// How long to pause when the system can't accept more.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the store has to answer, or the server is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,24 +79,17 @@ async fn browse(web: WebApi, listener: &TcpListener) {
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let (web, stranger) = (web.clone(), strangers.enter());
-                // Small answers go out at once; if that can't be had, a little later.
-                let _ = stream.set_nodelay(true);
-                // And what a slow viewer of a camera does not take is not to wait in the system.
-                let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-                let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
-                tokio::spawn(async move {
-                    let serving = Box::pin(web.serve(stream, address, stranger, place));
-                    parts.guard(&handler, serving).await;
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no HTTP connection could be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (stream, address) = accept(listener).await;
+        let (web, stranger) = (web.clone(), strangers.enter());
+        // Small answers go out at once; if that can't be had, a little later.
+        let _ = stream.set_nodelay(true);
+        // And what a slow viewer of a camera does not take is not to wait in the system.
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
+        tokio::spawn(async move {
+            let serving = Box::pin(web.serve(stream, address, stranger, place));
+            parts.guard(&handler, serving).await;
+        });
     }
 }
 
@@ -110,15 +101,7 @@ impl Listener for Shared {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.0.accept().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "no HTTP connection could be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        accept(&self.0).await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
