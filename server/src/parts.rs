@@ -194,9 +194,7 @@ impl Parts {
             .detail("restarts", restarts);
         // A work that fails for each peer of a kind is a storm, as refusals are.
         let Some(event) = self.store.limit_refusal(None, event) else { return };
-        if let Err(error) = self.store.record(event).await {
-            tracing::error!(%error, "it could not be recorded that a part has failed");
-        }
+        self.store.note(event).await;
     }
 }
 

@@ -59,8 +59,6 @@ impl Refusal {
         let Some(event) = store.limit_refusal(party, event) else { return };
         let device = self.device.as_ref().map(|device| device.name.as_str());
         tracing::info!(address = %self.address, reason = %self.reason, detail = self.detail, device, "refused");
-        if let Err(error) = store.record(event).await {
-            tracing::error!(%error, "a refusal could not be recorded");
-        }
+        store.note(event).await;
     }
 }

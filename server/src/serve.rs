@@ -317,9 +317,7 @@ impl RunningServer {
             tracing::warn!("some recordings or viewings did not end in time");
         }
         let stopped = NewEvent::new(EventKind::ServerStopped).detail("cause", cause);
-        if let Err(error) = self.host.store.record(stopped).await {
-            tracing::error!(%error, "the end could not be recorded");
-        }
+        self.host.store.note(stopped).await;
         self.logs.stop().await;
         // What was accepted is committed before this returns.
         self.host.store.close().await;
@@ -377,9 +375,7 @@ async fn watch_certificate(certificate: Arc<Certificate>, store: Store) {
                 NewEvent::new(EventKind::CertificateRefused).detail("reason", error.to_string())
             }
         };
-        if let Err(error) = store.record(event).await {
-            tracing::error!(%error, "the change of the certificate could not be recorded");
-        }
+        store.note(event).await;
     }
 }
 

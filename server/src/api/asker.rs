@@ -82,11 +82,7 @@ impl Asker {
         let Some(event) = self.api.host.store.limit_refusal(None, event.who(&who)) else { return };
         tracing::warn!(%who, action = action.name(), ?object, "denied");
         let store = self.api.host.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.record(event).await {
-                tracing::error!(%error, "it could not be recorded that a request was denied");
-            }
-        });
+        tokio::spawn(async move { store.note(event).await });
     }
 
     /// Who they are, for events.

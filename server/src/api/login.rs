@@ -320,11 +320,7 @@ pub(super) fn refuse(api: &Api, operator: Option<&str>, address: IpAddr, reason:
     if let Some(event) = api.host.store.limit_refusal(None, event) {
         tracing::warn!(%address, reason, "a login was refused");
         let store = api.host.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.record(event).await {
-                tracing::error!(%error, "it could not be recorded that a login was refused");
-            }
-        });
+        tokio::spawn(async move { store.note(event).await });
     }
     ApiError::wrong_login()
 }

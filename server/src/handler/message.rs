@@ -53,11 +53,7 @@ pub fn passed_over(device: &Arc<Device>, message: MessageId, length: usize, why:
         .detail("length", length)
         .detail("text", why.to_string());
     let device = Arc::clone(device);
-    tokio::spawn(async move {
-        if let Err(error) = device.host.store.record(event).await {
-            tracing::error!(device = device.name, %error, "an event could not be recorded");
-        }
-    });
+    tokio::spawn(async move { device.host.store.note(event).await });
 }
 
 /// Messages of one stream that a device has.

@@ -173,20 +173,14 @@ impl ClassicHost {
     async fn note_password(&self) {
         if self.password.was_set() {
             info!("the TERM password was set");
-            self.record(NewEvent::new(EventKind::TermPasswordSet)).await;
-        }
-    }
-
-    async fn record(&self, event: NewEvent) {
-        if let Err(error) = self.store.record(event).await {
-            error!(%error, "an event could not be recorded");
+            self.store.note(NewEvent::new(EventKind::TermPasswordSet)).await;
         }
     }
 
     async fn record_refusal(&self, event: NewEvent) {
         // An address proves nothing: whoever comes from it is a stranger.
         if let Some(event) = self.store.limit_refusal(None, event) {
-            self.record(event).await;
+            self.store.note(event).await;
         }
     }
 }
@@ -405,9 +399,8 @@ impl Connection {
         let reason = match self.host.password.attempt(self.address, password).await {
             Ok(Verdict::Accepted) => {
                 info!(address = %self.address, "the server is stopped by TERM");
-                self.host
-                    .record(self.described(NewEvent::new(EventKind::TermAccepted).address(self.address)))
-                    .await;
+                let accepted = NewEvent::new(EventKind::TermAccepted).address(self.address);
+                self.host.store.note(self.described(accepted)).await;
                 self.send(&Answer::Accepted.bytes()).await?;
                 self.host.shutdown.request(format!("TERM, by the classic client {}", self.address));
                 return Err(End::Accepted);

@@ -36,6 +36,14 @@ impl Store {
         self.write(move |change| change.event(&event)).await
     }
 
+    /// The same for what has happened whether it can be recorded or not: the log tells that it can't.
+    pub async fn note(&self, event: NewEvent) {
+        let (kind, device) = (event.kind.name(), event.device);
+        if let Err(error) = self.record(event).await {
+            tracing::error!(%error, kind, ?device, "an event could not be recorded");
+        }
+    }
+
     /// A page of events, in their order. Fewer than the limit: there are no more now.
     ///
     /// # Errors

@@ -199,9 +199,7 @@ impl Tasks {
             .detail("kind", kind.name())
             .detail("reason", reason);
         let Some(event) = self.store.limit_refusal(Some(device), event) else { return };
-        if let Err(error) = self.store.record(event).await {
-            tracing::error!(%error, "a refused task could not be recorded");
-        }
+        self.store.note(event).await;
     }
 
     async fn begin(
@@ -335,7 +333,8 @@ impl Tasks {
     /// # Errors
     /// [`JoinError`] if not. A wrong key ends nothing: whoever has the right one may still come.
     pub fn join(&self, device: DeviceId, join: &message::Join) -> Result<Admission, JoinError> {
-        let is_joined = |live: &Arc<LiveTask>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
+        let is_joined =
+            |live: &Arc<LiveTask>| !live.has_ended() && live.identity.kind != Some(TaskKind::OpenSsh);
         let live = self.find(device, join.task).filter(is_joined);
         live.ok_or(JoinError::NoSuchTask)?.pass_door(&join.key)
     }

@@ -93,10 +93,7 @@ impl Ports {
             let event = NewEvent { device, ..NewEvent::new(EventKind::PortKept) };
             let text =
                 format!("a device listens there, and no session does; {}", ssh_account::end_logins(&[port]));
-            let event = event.detail("port", port).detail("text", text);
-            if let Err(error) = self.store.record(event).await {
-                tracing::error!(%error, port, "a port that a device keeps could not be recorded");
-            }
+            self.store.note(event.detail("port", port).detail("text", text)).await;
         }
         Ok((user, sockets))
     }

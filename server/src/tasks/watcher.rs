@@ -197,9 +197,7 @@ impl<'a> Watcher<'a> {
             .detail("task", self.live.identity.id.0)
             .detail("kind", kind)
             .detail("reason", detail.as_str());
-        if let Err(error) = self.tasks.store.record(event).await {
-            tracing::error!(%error, "a refused task could not be recorded");
-        }
+        self.tasks.store.note(event).await;
         Standing::new(TaskState::Failed, format!("{REFUSED}: {detail}"))
     }
 

@@ -42,7 +42,6 @@ pub use unit::{HEAD, KEYFRAME, Unit};
 pub use viewer::{Viewer, Viewing, Way};
 
 use crate::{
-    event::NewEvent,
     lock::lock,
     parts::{Part, PartKind, Parts},
     registry::Camera,
@@ -159,14 +158,19 @@ impl Video {
     ///
     /// # Errors
     /// [`VideoError`].
-    pub async fn watch(self: &Arc<Self>, request: WatchRequest, shutdown: &Shutdown) -> Result<Viewing, VideoError> {
+    pub async fn watch(
+        self: &Arc<Self>,
+        request: WatchRequest,
+        shutdown: &Shutdown,
+    ) -> Result<Viewing, VideoError> {
         for _ in 1..ROLES {
             match self.watch_once(request.clone(), shutdown).await {
                 // That was an answer to whoever looked first, and not to those of a higher role who waited with them.
                 (Some(hub), Err(VideoError::Refused(_)))
                     if rank(hub.begun_as()) < rank(request.requester.role) => {}
                 // And they are who has no rights any longer, not those who waited with them.
-                (Some(hub), Err(VideoError::RightsEnded(_))) if hub.owner() != request.requester.operator => {}
+                (Some(hub), Err(VideoError::RightsEnded(_))) if hub.owner() != request.requester.operator => {
+                }
                 (_, watched) => return watched,
             }
         }
@@ -314,12 +318,6 @@ impl Video {
             streams.remove(key);
         }
         is_unwanted
-    }
-
-    async fn record(&self, event: NewEvent) {
-        if let Err(error) = self.store.record(event).await {
-            tracing::error!(%error, "who looks at a camera could not be recorded");
-        }
     }
 }
 

@@ -133,7 +133,7 @@ impl Viewing {
         };
         if viewing.viewer.way != Way::Recording {
             let (video, event) = (Arc::clone(video), viewing.viewer.event(EventKind::ViewingStarted));
-            let begun = viewing.begun.insert(tokio::spawn(async move { video.record(event).await }));
+            let begun = viewing.begun.insert(tokio::spawn(async move { video.store.note(event).await }));
             let _ = begun.await;
             viewing.begun = None;
         }
@@ -210,7 +210,7 @@ impl Drop for Viewing {
             if let Some(begun) = begun {
                 let _ = begun.await;
             }
-            video.record(event).await;
+            video.store.note(event).await;
             drop(work);
         });
     }
