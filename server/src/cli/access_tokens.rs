@@ -76,7 +76,7 @@ pub(super) async fn run(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
         }
         Verb::Revoke(Revoke { name, operator }) => {
             let path = format!("{}/{}/revoke", path(api, operator.as_deref()).await?, encoded(name));
-            let revoked: AccessTokenRevoked = api.post(&path, &serde_json::json!({})).await?;
+            let revoked: AccessTokenRevoked = api.tell(&path).await?;
             if output.json {
                 return Ok(output.json_line(&revoked)?);
             }
@@ -112,7 +112,7 @@ fn show(token: &AccessTokenAnswer, output: &mut Output) -> Result<(), CliError> 
 
 fn list(tokens: &[AccessTokenView], output: &mut Output) -> Result<(), CliError> {
     if output.json {
-        return Ok(tokens.iter().try_for_each(|token| output.json_line(token))?);
+        return Ok(output.json_lines(tokens)?);
     }
     if tokens.is_empty() {
         eprintln!("There are no access tokens. `holdfast token add NAME` makes one.");

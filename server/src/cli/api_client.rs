@@ -152,6 +152,11 @@ impl ApiClient {
         self.post_within(TIMEOUT, path, body).await
     }
 
+    /// The same where the path says all.
+    pub(super) async fn tell<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.post(path, &serde_json::json!({})).await
+    }
+
     /// Has a task begun.
     pub(super) async fn begin_task<B: Serialize, T: DeserializeOwned>(
         &self,
@@ -324,7 +329,9 @@ impl ApiClient {
         let words = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::split_whitespace);
         let keys: Vec<_> = words(headers::KEYS).into_iter().flatten().filter_map(firmware::pin).collect();
         // An error is told to those who are not known, too, and tells nothing.
-        let (&[current, next], Some(addresses)) = (keys.as_slice(), words(headers::ADDRESSES)) else { return };
+        let (&[current, next], Some(addresses)) = (keys.as_slice(), words(headers::ADDRESSES)) else {
+            return;
+        };
         let mut context = lock(context);
         context.learn(current, next, addresses.map(ToOwned::to_owned).collect());
         let role = words(headers::ROLE).and_then(|mut words| words.next());

@@ -51,7 +51,7 @@ pub(super) fn path(device: &str, rest: &str) -> String {
 pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), CliError> {
     let Page { items, .. } = api.get::<Page<DeviceView>>("/api/v1/devices").await?;
     if output.json {
-        return Ok(items.iter().try_for_each(|device| output.json_line(device))?);
+        return Ok(output.json_lines(&items)?);
     }
     let now = Time::now();
     let headings = ["NAME", "STATE", "LAST SEEN", "ADDRESS", "VERSION", "ROUND TRIP", "QUEUED"];
@@ -194,7 +194,7 @@ pub(super) async fn sessions(
 
 /// `holdfast ping DEVICE`.
 pub(super) async fn ping(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
-    let answer: PingAnswer = api.post(&path(name, "/ping"), &serde_json::json!({})).await?;
+    let answer: PingAnswer = api.tell(&path(name, "/ping")).await?;
     if output.json {
         return Ok(output.json_line(&answer)?);
     }
@@ -204,7 +204,7 @@ pub(super) async fn ping(api: &ApiClient, name: &str, output: &mut Output) -> Re
 
 /// `holdfast revoke DEVICE`.
 pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
-    let answer: RevokeAnswer = api.post(&path(name, "/revoke"), &serde_json::json!({})).await?;
+    let answer: RevokeAnswer = api.tell(&path(name, "/revoke")).await?;
     if output.json {
         return Ok(output.json_line(&answer)?);
     }

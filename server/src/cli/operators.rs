@@ -35,7 +35,7 @@ impl Role {
 pub(super) async fn list(api: &ApiClient, output: &mut Output) -> Result<(), CliError> {
     let Page { items, .. } = api.get::<Page<OperatorView>>("/api/v1/operators").await?;
     if output.json {
-        return Ok(items.iter().try_for_each(|operator| output.json_line(operator))?);
+        return Ok(output.json_lines(&items)?);
     }
     let mut table = Table::new(&["NAME", "ROLE", "BY", "SINCE", "LAST SEEN", "FROM"]);
     for operator in &items {
@@ -75,7 +75,7 @@ fn means(operator: &OperatorView) -> &'static str {
 /// `holdfast revoke --operator NAME`.
 pub(super) async fn revoke(api: &ApiClient, name: &str, output: &mut Output) -> Result<(), CliError> {
     let path = format!("/api/v1/operators/{}/revoke", encoded(name));
-    let answer: OperatorRevokeAnswer = api.post(&path, &serde_json::json!({})).await?;
+    let answer: OperatorRevokeAnswer = api.tell(&path).await?;
     if output.json {
         return Ok(output.json_line(&answer)?);
     }

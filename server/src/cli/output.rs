@@ -56,6 +56,11 @@ impl Output {
         self.writer.write_all(b"\n")
     }
 
+    /// Writes values as one line of JSON each.
+    pub(super) fn json_lines(&mut self, values: &[impl Serialize]) -> io::Result<()> {
+        values.iter().try_for_each(|value| self.json_line(value))
+    }
+
     /// Writes a line.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.writer, "{line}")

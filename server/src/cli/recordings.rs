@@ -149,7 +149,7 @@ pub(super) async fn one(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
 }
 
 async fn post(api: &ApiClient, id: i64, what: &str) -> Result<RecordingView, CliError> {
-    api.post(&format!("{PATH}/{id}/{what}"), &serde_json::json!({})).await
+    api.tell(&format!("{PATH}/{id}/{what}")).await
 }
 
 async fn fetch(api: &ApiClient, arguments: &Fetch, output: &mut Output) -> Result<(), CliError> {

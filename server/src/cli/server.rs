@@ -78,7 +78,7 @@ pub(super) async fn stop(api: &ApiClient, stop: &Stop, output: &mut Output) -> R
     // Taken hold of before it is asked to end: later its number may be another process's.
     let process = api.server_process().await?.and_then(process);
     let before = Time::now();
-    let answer: StopAnswer = api.post("/api/v1/stop", &serde_json::json!({})).await?;
+    let answer: StopAnswer = api.tell("/api/v1/stop").await?;
     let ended = match process {
         Some(process) if !stop.wait.is_zero() => {
             if !has_ended(&process, stop.wait)? {

@@ -128,8 +128,7 @@ pub(super) async fn one(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
     match verb {
         Verb::Show(One { id }) => show(api.get(&format!("/api/v1/tasks/{id}")).await?, output),
         Verb::Stop(One { id }) => {
-            let task: TaskView =
-                api.post(&format!("/api/v1/tasks/{id}/stop"), &serde_json::json!({})).await?;
+            let task: TaskView = api.tell(&format!("/api/v1/tasks/{id}/stop")).await?;
             if output.json {
                 return Ok(output.json_line(&task)?);
             }

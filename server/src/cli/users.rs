@@ -77,9 +77,7 @@ pub(super) async fn run(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
             let (name, role) = (Cell::plain(&answer.name), Cell::plain(&answer.role));
             Ok(output.line(&format!("{name} has the role {role} now."))?)
         }
-        Verb::Login(One { name }) => {
-            show_login(&api.post(&path(name, "login"), &serde_json::json!({})).await?, output)
-        }
+        Verb::Login(One { name }) => show_login(&api.tell(&path(name, "login")).await?, output),
         Verb::Revoke(One { name }) => operators::revoke(api, name, output).await,
     }
 }

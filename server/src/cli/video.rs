@@ -65,7 +65,7 @@ pub(super) async fn viewers(
 ) -> Result<(), CliError> {
     if let Some(id) = arguments.stop {
         let path = format!("/api/v1/viewers/{id}/stop");
-        let viewer: ViewerView = api.post(&path, &serde_json::json!({})).await?;
+        let viewer: ViewerView = api.tell(&path).await?;
         if output.json {
             return Ok(output.json_line(&viewer)?);
         }
@@ -75,7 +75,7 @@ pub(super) async fn viewers(
     }
     let Page { items, .. } = api.get::<Page<ViewerView>>("/api/v1/viewers").await?;
     if output.json {
-        return Ok(items.iter().try_for_each(|viewer| output.json_line(viewer))?);
+        return Ok(output.json_lines(&items)?);
     }
     if items.is_empty() {
         eprintln!("Nobody looks at a camera.");
@@ -103,7 +103,7 @@ pub(super) async fn viewers(
 pub(super) async fn cameras(api: &ApiClient, device: &str, output: &mut Output) -> Result<(), CliError> {
     let Page { items, .. } = api.get::<Page<CameraView>>(&path(device, "/cameras")).await?;
     if output.json {
-        return Ok(items.iter().try_for_each(|camera| output.json_line(camera))?);
+        return Ok(output.json_lines(&items)?);
     }
     if items.is_empty() {
         let device = Cell::plain(device);
