@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,14 +15,18 @@ use axum::{Router, body::Body, http::StatusCode, response::IntoResponse};
 use hyper::{
     Request,
     body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
+    rt::Executor,
     service::{Service, service_fn},
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 
 use super::Stream;
 use crate::{lock::lock, shutdown::Shutdown, strangers::Stranger, tally::Tally, write_timeout::WriteTimeout};
@@ -127,8 +131,8 @@ pub async fn keep<P>(
     }
 }
 
-fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(bounds: Bounds) -> auto::Builder<Each> {
+    let mut builder = auto::Builder::new(Each);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -149,6 +153,31 @@ fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Runs each answer of HTTP/2 by itself: it can be ended, and the others of its connection go on.
+#[derive(Clone, Copy, Debug)]
+struct Each;
+
+tokio::task_local! {
+    /// What ends the answer of HTTP/2 that is worked on.
+    static CUT: Arc<Notify>;
+}
+
+impl<F> Executor<F> for Each
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, answer: F) {
+        let cut = Arc::<Notify>::default();
+        tokio::spawn(CUT.scope(Arc::clone(&cut), async move {
+            tokio::select! {
+                () = answer => {}
+                // Its stream is reset.
+                () = cut.notified() => {}
+            }
+        }));
+    }
+}
+
 /// Since when each answer of a connection waits until its client takes more of it. With HTTP/2 the connection itself may be
 /// well, while the client opens no window for an answer: then nobody asks its body whether it should end.
 #[derive(Debug, Default)]
@@ -157,37 +186,54 @@ struct Answers(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     begun: u64,
-    since: HashMap<u64, Instant>,
+    since: HashMap<u64, (Instant, Option<Arc<Notify>>)>,
 }
 
 impl Answers {
-    /// The body of an answer, which is watched from now on.
+    /// The body of an answer, which is watched from now on. It is for the task of the answer to ask for it.
     fn watched(self: Arc<Self>, body: Body) -> Body {
-        let mut waiting = lock(&self.0);
-        waiting.begun += 1;
-        let id = waiting.begun;
-        waiting.since.insert(id, Instant::now());
-        drop(waiting);
-        Body::new(Watched { body, id, answers: self })
-    }
-
-    fn note(&self, id: u64, waits: bool) {
-        let since = &mut lock(&self.0).since;
-        match waits {
-            true => since.insert(id, Instant::now()),
-            false => since.remove(&id),
+        let cut = CUT.try_with(Arc::clone).ok();
+        let id = {
+            let mut waiting = self.waiting();
+            waiting.begun += 1;
+            waiting.begun
         };
+        self.wait(id, cut.clone());
+        Body::new(Watched { body, id, answers: self, cut })
     }
 
-    /// Waits until one of them has stood still for so long.
+    fn wait(&self, id: u64, cut: Option<Arc<Notify>>) {
+        self.waiting().since.insert(id, (Instant::now(), cut));
+    }
+
+    fn go_on(&self, id: u64) {
+        self.waiting().since.remove(&id);
+    }
+
+    /// Ends those of HTTP/2 that have stood still for so long: a film that its viewer has paused is no reason to cut what
+    /// else goes on. Waits until another one has, whose connection has to end with it.
     async fn stand_still(&self, time_limit: Duration) {
-        let stands_still = || {
-            let waiting = lock(&self.0);
-            waiting.since.values().any(|since| since.elapsed() >= time_limit)
-        };
-        while !stands_still() {
+        while !self.end_those_that_stand(time_limit) {
             sleep(time_limit / 4).await;
         }
+    }
+
+    fn end_those_that_stand(&self, time_limit: Duration) -> bool {
+        let mut ends_connection = false;
+        self.waiting().since.retain(|_, (since, cut)| {
+            let stands = since.elapsed() >= time_limit;
+            match cut {
+                Some(cut) if stands => cut.notify_one(),
+                None if stands => ends_connection = true,
+                _ => return true,
+            }
+            false
+        });
+        ends_connection
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        lock(&self.0)
     }
 }
 
@@ -195,6 +241,8 @@ struct Watched {
     body: Body,
     id: u64,
     answers: Arc<Answers>,
+    /// What ends this answer alone.
+    cut: Option<Arc<Notify>>,
 }
 
 impl HttpBody for Watched {
@@ -206,9 +254,9 @@ impl HttpBody for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // It is asked: whatever it has given was taken. Until it has more, it is not the client who keeps us waiting.
-        self.answers.note(self.id, false);
+        self.answers.go_on(self.id);
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.answers.note(self.id, true);
+        self.answers.wait(self.id, self.cut.clone());
         Poll::Ready(frame)
     }
 
@@ -223,7 +271,7 @@ impl HttpBody for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.answers.note(self.id, false);
+        self.answers.go_on(self.id);
     }
 }
 
@@ -262,6 +310,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use axum::{Router, routing::get};
+    use http_body_util::BodyExt;
     use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -344,9 +393,9 @@ mod tests {
         assert!(closed(&mut slow).await <= 91, "half a head");
     }
 
-    /// With HTTP/2 the connection is well while the client takes nothing of its answer.
+    /// With HTTP/2 the connection is well while the client takes nothing of an answer: only that one is cut.
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_nothing_of_an_answer_is_cut() {
+    async fn of_an_answer_of_which_nothing_is_taken_only_that_is_cut() {
         let (strangers, shutdown) = (Strangers::new(1), Shutdown::default());
         let stream = TokioIo::new(connect(strangers.enter(), true, &shutdown));
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
@@ -354,12 +403,19 @@ mod tests {
         let (mut sender, connection) = shut.handshake(stream).await.unwrap();
         let start = Instant::now();
         let connection = tokio::spawn(connection);
-        let request = hyper::Request::get("http://x/").body(axum::body::Body::empty()).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        let _ = timeout(Duration::from_secs(600), connection).await.expect("it is cut");
+        let mut ask = |path: &str| {
+            let request = hyper::Request::get(format!("http://x{path}")).body(axum::body::Body::empty());
+            sender.send_request(request.unwrap())
+        };
+        let (slow, paused) = (ask("/slow"), ask("/"));
+        let cut = paused.await.unwrap().into_body().collect();
+        let cut = timeout(Duration::from_secs(600), cut).await.expect("it is cut");
+        assert!(cut.is_err(), "and not as if it were whole");
         let seconds = start.elapsed().as_secs();
         assert!((30..=45).contains(&seconds), "{seconds}");
-        drop(answer);
+        assert_eq!(slow.await.unwrap().status(), 200, "others on the same connection go on");
+        assert_eq!(start.elapsed().as_secs(), 600);
+        connection.abort();
     }
 
     #[tokio::test(start_paused = true)]
