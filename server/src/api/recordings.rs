@@ -249,7 +249,9 @@ fn refused(error: RecordingError) -> ApiError {
         RecordingError::TooMany => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-recordings", message).hint("stop some")
         }
-        RecordingError::Running(_) => ApiError::new(StatusCode::CONFLICT, "recording", message),
+        RecordingError::Running(_) | RecordingError::Beginning => {
+            ApiError::new(StatusCode::CONFLICT, "recording", message)
+        }
         RecordingError::NotRunning => ApiError::new(StatusCode::CONFLICT, "ended", message),
         RecordingError::NoSpace(_) => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", message)
             .hint("delete recordings, or see [recordings] in the server's configuration"),

@@ -29,6 +29,7 @@ use file::File;
 
 use super::{End, EndCode, FIRST_PICTURE, Parameters, Unit, Video, VideoError, Viewing, WatchRequest, Way};
 use crate::{
+    clock::Calendar,
     config::RecordingLimits,
     files,
     lock::lock,
@@ -71,6 +72,9 @@ pub enum RecordingError {
     /// This camera is being recorded.
     #[error("this camera is being recorded already, as recording {0}")]
     Running(RecordingId),
+    /// So it will be, once it shows a picture.
+    #[error("a recording of this camera begins just now")]
+    Beginning,
     /// There is too little space.
     #[error("{0}")]
     NoSpace(String),
@@ -91,6 +95,7 @@ pub struct Recordings {
     store: Store,
     directory: PathBuf,
     limits: RecordingLimits,
+    pub(super) calendar: Calendar,
     running: Mutex<HashMap<Key, Running>>,
     /// Who has read which, and when that was written down.
     read: Mutex<HashMap<(RecordingId, Reader), Instant>>,
@@ -132,7 +137,8 @@ impl Recordings {
     /// None is made yet, in this directory.
     pub fn new(video: Arc<Video>, store: Store, directory: PathBuf, limits: RecordingLimits) -> Arc<Self> {
         let (running, read) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { video, store, directory, limits, running, read, note: NOTE })
+        let calendar = Calendar::default();
+        Arc::new(Self { video, store, directory, limits, calendar, running, read, note: NOTE })
     }
 
     /// Begins one, of this length at most; gives its number when it has its first picture. What they may was decided before.
@@ -224,7 +230,7 @@ impl Recordings {
     fn reserve(self: &Arc<Self>, key: Key, operator: Option<OperatorId>) -> Result<Place, RecordingError> {
         let mut running = lock(&self.running);
         if let Some(there) = running.get(&key) {
-            return Err(RecordingError::Running(there.id.unwrap_or_default()));
+            return Err(there.id.map_or(RecordingError::Beginning, RecordingError::Running));
         }
         if running.len() >= MAX_RUNNING {
             return Err(RecordingError::TooMany);

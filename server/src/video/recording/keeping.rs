@@ -9,7 +9,7 @@ use crate::{
     event::Who,
     files::blocking,
     lock::lock,
-    store::{RecordingId, RecordingRow, RecordingSize, RecordingState, StoreError, UnixMillis},
+    store::{RecordingId, RecordingRow, RecordingSize, RecordingState, StoreError},
 };
 
 /// For so long who reads a recording is not written down again, and so many of them are remembered.
@@ -47,7 +47,7 @@ impl Recordings {
         let mut behind = RecordingId(0);
         while let Some(oldest) = self.store.oldest_recording(behind).await? {
             behind = oldest.id;
-            let is_old = oldest.ended.is_some_and(|ended| ended.plus(age) < UnixMillis::now());
+            let is_old = oldest.ended.is_some_and(|ended| ended.plus(age) < self.calendar.now());
             let reason = match is_old {
                 true => "it was too old",
                 false if self.store.recorded_bytes().await? > self.limits.max_bytes => "there were too many",

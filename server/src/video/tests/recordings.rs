@@ -19,10 +19,11 @@ use tokio::{
 use super::{Fleet, LONGEST_WAIT, frame, keyframe, next};
 use crate::video::parameters::tests::KEYFRAME;
 use crate::{
+    clock::Calendar,
     config::RecordingLimits,
     event::Who,
     lock::lock,
-    store::{NewRecording, RecordingId, RecordingRow, RecordingSize, RecordingState},
+    store::{NewRecording, RecordingId, RecordingRow, RecordingSize, RecordingState, UnixMillis},
     video::{Parameters, RecordingError, Recordings, Unit, mp4},
 };
 
@@ -175,6 +176,10 @@ async fn a_recording_can_be_played_while_it_is_made_and_after_it() {
     assert_eq!(recordings.running(fleet.device.id, "door"), Some(id.0));
     let again = recordings.start(fleet.request("bea", Role::Operator), None, &fleet.shutdown).await;
     assert!(matches!(again, Err(RecordingError::Running(running)) if running == id));
+    assert_eq!(
+        again.unwrap_err().to_string(),
+        format!("this camera is being recorded already, as recording {id}")
+    );
     for (number, (is_idr, unit)) in units.iter().enumerate().skip(1) {
         // The last second is late by one.
         let time = number as u64 * 1_000_000 / FRAMERATE + if number >= 60 { 1_000_000 } else { 0 };
@@ -279,6 +284,18 @@ async fn all_together_have_no_more_than_they_may() {
 }
 
 #[tokio::test]
+async fn whoever_begins_one_that_begins_already_is_told() {
+    let fleet = Fleet::new().await;
+    let recordings = fleet.recordings(limits());
+    let second = tokio::select! {
+        biased;
+        _ = recordings.start(fleet.request("ada", Role::Operator), None, &fleet.shutdown) => panic!("there is no picture"),
+        second = recordings.start(fleet.request("bea", Role::Operator), None, &fleet.shutdown) => second,
+    };
+    assert!(matches!(second, Err(RecordingError::Beginning)), "it has no number yet: {second:?}");
+}
+
+#[tokio::test]
 async fn who_has_other_rights_now_records_no_longer() {
     let fleet = Fleet::new().await;
     let recordings = fleet.recordings(limits());
@@ -338,8 +355,14 @@ async fn what_is_too_much_or_too_old_is_deleted() {
     small.keep().await.unwrap();
     assert!(fleet.store.recording(ids[0]).await.unwrap().is_none(), "the oldest goes first");
     assert!(fleet.store.recording(ids[1]).await.unwrap().is_some());
-    let short = fleet.recordings(RecordingLimits { keep: Duration::ZERO, ..limits() });
+    let mut short = fleet.recordings(RecordingLimits { keep: Duration::ZERO, ..limits() });
     sleep(Duration::from_millis(5)).await;
+    // The server's clock was set forward by an hour since it began.
+    let before = Calendar::from(UnixMillis::now().plus(-3_600_000));
+    let calendar = std::mem::replace(&mut Arc::get_mut(&mut short).unwrap().calendar, before);
+    short.keep().await.unwrap();
+    assert!(fleet.store.recording(ids[1]).await.unwrap().is_some(), "nothing is old by that");
+    Arc::get_mut(&mut short).unwrap().calendar = calendar;
     short.keep().await.unwrap();
     assert!(fleet.store.recording(ids[1]).await.unwrap().is_none());
     let left = std::fs::read_dir(fleet.directory.path().join("recordings")).unwrap().count();
