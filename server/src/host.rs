@@ -61,14 +61,15 @@ impl Host {
     /// What the connections of a server with this configuration share.
     pub fn new(config: &Config, store: Store, keys: &Keys, addresses: Vec<String>) -> Self {
         let registry = Arc::<Registry>::default();
+        let parts = Arc::new(Parts::new(store.clone()));
         let tasks = Tasks::new(
             store.clone(),
             Arc::clone(&registry),
             config.ssh,
             config.ssh_account.clone(),
             Deadlines::default(),
+            Arc::clone(&parts),
         );
-        let parts = Arc::new(Parts::new(store.clone()));
         let video = Video::new(store.clone(), Arc::clone(&tasks), Arc::clone(&parts));
         Self {
             recordings: Recordings::new(

@@ -25,6 +25,7 @@ pub use kept::{Bounds, held, keep};
 
 use crate::{
     byte_stream::ByteStream,
+    parts::{Part, PartKind, Parts},
     strangers::{Stranger, Strangers},
     write_timeout::WriteTimeout,
 };
@@ -44,6 +45,25 @@ pub struct Limits {
     pub time_limit: Duration,
 }
 
+/// The parts of the server that a listener's connections belong to.
+#[derive(Clone)]
+pub struct Serving {
+    parts: Arc<Parts>,
+    listener: Arc<Part>,
+    handler: Arc<Part>,
+}
+
+impl Serving {
+    /// Those of these names.
+    pub fn of(parts: &Arc<Parts>, listener: &'static str, handler: &'static str) -> Self {
+        Self {
+            listener: parts.part(listener, PartKind::Listener),
+            handler: parts.part(handler, PartKind::Handler),
+            parts: Arc::clone(parts),
+        }
+    }
+}
+
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -54,9 +74,14 @@ pub struct Patience {
 }
 
 /// Answers requests by these routes until `stop`, and then those that have come by then. A request carries the address
-/// of its peer among its extensions.
-pub async fn serve<L>(mut listener: L, routes: Router, limits: Limits, stop: impl Future<Output = ()>)
-where
+/// of its peer among its extensions. A panic ends one connection, and nothing else.
+pub async fn serve<L>(
+    mut listener: L,
+    routes: Router,
+    limits: Limits,
+    serving: Serving,
+    stop: impl Future<Output = ()>,
+) where
     L: Listener,
     L::Addr: Clone + Sync + 'static,
 {
@@ -75,9 +100,10 @@ where
             () = &mut stop => break,
         };
         let conversation = converse(Box::new(stream), peer, routes.clone(), patience, strangers.enter());
+        let (Serving { parts, handler, .. }, open) = (serving.clone(), serving.listener.begin());
         tokio::spawn(async move {
-            conversation.await;
-            drop(place);
+            parts.guard(&handler, Box::pin(conversation)).await;
+            drop((open, place));
         });
     }
     drop(listener);

@@ -41,6 +41,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end of the server waits for the last lines; the next start writes those that are missing.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// What this part of the server is called.
+const PART: &str = "log files";
 /// The file of the whole server, among the names of [`Files`].
 const SERVER: &str = "server";
 
@@ -90,15 +92,20 @@ impl Logs {
         directory: &Path,
         limits: LogFiles,
     ) -> Result<Self, LogError> {
-        let mut first = Some(Writer::open(store.clone(), directory, limits)?);
+        let first = Writer::open(store.clone(), directory, limits)?;
         let (stop, stopped) = watch::channel(false);
+        let (part, newest, written) =
+            (parts.part(PART, PartKind::Writer), store.newest(), watch::Sender::new(first.written));
+        let reached = written.subscribe();
+        part.gauge_by(move || vec![("waiting", behind(*reached.borrow(), *newest.borrow()) as f64)]);
+        let mut first = Some(first);
         let (parts, store, directory) = (Arc::clone(parts), store.clone(), directory.to_owned());
         let task = tokio::spawn(async move {
             let run = || {
-                let (first, stopped) = (first.take(), stopped.clone());
-                begin(first, store.clone(), directory.clone(), limits, stopped)
+                let (first, stopped, written) = (first.take(), stopped.clone(), written.clone());
+                begin(first, store.clone(), directory.clone(), limits, stopped, written)
             };
-            parts.supervise("log files", PartKind::Writer, run).await;
+            parts.supervise(PART, PartKind::Writer, run).await;
         });
         Ok(Self { stop, task })
     }
@@ -112,6 +119,13 @@ impl Logs {
     }
 }
 
+/// How many messages and events are not written yet.
+fn behind(written: Newest, newest: Newest) -> i64 {
+    let messages = newest.message.0.saturating_sub(written.message.0);
+    let events = newest.event.0.saturating_sub(written.event.0);
+    messages.max(0).saturating_add(events.max(0))
+}
+
 /// Writes with this writer; or, behind a panic, with another one. That mends the files as after a crash, so nothing is
 /// missing and nothing stands there twice.
 async fn begin(
@@ -120,6 +134,7 @@ async fn begin(
     directory: PathBuf,
     limits: LogFiles,
     mut stopped: watch::Receiver<bool>,
+    written: watch::Sender<Newest>,
 ) {
     let mut writer = first;
     while writer.is_none() && !*stopped.borrow() {
@@ -135,20 +150,25 @@ async fn begin(
         }
     }
     if let Some(writer) = writer {
-        follow(Arc::new(Mutex::new(writer)), store.newest(), stopped).await;
+        follow(Arc::new(Mutex::new(writer)), store.newest(), stopped, &written).await;
     }
 }
 
-/// Writes whenever something is committed.
+/// Writes whenever something is committed, and tells how far it has come.
 async fn follow(
     writer: Arc<Mutex<Writer>>,
     mut newest: watch::Receiver<Newest>,
     mut stopped: watch::Receiver<bool>,
+    written: &watch::Sender<Newest>,
 ) {
     let mut failed = false;
     while !*stopped.borrow() {
         newest.borrow_and_update();
-        let pause = match blocking(&writer, Writer::step).await {
+        let step = blocking(&writer, Writer::step).await;
+        if let Ok(step) = &step {
+            written.send_replace(step.written);
+        }
+        let pause = match step {
             Ok(Step { more: true, .. }) => continue,
             Ok(Step { checkpoint_due, .. }) => {
                 if std::mem::take(&mut failed) {
@@ -204,6 +224,8 @@ struct Step {
     more: bool,
     /// When the files are to be synced.
     checkpoint_due: Option<Instant>,
+    /// Up to where all is written.
+    written: Newest,
 }
 
 /// The files, and how far they are written.
@@ -236,7 +258,7 @@ impl Writer {
         if self.files.want_sync() || self.checkpoint_due.is_some_and(|due| due <= Instant::now()) {
             self.checkpoint()?;
         }
-        Ok(Step { more: page.more, checkpoint_due: self.checkpoint_due })
+        Ok(Step { more: page.more, checkpoint_due: self.checkpoint_due, written: self.written })
     }
 
     /// Writes all lines there are, for a while, and syncs.

@@ -7,10 +7,11 @@
 
 use std::{
     any::Any,
+    fmt,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -94,7 +95,6 @@ pub struct Parts {
 }
 
 /// One part of the server.
-#[derive(Debug)]
 pub struct Part {
     /// What it is called.
     pub name: &'static str,
@@ -104,7 +104,13 @@ pub struct Part {
     /// How many of its works go on now, and how many have begun.
     open: AtomicU64,
     begun: AtomicU64,
+    /// How long the last of its rounds took, in microseconds.
+    last_round: AtomicU64,
+    gauge: OnceLock<Gauge>,
 }
+
+/// What a part has to do beside that, whenever somebody looks: by names that end with their units, if they have some.
+type Gauge = Box<dyn Fn() -> Vec<(&'static str, f64)> + Send + Sync>;
 
 /// How a part stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +145,8 @@ impl Parts {
             standing: Mutex::new(standing),
             open: AtomicU64::new(0),
             begun: AtomicU64::new(0),
+            last_round: AtomicU64::new(0),
+            gauge: OnceLock::new(),
         });
         parts.push(Arc::clone(&part));
         part
@@ -178,8 +186,8 @@ impl Parts {
     /// Does one of the works of a part. A panic ends this one alone, and whatever it owns is dropped.
     ///
     /// The work is in a box, as each future that it is handed through would keep room for it once more.
-    pub async fn guard(&self, part: &Part, work: Pin<Box<impl Future<Output = ()>>>) {
-        let _open = part.open();
+    pub async fn guard(&self, part: &Arc<Part>, work: Pin<Box<impl Future<Output = ()>>>) {
+        let _open = part.begin();
         if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
             Box::pin(self.note_failure(part, words(panic), PartState::Running)).await;
         }
@@ -209,10 +217,40 @@ impl Part {
         (self.open.load(Ordering::Relaxed), self.begun.load(Ordering::Relaxed))
     }
 
-    fn open(&self) -> Open<'_> {
+    /// One of its works begins, and goes on until what this gives is dropped. Of a listener it is a connection.
+    pub fn begin(self: &Arc<Self>) -> Work {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Open(self)
+        Work(Arc::clone(self))
+    }
+
+    /// A timer has done once more what it is there for, and that took so long.
+    pub fn note_round(&self, took: Duration) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.last_round.store(micros, Ordering::Relaxed);
+    }
+
+    /// Says how it is found out what else it has to do. The first one who says it is asked.
+    pub fn gauge_by(&self, gauge: impl Fn() -> Vec<(&'static str, f64)> + Send + Sync + 'static) {
+        let _ = self.gauge.set(Box::new(gauge));
+    }
+
+    /// How much it has to do, by names that end with their units, if they have some.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let (open, begun) = self.works();
+        let mut figures = match self.kind {
+            PartKind::Listener | PartKind::Handler | PartKind::Relay => {
+                vec![("open", open as f64), ("total", begun as f64)]
+            }
+            PartKind::Timer => {
+                let micros = self.last_round.load(Ordering::Relaxed);
+                vec![("rounds", begun as f64), ("last_round_ms", micros as f64 / 1000.0)]
+            }
+            PartKind::Writer => Vec::new(),
+        };
+        figures.extend(self.gauge.get().into_iter().flat_map(|gauge| gauge()));
+        figures
     }
 
     fn stand(&self, state: PartState) {
@@ -231,10 +269,17 @@ impl Part {
     }
 }
 
-/// A work that goes on, until this is dropped.
-struct Open<'a>(&'a Part);
+impl fmt::Debug for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Part").field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
-impl Drop for Open<'_> {
+/// A work that goes on, until this is dropped.
+#[derive(Debug)]
+pub struct Work(Arc<Part>);
+
+impl Drop for Work {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -335,5 +380,24 @@ mod tests {
         let standing = part.standing();
         assert_eq!((standing.state, standing.restarts), (PartState::Running, 1));
         assert_eq!(failures(&store).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn each_part_says_how_much_it_has_to_do() {
+        let (_directory, _store, parts) = parts();
+        let listener = parts.part("listener", PartKind::Listener);
+        let first = listener.begin();
+        drop(listener.begin());
+        assert_eq!(listener.figures(), [("open", 1.0), ("total", 2.0)]);
+        drop(first);
+        assert_eq!(listener.figures(), [("open", 0.0), ("total", 2.0)]);
+        let timer = parts.part("timer", PartKind::Timer);
+        timer.note_round(Duration::from_millis(250));
+        timer.note_round(Duration::from_micros(1_500));
+        assert_eq!(timer.figures(), [("rounds", 2.0), ("last_round_ms", 1.5)]);
+        let writer = parts.part("writer", PartKind::Writer);
+        assert!(writer.figures().is_empty());
+        writer.gauge_by(|| vec![("waiting", 3.0)]);
+        assert_eq!(writer.figures(), [("waiting", 3.0)]);
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Mutex,
     task::{JoinHandle, JoinSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     listener::{self, classic::ClassicHost},
     logs::{LogError, Logs},
     mailbox::Farewell,
-    parts::{PartKind, Parts, STORE_WRITER},
+    parts::{Part, PartKind, Parts, STORE_WRITER},
     shutdown::Shutdown,
     store::{Store, StoreError, UnixMillis},
     tls::{Acceptor, Certificate, CertificateError, KeyError, Keys},
@@ -216,37 +216,43 @@ impl Listeners {
         let (parts, store) = (Arc::clone(&api.host.parts), api.host.store.clone());
         let (remote, web) = (RemoteApi::new(Arc::clone(&api)), WebApi::over_tls(Arc::clone(&api)));
         let framed = Arc::new(self.framed);
-        running.spawn(supervised(&parts, "device listener", PartKind::Listener, move || {
+        running.spawn(supervised(&parts, listener::framed::PART, PartKind::Listener, move || {
             let (listener, acceptor) = (Arc::clone(&framed), acceptor.clone());
             listener::framed::run(remote.clone(), web.clone(), acceptor, listener)
         }));
         if let Some((host, listener)) = classic.zip(self.classic.map(Arc::new)) {
-            running.spawn(supervised(&parts, "classic listener", PartKind::Listener, move || {
+            running.spawn(supervised(&parts, listener::classic::PART, PartKind::Listener, move || {
                 listener::classic::run(Arc::clone(&host), Arc::clone(&listener))
             }));
         }
         if let Some(listener) = self.http.map(Arc::new) {
             let api = Arc::clone(&api);
-            running.spawn(supervised(&parts, "HTTP listener", PartKind::Listener, move || {
+            running.spawn(supervised(&parts, listener::http::PART, PartKind::Listener, move || {
                 listener::http::run(Arc::clone(&api), Arc::clone(&listener))
             }));
         }
         let host = Arc::clone(&api.host);
-        running
-            .spawn(supervised(&parts, "housekeeping", PartKind::Timer, move || do_chores(Arc::clone(&host))));
-        let events = store.clone();
-        running.spawn(supervised(&parts, "certificate watch", PartKind::Timer, move || {
-            watch_certificate(Arc::clone(&certificate), events.clone())
+        let chores = parts.part("housekeeping", PartKind::Timer);
+        running.spawn(supervised(&parts, chores.name, chores.kind, move || {
+            do_chores(Arc::clone(&host), Arc::clone(&chores))
+        }));
+        let (events, watch) = (store.clone(), parts.part("certificate watch", PartKind::Timer));
+        running.spawn(supervised(&parts, watch.name, watch.kind, move || {
+            watch_certificate(Arc::clone(&certificate), events.clone(), Arc::clone(&watch))
         }));
         // What it was about may be half done: the server ends with it.
-        parts.part(STORE_WRITER, PartKind::Writer);
+        let (writer, waiting) = (parts.part(STORE_WRITER, PartKind::Writer), store.clone());
+        writer.gauge_by(move || {
+            let (jobs, bytes) = waiting.backlog();
+            vec![("jobs", jobs as f64), ("waiting_bytes", bytes as f64)]
+        });
         parts.part(api::RELAY, PartKind::Relay);
         running.spawn(async move {
             store.ended().await;
             STORE_WRITER
         });
         let mut first = Some(self.api);
-        let serving = supervised(&parts, "API socket", PartKind::Listener, move || {
+        let serving = supervised(&parts, api::PART, PartKind::Listener, move || {
             serve_socket(first.take(), self.data.clone(), Arc::clone(&api))
         });
         (
@@ -327,12 +333,13 @@ impl RunningServer {
 }
 
 /// What has to be done now and then.
-async fn do_chores(host: Arc<Host>) {
+async fn do_chores(host: Arc<Host>, part: Arc<Part>) {
     let mut ticks = interval(MAINTENANCE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard_before = std::collections::HashMap::new();
     loop {
         ticks.tick().await;
+        let begun = Instant::now();
         let online = host.registry.all();
         let heard: std::collections::HashMap<_, _> =
             online.iter().map(|online| (online.session, online.figures.last_heard())).collect();
@@ -353,18 +360,21 @@ async fn do_chores(host: Arc<Host>) {
         if let Err(error) = host.store.expire().await {
             tracing::warn!(%error, "messages could not be expired");
         }
+        part.note_round(begun.elapsed());
     }
 }
 
 /// Shows browsers a new certificate as soon as its files have changed. One that can't be used is told, and the one before
 /// stays.
-async fn watch_certificate(certificate: Arc<Certificate>, store: Store) {
+async fn watch_certificate(certificate: Arc<Certificate>, store: Store, part: Arc<Part>) {
     let mut ticks = interval(CERTIFICATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let certificate = Arc::clone(&certificate);
-        let event = match tokio::task::spawn_blocking(move || certificate.refresh()).await {
+        let (certificate, begun) = (Arc::clone(&certificate), Instant::now());
+        let looked = tokio::task::spawn_blocking(move || certificate.refresh()).await;
+        part.note_round(begun.elapsed());
+        let event = match looked {
             Ok(Ok(false)) | Err(_) => continue,
             Ok(Ok(true)) => {
                 tracing::info!("browsers are shown a new certificate");

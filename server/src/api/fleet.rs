@@ -14,7 +14,7 @@ use std::{
 use axum::response::{Response, sse::Event};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     lock::lock,
+    parts::{Part, PartKind, Parts},
     store::{DeviceId, DeviceRow, Newest, UnixMillis},
 };
 
@@ -119,7 +120,7 @@ impl Fleet {
         let seen = Seen::now(api);
         fleet.read_all().await?;
         *shared = Arc::downgrade(&fleet);
-        tokio::spawn(keep_up(Arc::downgrade(&fleet), seen));
+        tokio::spawn(attend(Arc::clone(&api.host.parts), Arc::downgrade(&fleet), seen));
         Ok(fleet)
     }
 
@@ -182,7 +183,8 @@ impl Fleet {
 struct Seen {
     newest: Newest,
     at: UnixMillis,
-    all: Instant,
+    /// When all was read.
+    all: Option<Instant>,
     /// What was read a second ago is read once more: what comes with a connection is written behind its event.
     again: HashSet<DeviceId>,
 }
@@ -190,26 +192,49 @@ struct Seen {
 impl Seen {
     fn now(api: &Api) -> Self {
         let newest = *api.host.store.newest().borrow();
-        Self { newest, at: UnixMillis::now(), all: Instant::now(), again: HashSet::new() }
+        Self { newest, at: UnixMillis::now(), all: Some(Instant::now()), again: HashSet::new() }
+    }
+
+    /// As if nothing had been looked at yet.
+    fn nothing(api: &Api) -> Self {
+        Self { all: None, ..Self::now(api) }
+    }
+
+    /// Whether it is time to read all rows again.
+    fn is_old(&self) -> bool {
+        self.all.is_none_or(|at| at.elapsed() >= ALL_INTERVAL)
+    }
+}
+
+/// Looks at the devices as long as somebody looks on. Where that panics it begins anew, with all of them.
+async fn attend(parts: Arc<Parts>, fleet: Weak<Fleet>, seen: Seen) {
+    let (part, mut seen) = (parts.part("fleet watch", PartKind::Timer), Some(seen));
+    while let Some(api) = fleet.upgrade().map(|fleet| Arc::clone(&fleet.api)) {
+        let seen = seen.take().unwrap_or_else(|| Seen::nothing(&api));
+        drop(api);
+        parts.guard(&part, Box::pin(keep_up(fleet.clone(), seen, Arc::clone(&part)))).await;
+        sleep(INTERVAL).await;
     }
 }
 
 /// Looks at the devices as long as somebody looks on.
-async fn keep_up(fleet: Weak<Fleet>, mut seen: Seen) {
+async fn keep_up(fleet: Weak<Fleet>, mut seen: Seen, part: Arc<Part>) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Some(fleet) = fleet.upgrade() else { return };
+        let begun = Instant::now();
         if let Err(error) = look(&fleet, &mut seen).await {
             tracing::warn!(error = error.message(), "the devices could not be looked at");
         }
+        part.note_round(begun.elapsed());
     }
 }
 
 async fn look(fleet: &Fleet, seen: &mut Seen) -> Result<(), ApiError> {
     let now = Seen::now(&fleet.api);
-    if now.all.duration_since(seen.all) >= ALL_INTERVAL {
+    if seen.is_old() {
         fleet.read_all().await?;
         *seen = now;
         return Ok(());

@@ -47,7 +47,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use crate::{
     byte_stream::ByteStream,
     host::Host,
-    http::{self, Limits, Patience},
+    http::{self, Limits, Patience, Serving},
     shutdown::Shutdown,
     store::UnixMillis,
     strangers::Stranger,
@@ -64,6 +64,9 @@ pub use socket::{ApiListener, SOCKET, SocketError};
 pub use tasks::RELAY;
 
 /// The longest request, in bytes: the longest message for a device, with all of it escaped.
+/// What the listener on the Unix socket is called.
+pub const PART: &str = "API socket";
+
 const MAX_REQUEST: usize = 512 * 1024;
 
 /// How many connections may be open that ask nothing yet: far more than ask at the same moment.
@@ -126,6 +129,7 @@ pub async fn serve(listener: ApiListener, api: Arc<Api>) {
     let shutdown = api.shutdown.clone();
     let limits = Limits { requests: REQUESTS, strangers: STRANGERS, time_limit: api.time_limit };
     let stop = async move {
+    let serving = Serving::of(&api.host.parts, PART, "operators here");
         shutdown.requested().await;
     };
     http::serve(listener, router(api), limits, stop).await;

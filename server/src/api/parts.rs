@@ -26,10 +26,7 @@ use super::{
     stream::{self, Follow},
     view::{PartView, PartsView},
 };
-use crate::{
-    metrics::METRICS,
-    parts::{Part, PartKind, STORE_WRITER},
-};
+use crate::{metrics::METRICS, parts::Part};
 
 /// How often it is told how they are.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -100,22 +97,11 @@ fn view(api: &Api, looks: &mut VecDeque<(Instant, u64)>) -> PartsView {
     figures.extend(memory().map(|bytes| ("memory_bytes", bytes as f64)));
     figures.extend(pace(looks).map(|pace| ("messages_per_second", pace)));
     let parts = api.host.parts.all();
-    PartsView { figures: named(figures), parts: parts.iter().map(|part| part_view(api, part)).collect() }
+    PartsView { figures: named(figures), parts: parts.iter().map(|part| part_view(part)).collect() }
 }
 
-fn part_view(api: &Api, part: &Part) -> PartView {
+fn part_view(part: &Part) -> PartView {
     let standing = part.standing();
-    let figures = match part.kind {
-        PartKind::Handler | PartKind::Relay => {
-            let (open, begun) = part.works();
-            vec![("open", open), ("total", begun)]
-        }
-        PartKind::Writer if part.name == STORE_WRITER => {
-            let (jobs, bytes) = api.host.store.backlog();
-            vec![("jobs", jobs as u64), ("waiting_bytes", bytes as u64)]
-        }
-        PartKind::Listener | PartKind::Writer | PartKind::Timer => Vec::new(),
-    };
     PartView {
         name: part.name.to_owned(),
         kind: part.kind.name().to_owned(),
@@ -123,7 +109,7 @@ fn part_view(api: &Api, part: &Part) -> PartView {
         since: standing.since.into(),
         restarts: standing.restarts,
         reason: standing.reason,
-        figures: named(figures.into_iter().map(|(name, value)| (name, value as f64))),
+        figures: named(part.figures()),
     }
 }
 

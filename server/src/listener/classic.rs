@@ -59,6 +59,9 @@ const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether the TERM password was set.
 const PASSWORD_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What this listener is called.
+pub const PART: &str = "classic listener";
+
 thread_local! {
     /// What one read returns, on its way into the connection's own buffer.
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_MESSAGE]);
@@ -146,10 +149,11 @@ impl ClassicHost {
             METRICS.connected("classic");
             let connection = Connection { stream, address, host: Arc::clone(self), session: None };
             let parts = Arc::clone(&self.parts);
+            let open = parts.part(PART, PartKind::Listener).begin();
             let part = parts.part("classic clients", PartKind::Handler);
             tokio::spawn(async move {
                 parts.guard(&part, Box::pin(connection.run())).await;
-                drop(permit);
+                drop((open, permit));
             });
         } else {
             drop(stream);

@@ -62,6 +62,9 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// What this listener is called.
+pub const PART: &str = "device listener";
+
 /// The parts that serve the connections of this port: a panic ends one of them, and nothing else.
 #[derive(Clone)]
 struct Handlers {
@@ -84,7 +87,7 @@ impl Handlers {
         }
     }
 
-    fn of_protocol(&self, protocol: Protocol) -> &Part {
+    fn of_protocol(&self, protocol: Protocol) -> &Arc<Part> {
         match protocol {
             Protocol::Framed | Protocol::Gateway => &self.devices,
             Protocol::Data => &self.data,
@@ -98,6 +101,7 @@ impl Handlers {
 pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<TcpListener>) {
     let host = Arc::clone(api.host());
     let handlers = Handlers::of(&host);
+    let part = host.parts.part(PART, PartKind::Listener);
     loop {
         let (stream, address) = accept(&listener).await;
         let Ok(permit) = Arc::clone(&host.connections).try_acquire_owned() else {
@@ -111,7 +115,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
             continue;
         };
         let (host, api, web, acceptor) = (Arc::clone(&host), api.clone(), web.clone(), acceptor.clone());
-        let (mut stranger, handlers) = (host.strangers.enter(), handlers.clone());
+        let (mut stranger, handlers, open) = (host.strangers.enter(), handlers.clone(), part.begin());
         tokio::spawn(async move {
             // The handshake's future is large, and soon over: an idle connection should not keep it.
             let shaken = Box::pin(shake_hands(&host, &acceptor, stream, address, &mut stranger));
@@ -163,7 +167,7 @@ pub async fn run(api: RemoteApi, web: WebApi, acceptor: Acceptor, listener: Arc<
                     parts.guard(handler, enrolment).await;
                 }
             }
-            drop(permit);
+            drop((permit, open));
         });
     }
 }

@@ -21,10 +21,7 @@ use super::accept;
 use crate::{
     api::{Api, CONNECTIONS, WebApi},
     config::Http,
-    host::Host,
-    http::{self, Limits},
-    id::UnixMillis,
-    metrics::{MEDIA_TYPE, METRICS, Snapshot},
+    http::{self, Limits, Serving},
     parts::PartKind,
     store::StoreError,
     strangers::Strangers,
@@ -37,8 +34,8 @@ const LIMITS: Limits = Limits { requests: 256, strangers: 64, time_limit: Durati
 /// The most bytes that the system holds of what it has not sent.
 const UNSENT: u32 = 16 * 1024;
 
-/// How long the store has to answer, or the server is not healthy.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What this listener is called.
+pub const PART: &str = "HTTP listener";
 
 /// Listens where it is configured. If that is the default, and it is taken, the server does without.
 ///
@@ -64,14 +61,17 @@ pub async fn run(api: Arc<Api>, listener: Arc<TcpListener>) {
         Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(watched);
     match listener.local_addr().is_ok_and(|address| address.ip().is_loopback()) {
         true => browse(WebApi::over_loopback(api, routes), &listener).await,
-        false => http::serve(Shared(listener), routes, LIMITS, future::pending()).await,
+        false => {
+            let serving = Serving::of(&api.host.parts, PART, "machines that watch");
+            http::serve(Shared(listener), routes, LIMITS, serving, future::pending()).await;
+        }
     }
 }
 
 /// Serves browsers as well, whose connections are kept.
 async fn browse(web: WebApi, listener: &TcpListener) {
     let parts = web.parts();
-    let handler = parts.part("browsers", PartKind::Handler);
+    let (part, handler) = (parts.part(PART, PartKind::Listener), parts.part("browsers", PartKind::Handler));
     let strangers = Strangers::new(LIMITS.strangers);
     // Who is no stranger has one of the places of those who are logged in. One is over, for the newcomer before whom the
     // oldest stranger makes way: so this waits for those only who are leaving.
@@ -85,9 +85,10 @@ async fn browse(web: WebApi, listener: &TcpListener) {
         let _ = stream.set_nodelay(true);
         // And what a slow viewer of a camera does not take is not to wait in the system.
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-        let (parts, handler) = (Arc::clone(&parts), Arc::clone(&handler));
+        let (parts, handler, open) = (Arc::clone(&parts), Arc::clone(&handler), part.begin());
         tokio::spawn(async move {
             let serving = Box::pin(web.serve(stream, address, stranger, place));
+            drop(open);
             parts.guard(&handler, serving).await;
         });
     }

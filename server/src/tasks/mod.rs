@@ -30,7 +30,7 @@ use protocol_core::{
 };
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 pub use self::{
@@ -52,6 +52,7 @@ use crate::{
     event::{EventKind, NewEvent, Who},
     lock::lock,
     mailbox::Instruction,
+    parts::{Part, PartKind, Parts},
     registry::{Online, Registry},
     ssh_account::SshAccountError,
     store::{DeviceId, NewTask, OperatorId, RandomId, Store, StoreError, TaskFilter, TaskId, TaskRow},
@@ -96,6 +97,8 @@ pub struct Tasks {
     ssh: SshLimits,
     ports: Ports,
     deadlines: Deadlines,
+    parts: Arc<Parts>,
+    part: Arc<Part>,
     /// By their names on the wire.
     places: Mutex<HashMap<RandomId, Place>>,
 }
@@ -116,9 +119,11 @@ impl Tasks {
         ssh: SshLimits,
         account: SshAccount,
         deadlines: Deadlines,
+        parts: Arc<Parts>,
     ) -> Arc<Self> {
         let ports = Ports::new(account, store.clone(), deadlines.login);
-        Arc::new(Self { store, registry, ssh, ports, deadlines, places: Mutex::default() })
+        let (part, places) = (parts.part("tasks", PartKind::Handler), Mutex::default());
+        Arc::new(Self { store, registry, ssh, ports, deadlines, parts, part, places })
     }
 
     /// Takes up the tasks that the last server left. Those that no device was asked for end here. From now on it is looked
@@ -127,7 +132,12 @@ impl Tasks {
     /// # Errors
     /// The store can't be read.
     pub async fn resume(self: &Arc<Self>) -> Result<(), StoreError> {
-        tokio::spawn(look_at_ports(Arc::downgrade(self)));
+        let (parts, tasks) = (Arc::clone(&self.parts), Arc::downgrade(self));
+        let part = parts.part("ports watch", PartKind::Timer);
+        tokio::spawn(async move {
+            let run = || look_at_ports(Weak::clone(&tasks), Arc::clone(&part));
+            parts.supervise(part.name, part.kind, run).await
+        });
         let mut filter = TaskFilter { open: true, ..TaskFilter::default() };
         loop {
             let rows = self.store.tasks(filter).await?;
@@ -403,7 +413,11 @@ impl Tasks {
         lock(&self.places).insert(live.identity.code, Place::Taken(Arc::clone(&live)));
         let tasks = Arc::clone(self);
         tokio::spawn(async move {
-            Watcher::new(&tasks, &live, news).run().await;
+            let watching = Box::pin(Watcher::new(&tasks, &live, news).run());
+            tasks.parts.guard(&tasks.part, watching).await;
+            if !live.has_ended() {
+                watcher::give_up(&tasks, &live).await;
+            }
             // Whoever still waits for its bytes learns that there are none.
             live.close_door();
             // The device's own word that it has ended may be behind: it is one of a task that there was.
@@ -414,19 +428,21 @@ impl Tasks {
 }
 
 /// Looks now and then which ports devices keep, until the tasks are dropped.
-async fn look_at_ports(tasks: Weak<Tasks>) {
+async fn look_at_ports(tasks: Weak<Tasks>, part: Arc<Part>) {
     let Some(every) = tasks.upgrade().map(|tasks| tasks.deadlines.look) else { return };
     let mut looks = interval(every);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let Some(tasks) = tasks.upgrade() else { return };
+        let begun = Instant::now();
         match tasks.ports.look().await {
             // Where the account is not there, nobody listens by it.
             Ok(_) | Err(TaskError::SshAccount(SshAccountError::NoAccount(_))) => {}
             // Whoever wants a session by this transport is told.
             Err(error) => tracing::debug!(%error, "it is not known which ports devices keep"),
         }
+        part.note_round(begun.elapsed());
     }
 }
 

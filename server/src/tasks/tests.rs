@@ -72,9 +72,9 @@ impl Fleet {
         let name = User::from_uid(Uid::effective()).unwrap().unwrap().name;
         let mut account = SshAccount { name, host_keys: vec![host_key], ..SshAccount::default() };
         change(&mut account);
-        let registry = Arc::<Registry>::default();
-        let tasks =
-            Tasks::new(store.clone(), Arc::clone(&registry), SshLimits::default(), account, deadlines);
+        let (registry, parts) = (Arc::<Registry>::default(), Arc::new(Parts::new(store.clone())));
+        let limits = SshLimits::default();
+        let tasks = Tasks::new(store.clone(), Arc::clone(&registry), limits, account, deadlines, parts);
         Self { _directory: directory, store, registry, tasks }
     }
 

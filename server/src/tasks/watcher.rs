@@ -122,6 +122,11 @@ impl<'a> Watcher<'a> {
         }
     }
 
+    /// Ends it so, whatever is said and wished.
+    async fn end(mut self, end: Standing) {
+        self.go_to(end).await;
+    }
+
     /// What follows from what was said, and from what is said just behind that it starts.
     async fn judge_with_next(&mut self, news: News) -> Option<Standing> {
         let said = self.judge(news).await?;
@@ -384,6 +389,14 @@ impl<'a> Watcher<'a> {
             online.mailbox.instruct(Instruction::Stop { task, detail: detail.to_owned() });
         }
     }
+}
+
+/// Ends a task that nobody watches any longer, as its watcher has failed.
+pub(super) async fn give_up(tasks: &Tasks, live: &LiveTask) {
+    let end = Standing::new(TaskState::Failed, "the server has failed to watch it");
+    let (_, news) = mpsc::channel(1);
+    let watcher = Watcher::new(tasks, live, news);
+    Box::pin(watcher.end(end)).await;
 }
 
 /// Waits for a wish, each of them once.

@@ -85,10 +85,11 @@ impl Fleet {
         let registry = Arc::<Registry>::default();
         let deadlines = Deadlines { bytes: Duration::from_millis(50), ..Deadlines::default() };
         let (limits, account) = (SshLimits::default(), SshAccount::default());
-        let tasks = Tasks::new(store.clone(), Arc::clone(&registry), limits, account, deadlines);
         let parts = Arc::new(Parts::new(store.clone()));
         let mut video = Video::new(store.clone(), Arc::clone(&tasks), parts);
         Arc::get_mut(&mut video).unwrap().linger = Duration::from_millis(50);
+        let tasks =
+            Tasks::new(store.clone(), Arc::clone(&registry), limits, account, deadlines, Arc::clone(&parts));
         let id = enrolled(&store, "porch", key_of("porch")).await;
         let online = Arc::new(Online {
             device: id,

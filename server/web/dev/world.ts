@@ -181,52 +181,52 @@ export class World extends EventEmitter {
       ...more,
     });
     const online = [...this.devices.values()].filter((device) => device.online).length;
+    const beats = Math.round((Date.now() - this.started) / 1000);
+    const works = (open: number, total: number) => ({ open, total });
+    const rounds = (every: number, last_round_ms: number) => ({ rounds: Math.round(beats / every), last_round_ms });
     return {
       figures: {
         memory_bytes: 41_000_000 + wave * 2_400_000,
         database_bytes: 312_400_000 + this.events.length * 900,
         messages_per_second: 42 + wave * 30,
         store_backlog: Math.max(0, Math.round(wave * 9)),
-        messages_waiting: [...this.devices.values()].reduce((sum, device) => sum + device.queued, 0),
-        commit_ms: 1.4 + wave * 0.5,
+        devices_online: online,
+        requests: 1,
+        streams: 3,
       },
       parts: [
-        part('framed listener', 'listener', { connections: online, handshakes_per_second: 3 + wave }),
-        part('classic listener', 'listener', { connections: 3 }),
-        part('local HTTP', 'listener', { requests_per_second: 0.2 }),
-        part('store writer', 'writer', {
-          queue: Math.max(0, Math.round(wave * 9)),
-          commit_ms: 1.4 + wave * 0.5,
-          commits_per_second: 140 + wave * 40,
-        }),
+        part('device listener', 'listener', works(online + 2, 91_204)),
+        part('classic listener', 'listener', works(3, 611)),
+        part('HTTP listener', 'listener', works(2, 18_440)),
+        part('API socket', 'listener', works(0, 2215)),
+        part('store writer', 'writer', { jobs: Math.max(0, Math.round(wave * 9)), waiting_bytes: 4200 + wave * 4000 }),
         part(
           'log files',
           'writer',
-          { behind_seconds: 0.4 },
+          { waiting: 4 },
           {
             restarts: 1,
             reason: 'a panic: <b>index out of bounds</b>: the len is 0 but the index is 0',
             since: iso(Date.now() - 3 * HOUR),
           },
         ),
-        part('liveness timer', 'timer', { timers: online, late_ms: 0.2 }),
-        part('message handler', 'handler', { handled_per_second: 42 + wave * 30 }),
-        part('status handler', 'handler', { handled_per_second: 6 }),
-        part('SSH relay', 'relay', {
-          sessions: this.tasks.filter((task) => !task.ended).length,
-          bytes_per_second: 120_000 + wave * 90_000,
+        part('housekeeping', 'timer', rounds(30, 3.2)),
+        part('certificate watch', 'timer', rounds(5, 0.1), {
+          state: 'restarting',
+          restarts: 3,
+          reason: 'called `Option::unwrap()` on a `None` value',
+          since: iso(Date.now() - 4000),
         }),
-        part(
-          'video relay',
-          'relay',
-          { viewers: 0 },
-          {
-            state: 'restarting',
-            restarts: 3,
-            reason: 'the camera of greenhouse-4 gave no picture for 10 s',
-            since: iso(Date.now() - 4000),
-          },
-        ),
+        part('fleet watch', 'timer', rounds(1, 1.8 + wave)),
+        part('devices', 'handler', works(online, 88_120)),
+        part('task data', 'handler', works(2, 1804)),
+        part('operators elsewhere', 'handler', works(0, 930)),
+        part('operators here', 'handler', works(0, 2215)),
+        part('browsers', 'handler', works(2, 18_440)),
+        part('enrolment', 'handler', works(0, 61)),
+        part('tasks', 'handler', works(this.tasks.filter((task) => !task.ended).length, 1804)),
+        part('ssh sessions', 'relay', works(1, 402)),
+        part('live video', 'relay', works(0, 35)),
       ],
     };
   }

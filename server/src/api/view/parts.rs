@@ -34,7 +34,8 @@ pub struct PartView {
     /// Why it failed the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How much it has to do: of handlers and relays how many works are `open`, and how many there were in `total`.
+    /// How much it has to do. Of listeners, handlers and relays: how many connections or works are `open`, and how many there
+    /// were in `total`. Of timers: how many `rounds` there were, and what the last one took. Of writers: what waits for them.
     #[serde(default)]
     pub figures: BTreeMap<String, f64>,
 }

@@ -80,6 +80,7 @@ async fn the_next_server_takes_tasks_up() {
         SshLimits::default(),
         SshAccount::default(),
         LONG,
+        Arc::new(Parts::new(fleet.store.clone())),
     );
     next.resume().await.unwrap();
     let row = fleet.ended(asked.id()).await;
@@ -92,4 +93,19 @@ async fn the_next_server_takes_tasks_up() {
     let (detail, output) = (Text::default(), [].as_slice());
     next.reported(device.online.device, &Report { task: code, state: code::TaskState::Done, detail, output });
     assert_eq!(fleet.ended(running.id()).await.state, TaskState::Done);
+}
+
+/// Where what watches a task fails, the task has ended, and all else goes on.
+#[tokio::test]
+async fn a_task_whose_watcher_fails_has_ended() {
+    // There is no clock that ticks so often.
+    let fleet = Fleet::new(Deadlines { look: Duration::ZERO, ..LONG });
+    let device = fleet.device("kiosk").await;
+    let task = fleet.start(&device, TaskKind::Ssh).await.unwrap();
+    let row = fleet.ended(task.id()).await;
+    let reason = "the server has failed to watch it";
+    assert_eq!((row.state, row.reason.as_deref()), (TaskState::Failed, Some(reason)));
+    device.order().await;
+    assert_eq!(device.stop().await, reason);
+    assert_eq!(fleet.tasks.part.standing().restarts, 1);
 }
