@@ -113,6 +113,8 @@ event_kinds! {
     ViewingStarted = "viewing-started",
     /// Somebody looks at a camera no longer; for how many `seconds`, how many `frames`, and the `reason` in the detail.
     ViewingEnded = "viewing-ended",
+    /// Somebody was thrown out who looked at a camera; `camera`, `viewer`, a number, and `operator`, their name, in the detail.
+    ViewerThrownOut = "viewer-thrown-out",
     /// Somebody has what a camera shows written to a file; `camera` and `recording`, a number, in the detail.
     RecordingStarted = "recording-started",
     /// A recording has ended; its `seconds`, `bytes`, and the `reason` in the detail.

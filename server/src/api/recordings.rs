@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    asker::{Asker, Body, Id, Nothing, Options, done_whole},
+    asker::{Asker, Body, Id, Nothing, Options, Sight, done_whole},
     devices,
     error::ApiError,
     lists::{checked_after, checked_before, checked_limit, next},
@@ -67,7 +67,8 @@ pub(super) async fn list(
     let filter = RecordingFilter { role, device, after, before: before_id, limit };
     let rows = api.host.store.recordings(filter).await?;
     let next = next(&rows, limit, before, |row| row.id.0);
-    Ok(Json(Page { items: rows.into_iter().map(view).collect(), next }))
+    let sight = asker.sight();
+    Ok(Json(Page { items: rows.into_iter().map(|row| view(row, &sight)).collect(), next }))
 }
 
 /// `POST /devices/{name}/cameras/{camera}/recordings`
@@ -92,7 +93,7 @@ pub(super) async fn start(
             return Err(error);
         }
         let row = api.host.store.recording(id).await?.ok_or_else(|| no_such_recording(id.0))?;
-        Ok((StatusCode::CREATED, Json(view(row))))
+        Ok((StatusCode::CREATED, Json(view(row, &asker.sight()))))
     })
     .await
 }
@@ -100,14 +101,14 @@ pub(super) async fn start(
 /// `GET /recordings/{id}`
 pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<RecordingView>, ApiError> {
     let (_, row) = find(&asker, Action::Watch, id).await?;
-    Ok(Json(view(row)))
+    Ok(Json(view(row, &asker.sight())))
 }
 
 /// `POST /recordings/{id}/stop`
 pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<RecordingView>, ApiError> {
     let (recordings, row) = find(&asker, Action::Record, id).await?;
     recordings.stop(row.id, format!("stopped by {}", asker.who())).map_err(refused)?;
-    Ok(Json(view(row)))
+    Ok(Json(view(row, &asker.sight())))
 }
 
 /// `POST /recordings/{id}/delete`
@@ -118,7 +119,7 @@ pub(super) async fn delete(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<
         return Err(ApiError::new(StatusCode::CONFLICT, "recording", message).hint("stop it first"));
     }
     match recordings.delete(&row, Some(asker.who()), "somebody wished it").await.map_err(refused)? {
-        true => Ok(Json(view(row))),
+        true => Ok(Json(view(row, &asker.sight()))),
         false => Err(no_such_recording(id)),
     }
 }
@@ -259,7 +260,9 @@ fn refused(error: RecordingError) -> ApiError {
     }
 }
 
-fn view(row: RecordingRow) -> RecordingView {
+/// A recording as it is told of to whoever sees so much of others.
+fn view(row: RecordingRow, sight: &Sight) -> RecordingView {
+    let address = row.address.filter(|_| sight.covers(&row.who));
     RecordingView {
         id: row.id.0,
         device: row.name,
@@ -267,7 +270,7 @@ fn view(row: RecordingRow) -> RecordingView {
         file: row.file,
         state: row.state,
         who: row.who,
-        address: row.address,
+        address,
         started: row.started.into(),
         ended: row.ended.map(Into::into),
         reason: row.reason,

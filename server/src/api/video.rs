@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::{
     Api,
-    asker::{Asker, Id, Name, Nothing},
+    asker::{Asker, Id, Name, Nothing, Sight},
     devices,
     error::ApiError,
     peer::Rights,
@@ -391,7 +391,8 @@ impl Mp4Show {
 /// `GET /viewers`
 pub(super) async fn viewers(asker: Asker) -> Result<Json<Page<ViewerView>>, ApiError> {
     let api = asker.may(Action::Watch, Object::Devices)?;
-    let items = api.host.video.viewers().iter().map(|viewer| view(viewer)).collect();
+    let sight = asker.sight();
+    let items = api.host.video.viewers().iter().map(|viewer| view(viewer, &sight)).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -406,17 +407,19 @@ pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<Vi
         )
     })?;
     let api = asker.may(Action::StopViewer, Object::Device(&viewer.device.name))?;
-    api.host.video.stop(&viewer, format!("thrown out by {}", asker.who()));
-    Ok(Json(view(&viewer)))
+    api.host.video.throw_out(&viewer, &asker.requester());
+    Ok(Json(view(&viewer, &asker.sight())))
 }
 
-fn view(viewer: &Viewer) -> ViewerView {
+/// A viewer as they are told of to whoever sees so much of others.
+fn view(viewer: &Viewer, sight: &Sight) -> ViewerView {
+    let address = viewer.who.address.filter(|_| sight.covers(&viewer.who.name));
     ViewerView {
         id: viewer.id,
         device: viewer.device.name.clone(),
         camera: viewer.camera.clone(),
         who: viewer.who.name.clone(),
-        address: viewer.who.address.map(|address| address.to_canonical().to_string()),
+        address: address.map(|address| address.to_canonical().to_string()),
         way: viewer.way.name().to_owned(),
         since: viewer.since.into(),
         frames: viewer.frames(),
@@ -442,9 +445,13 @@ impl From<VideoError> for ApiError {
             VideoError::NotAllowed(_) | VideoError::Refused(_) => {
                 "see [tasks.video] in the device's agent.toml"
             }
-            VideoError::TooMany | VideoError::TooManyOwn | VideoError::RightsEnded(_) => "try again later",
+            VideoError::TooMany
+            | VideoError::TooManyOwn
+            | VideoError::RightsEnded(_)
+            | VideoError::ThrownOut(_) => "try again later",
             VideoError::Ended(_) => "`holdfast tasks` shows it",
         };
+        VideoError::ThrownOut(_) => (StatusCode::FORBIDDEN, "stopped"),
         Self::new(status, code, error.to_string()).hint(hint)
     }
 }

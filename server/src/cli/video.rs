@@ -52,7 +52,7 @@ pub(super) struct Video {
 /// Who looks at cameras, or which of them is to be thrown out.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Viewers {
-    /// Throw out the viewer of this number
+    /// Throw out the viewer of this number: they can't look at this camera again for five minutes
     #[arg(long, value_name = "ID")]
     stop: Option<i64>,
 }

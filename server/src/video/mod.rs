@@ -16,6 +16,7 @@ mod recording;
 mod source;
 #[cfg(test)]
 mod tests;
+mod thrown_out;
 mod unit;
 mod viewer;
 
@@ -38,10 +39,12 @@ pub use parameters::Parameters;
 use places::{Place as ViewerPlace, Places};
 pub use queue::{End, EndCode};
 pub use recording::{MAX_RUNNING, RecordingError, Recordings};
+use thrown_out::{KEPT_OUT, Person, ThrownOut};
 pub use unit::{HEAD, KEYFRAME, Unit};
 pub use viewer::{Viewer, Viewing, Way};
 
 use crate::{
+    event::EventKind,
     lock::lock,
     parts::{Part, PartKind, Parts},
     registry::Camera,
@@ -89,6 +92,9 @@ pub enum VideoError {
     /// The device lets nobody of this role look, or has no such camera.
     #[error("{0}")]
     Refused(String),
+    /// Somebody has thrown them out of this stream, not long ago.
+    #[error("{0}")]
+    ThrownOut(String),
     /// The rights of whoever began the stream have ended before it was there.
     #[error("{0}")]
     RightsEnded(String),
@@ -128,6 +134,9 @@ pub struct Video {
     /// How much goes on that the server's end waits for.
     works: Tally,
     linger: Duration,
+    /// For how long nobody is let in again where they were thrown out.
+    kept_out: Duration,
+    thrown_out: ThrownOut,
     places: Arc<Places>,
     memory: Arc<Memory>,
     streams: Mutex<HashMap<Key, Arc<Hub>>>,
@@ -145,6 +154,8 @@ impl Video {
             parts,
             works: Tally::default(),
             linger: LINGER,
+            kept_out: KEPT_OUT,
+            thrown_out: ThrownOut::default(),
             places: Arc::default(),
             memory: Arc::default(),
             streams: Mutex::default(),
@@ -163,6 +174,10 @@ impl Video {
         request: WatchRequest,
         shutdown: &Shutdown,
     ) -> Result<Viewing, VideoError> {
+        // Whoever records does not look, and is stopped by other means.
+        if request.way != Way::Recording {
+            self.thrown_out.check(request.key(), Person::asking(&request.requester))?;
+        }
         for _ in 1..ROLES {
             match self.watch_once(request.clone(), shutdown).await {
                 // That was an answer to whoever looked first, and not to those of a higher role who waited with them.
@@ -251,9 +266,22 @@ impl Video {
         lock(&self.viewers).get(&id).filter(|viewer| viewer.way != Way::Recording).cloned()
     }
 
-    /// Throws a viewer out.
-    pub fn stop(&self, viewer: &Viewer, reason: impl Into<String>) {
+    /// Throws a viewer out. Whoever that is can't look at this camera again for a while, unless they did it themselves.
+    pub fn throw_out(&self, viewer: &Viewer, by: &Requester) {
+        let reason = format!("thrown out by {}", by.name);
+        let person = Person::of(viewer.operator, &viewer.who.name);
+        if person != Person::asking(by) {
+            let key = (viewer.device.id, viewer.camera.clone());
+            self.thrown_out.add(key, person, self.kept_out, reason.clone());
+        }
         viewer.queue.end(End::new(EndCode::Stopped, reason));
+        let event = viewer.event(EventKind::ViewerThrownOut).who(by.who());
+        let event = event.detail("operator", viewer.who.name.as_str());
+        let (store, work) = (self.store.clone(), self.work());
+        tokio::spawn(async move {
+            store.note(event).await;
+            drop(work);
+        });
     }
 
     /// Ends what this operator looks at: they have other rights now. Streams that they have begun, and others look at, go on in

@@ -1,5 +1,6 @@
 //! What the tests of live video share, and whole streams from a device to those who look.
 
+mod ends;
 mod recordings;
 
 use std::{
@@ -28,6 +29,7 @@ use super::{
     unit::Unit,
 };
 use crate::{
+    byte_stream::ByteStream,
     config::{SshAccount, SshLimits},
     lock::lock,
     mailbox::{Instruction, Mailbox},
@@ -86,10 +88,10 @@ impl Fleet {
         let deadlines = Deadlines { bytes: Duration::from_millis(50), ..Deadlines::default() };
         let (limits, account) = (SshLimits::default(), SshAccount::default());
         let parts = Arc::new(Parts::new(store.clone()));
-        let mut video = Video::new(store.clone(), Arc::clone(&tasks), parts);
-        Arc::get_mut(&mut video).unwrap().linger = Duration::from_millis(50);
         let tasks =
             Tasks::new(store.clone(), Arc::clone(&registry), limits, account, deadlines, Arc::clone(&parts));
+        let mut video = Video::new(store.clone(), Arc::clone(&tasks), parts);
+        Arc::get_mut(&mut video).unwrap().linger = Duration::from_millis(50);
         let id = enrolled(&store, "porch", key_of("porch")).await;
         let online = Arc::new(Online {
             device: id,
@@ -195,10 +197,19 @@ impl Fleet {
 
     /// The device brings the bytes of this task.
     fn join(&self, join: &Join) -> DuplexStream {
+        self.join_by(join, |bytes| bytes)
+    }
+
+    /// The same, by bytes that are made another stream of.
+    fn join_by<S: ByteStream + 'static>(
+        &self,
+        join: &Join,
+        make: impl FnOnce(DuplexStream) -> S,
+    ) -> DuplexStream {
         let (near, far) = duplex(64 * 1024);
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let admission = self.tasks.join(self.online.device, join).unwrap();
-        assert!(admission.admit(DataConnection::new(near, permit)));
+        assert!(admission.admit(DataConnection::new(make(near), permit)));
         self.report(join.task, code::TaskState::Running, "");
         far
     }
@@ -268,11 +279,15 @@ async fn who_is_thrown_out_is_alone_in_that() {
     let (first, mut device) = tokio::join!(fleet.watch("ada", Role::Viewer), fleet.stream());
     let (mut first, mut second) = (first.unwrap(), fleet.watch("bea", Role::Viewer).await.unwrap());
     let viewer = fleet.video.viewer(second.viewer().id).unwrap();
-    fleet.video.stop(&viewer, "thrown out by ada");
+    fleet.video.throw_out(&viewer, &fleet.request("ada", Role::Operator).requester);
     let end = timeout(LONGEST_WAIT, second.next()).await.unwrap().unwrap_err();
     assert_eq!((end.code, end.message.as_str()), (EndCode::Stopped, "thrown out by ada"));
     device.write_all(&frame(1, 10, KEYFRAME)).await.unwrap();
     assert_eq!(next(&mut first).await, 10);
+    drop((first, second));
+    closed(&mut device).await;
+    timeout(LONGEST_WAIT, fleet.video.ended()).await.expect("all is written down");
+    assert_eq!(fleet.events("viewer-").await, [("viewer-thrown-out".to_owned(), Some("ada".to_owned()))]);
 }
 
 /// A viewer is there from the first moment on, and gone with whoever asked, however early that is.

@@ -84,7 +84,7 @@ impl Viewer {
     }
 
     /// What is told of a viewing in the audit trail.
-    fn event(&self, kind: EventKind) -> NewEvent {
+    pub(super) fn event(&self, kind: EventKind) -> NewEvent {
         NewEvent::new(kind)
             .device(self.device.id)
             .who(&self.who)

@@ -39,7 +39,7 @@ pub struct ViewerView {
     pub camera: String,
     /// Who looks.
     pub who: String,
-    /// From where, if not from the server's machine.
+    /// From where, if not from the server's machine: for admins, and for themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// How: `units` or `mp4`.
@@ -133,7 +133,7 @@ pub struct RecordingView {
     pub state: String,
     /// Who had it made.
     pub who: String,
-    /// From where, if not from the server's machine.
+    /// From where, if not from the server's machine: for admins, and for themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// When it began.

@@ -67,6 +67,7 @@ export const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = 
   'task-handed-over': ['Task handed over', 'tasks', 'plain'],
   'viewing-started': ['Camera looked at', 'video', 'plain'],
   'viewing-ended': ['Camera left', 'video', 'plain'],
+  'viewer-thrown-out': ['Viewer thrown out', 'video', 'warn'],
   'recording-started': ['Recording started', 'video', 'good'],
   'recording-ended': ['Recording ended', 'video', 'plain'],
   'recording-read': ['Recording looked at', 'video', 'plain'],

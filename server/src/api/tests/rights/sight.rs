@@ -2,7 +2,10 @@
 //! worth an attack.
 
 use super::*;
-use crate::event::{EventKind, NewEvent, Who};
+use crate::{
+    event::{EventKind, NewEvent, Who},
+    store::NewRecording,
+};
 
 /// What this one is answered.
 async fn read(routes: &Router, peer: &Peer, headers: &str, path: &str) -> Vec<Value> {
@@ -10,7 +13,7 @@ async fn read(routes: &Router, peer: &Peer, headers: &str, path: &str) -> Vec<Va
     body["items"].as_array().unwrap().clone()
 }
 
-/// What is known of this operator: something that they did, a login that was refused, and a task.
+/// What is known of this operator: something that they did, a login that was refused, a task, and a recording.
 async fn did_things(server: &Server, device: DeviceId, name: &str) {
     let (store, address) = (&server.api.host.store, Some("192.0.2.9".parse().unwrap()));
     for kind in [EventKind::MessageSent, EventKind::LoginRefused] {
@@ -20,6 +23,10 @@ async fn did_things(server: &Server, device: DeviceId, name: &str) {
     let (kind, code, boot) = ("reboot".parse().unwrap(), RandomId(name.len() as u64), RandomId(2));
     let task = NewTask { device, kind, code, boot, who: name.to_owned(), address, operator: None };
     store.begin_task(task).await.unwrap();
+    let (camera, file, who) =
+        ("door".to_owned(), format!("{name}.mp4"), Who { name: name.to_owned(), address });
+    let recording = NewRecording { device, camera, file, role: Role::Viewer, who, width: 64, height: 48 };
+    store.begin_recording(recording).await.unwrap();
 }
 
 #[tokio::test]
@@ -55,8 +62,12 @@ async fn whoever_is_no_admin_is_told_of_themselves_only_where_they_are() {
                 first = event["id"].as_i64().unwrap();
             }
         }
-        for task in read(&routes, &browser, cookie, "/tasks").await {
-            assert_eq!(task["address"].is_string(), is_open(&task["who"]), "{task}");
+        for list in ["/tasks", "/recordings"] {
+            let rows = read(&routes, &browser, cookie, list).await;
+            assert!(rows.iter().any(|row| row["who"] == "anna"), "{rows:?}");
+            for row in rows {
+                assert_eq!(row["address"].is_string(), is_open(&row["who"]), "{list}: {row}");
+            }
         }
         for operator in read(&routes, &browser, cookie, "/operators").await {
             assert_eq!(operator["address"].is_string(), is_open(&operator["name"]), "{operator}");
