@@ -48,7 +48,7 @@ pub struct Overrides {
     /// The classic protocol, which is not encrypted; `off` for none [default: 127.0.0.1:55222]
     #[arg(long, env = "HOLDFAST_CLASSIC", hide_env_values = true, value_name = "ADDR")]
     pub classic: Option<Endpoint>,
-    /// Where the console (on loopback only), /metrics and /healthz are served without TLS; `off` for none of them [default: 127.0.0.1:55280]
+    /// Where /healthz, and on loopback the console and /metrics, are served without TLS; `off` for none of them [default: 127.0.0.1:55280]
     #[arg(long, env = "HOLDFAST_HTTP", hide_env_values = true, value_name = "ADDR")]
     pub http: Option<Endpoint>,
     /// The certificate that browsers are shown, in PEM; read again when it changes [default: one that the server makes]

@@ -128,6 +128,7 @@ fn on_loopback_for_names_of_this_machine_only() -> io::Result<()> {
     log_in(&browser, &server, "anna", "admin");
     assert!(browser.curl("/api/v1/me", &[]).contains(r#""role":"admin""#));
     assert!(browser.curl("/metrics", &[]).contains("holdfast_devices_online"));
+    assert!(browser.curl("/api/v1/metrics", &[]).contains("holdfast_devices_online"));
     for path in ["/", "/api/v1/me", "/metrics"] {
         let answer = browser.curl(path, &["--header", "Host: evil.example"]);
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("wrong-host"), "{path}: {answer}");

@@ -17,6 +17,7 @@ mod host_keys;
 mod keys;
 mod lists;
 mod login;
+pub mod metrics;
 mod openapi;
 mod operators;
 mod parts;
@@ -63,10 +64,10 @@ use routes::{Route, routes};
 pub use socket::{ApiListener, SOCKET, SocketError};
 pub use tasks::RELAY;
 
-/// The longest request, in bytes: the longest message for a device, with all of it escaped.
 /// What the listener on the Unix socket is called.
 pub const PART: &str = "API socket";
 
+/// The longest request, in bytes: the longest message for a device, with all of it escaped.
 const MAX_REQUEST: usize = 512 * 1024;
 
 /// How many connections may be open that ask nothing yet: far more than ask at the same moment.
@@ -128,11 +129,11 @@ pub struct Addresses {
 pub async fn serve(listener: ApiListener, api: Arc<Api>) {
     let shutdown = api.shutdown.clone();
     let limits = Limits { requests: REQUESTS, strangers: STRANGERS, time_limit: api.time_limit };
-    let stop = async move {
     let serving = Serving::of(&api.host.parts, PART, "operators here");
+    let stop = async move {
         shutdown.requested().await;
     };
-    http::serve(listener, router(api), limits, stop).await;
+    http::serve(listener, router(api), limits, serving, stop).await;
 }
 
 /// The API over TLS, for operators elsewhere.

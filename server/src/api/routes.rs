@@ -11,7 +11,7 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{
-    Api, access_tokens, account, devices, host_keys, keys, lists, login, openapi, operators, parts,
+    Api, access_tokens, account, devices, host_keys, keys, lists, login, metrics, openapi, operators, parts,
     provisioning, recordings, server, ssh_account, tasks, users, video,
     view::{
         AcceptedHostKey, AccessTokenAnswer, AccessTokenRequest, AccessTokenRevoked, AccessTokenView,
@@ -105,6 +105,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/status", server::status, "How the server is doing").gives::<StatusView>(),
         get("/parts", parts::list, "What the server consists of, and how it stands")
             .options::<parts::Selection>().gives::<PartsView>().followed(),
+        get("/metrics", metrics::show, "What the server counts, for Prometheus").gives_only(200),
         post("/stop", server::stop, "Stops the server").gives_with::<StopAnswer>(202),
         post("/tokens", server::make_token, "Makes an enrolment line")
             .takes::<TokenRequest>().creates::<TokenAnswer>(),

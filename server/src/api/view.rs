@@ -132,7 +132,7 @@ pub struct StatusView {
     /// Where classic clients connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classic: Option<String>,
-    /// Where metrics are served.
+    /// Where it tells without encryption whether it is healthy, and on loopback all else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// Where the console is found, best first.

@@ -1,6 +1,6 @@
 //! `serve`, `status`, `stop`.
 
-use std::{os::fd::OwnedFd, path::Path, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, os::fd::OwnedFd, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 use rustix::{
@@ -65,12 +65,20 @@ pub(super) async fn status(api: &ApiClient, output: &mut Output) -> Result<(), C
         ("queued", Some(format!("{} for devices", messages(status.queued)))),
         ("devices connect to", Some(status.listen)),
         ("classic", Some(status.classic.unwrap_or_else(off))),
-        ("metrics", Some(status.http.map_or_else(off, |address| format!("http://{address}/metrics")))),
+        ("metrics", Some(status.http.map_or_else(off, |address| metrics_at(&address)))),
         ("console", Some(status.console.join(" ")).filter(|addresses| !addresses.is_empty())),
         ("key", Some(status.pin)),
         ("store", Some(status.store)),
     ])?;
     Ok(())
+}
+
+/// Where metrics are to be had, of a server that has its HTTP there.
+fn metrics_at(address: &str) -> String {
+    match address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()) {
+        true => format!("http://{address}/metrics"),
+        false => "by TLS, with an access token: /api/v1/metrics".to_owned(),
+    }
 }
 
 /// `holdfast stop`: asks the server to stop, and waits until its process has ended.

@@ -1,29 +1,27 @@
-//! HTTP without encryption: `/metrics` and `/healthz`, without password, for machines that watch; and on a loopback
-//! address the console and the API for browsers of this machine, too.
+//! HTTP without encryption: `/healthz` for machines that watch; and on a loopback address `/metrics` for them, and the
+//! console and the API for browsers of this machine.
 
 use std::{future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::StatusCode,
+    response::{IntoResponse, Response},
     routing::get,
     serve::Listener,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
 };
 
 use super::accept;
 use crate::{
-    api::{Api, CONNECTIONS, WebApi},
+    api::{Api, CONNECTIONS, WebApi, metrics},
     config::Http,
     http::{self, Limits, Serving},
     parts::PartKind,
-    store::StoreError,
     strangers::Strangers,
 };
 
@@ -54,12 +52,13 @@ pub async fn bind(http: Http) -> io::Result<Option<TcpListener>> {
 }
 
 /// Serves until the future is dropped. What asks for passwords is served on a loopback address only: elsewhere they
-/// would be seen on their way.
+/// would be seen on their way. So are figures: elsewhere they are for those who are known.
 pub async fn run(api: Arc<Api>, listener: Arc<TcpListener>) {
-    let watched = Watched { host: Arc::clone(&api.host), started: api.started };
-    let routes =
-        Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(watched);
-    match listener.local_addr().is_ok_and(|address| address.ip().is_loopback()) {
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let figures = if is_loopback { get(tell) } else { get(tell_elsewhere) };
+    let routes = Router::new().route("/metrics", figures).route("/healthz", get(health));
+    let routes = routes.with_state(Arc::clone(&api));
+    match is_loopback {
         true => browse(WebApi::over_loopback(api, routes), &listener).await,
         false => {
             let serving = Serving::of(&api.host.parts, PART, "machines that watch");
@@ -88,8 +87,8 @@ async fn browse(web: WebApi, listener: &TcpListener) {
         let (parts, handler, open) = (Arc::clone(&parts), Arc::clone(&handler), part.begin());
         tokio::spawn(async move {
             let serving = Box::pin(web.serve(stream, address, stranger, place));
-            drop(open);
             parts.guard(&handler, serving).await;
+            drop(open);
         });
     }
 }
@@ -110,39 +109,22 @@ impl Listener for Shared {
     }
 }
 
-#[derive(Clone)]
-struct Watched {
-    host: Arc<Host>,
-    started: UnixMillis,
+async fn tell(State(api): State<Arc<Api>>) -> Response {
+    metrics::tell(&api).await
 }
 
-async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
-    // What can't be counted now is left as zero: the other figures say why.
-    let counts = counts(&watched.host).await.unwrap_or_default();
-    let (backlog, backlog_bytes) = watched.host.store.backlog();
-    let uptime = UnixMillis::now().0.saturating_sub(watched.started.0);
-    let text = METRICS.render(Snapshot {
-        devices: counts.devices,
-        online: watched.host.registry.count() as u64,
-        classic_clients: watched.host.classic_clients.count() as u64,
-        queued: counts.waiting,
-        backlog: backlog as u64,
-        backlog_bytes: backlog_bytes as u64,
-        uptime: Duration::from_millis(u64::try_from(uptime).unwrap_or(0)),
-    });
-    ([(header::CONTENT_TYPE, MEDIA_TYPE)], text)
+/// Who asks where anybody may is told where it is told.
+async fn tell_elsewhere() -> impl IntoResponse {
+    let words = "metrics are told on a loopback address, and over TLS to whoever has an access token: \
+                 https://HOST:PORT/api/v1/metrics\n";
+    (StatusCode::FORBIDDEN, words)
 }
 
-async fn health(State(watched): State<Watched>) -> impl IntoResponse {
-    match counts(&watched.host).await {
+async fn health(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    match metrics::counts(&api.host).await {
         Ok(_) => (StatusCode::OK, "ok\n".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
-}
-
-async fn counts(host: &Host) -> Result<crate::store::Counts, StoreError> {
-    let late = || StoreError::Unavailable("it does not answer in time".to_owned());
-    timeout(STORE_TIMEOUT, host.store.counts()).await.unwrap_or_else(|_| Err(late()))
 }
 
 #[cfg(test)]
@@ -216,9 +198,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn elsewhere_there_are_metrics_only() {
+    async fn elsewhere_there_is_health_only() {
         let (_directory, _api, address) = start("0.0.0.0:0").await;
         assert!(get_from(address, "monitored.example", "/healthz").await.ends_with("ok\n"));
+        let refused = get(address, "/metrics").await;
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("access token"), "{refused}");
         for path in ["/", "/api/v1/login", "/api/v1/devices"] {
             assert!(get(address, path).await.starts_with("HTTP/1.1 404"), "{path}");
         }

@@ -31,6 +31,7 @@ const TABLE: &[(Role, &str, &str, &str)] = &[
     (Role::Viewer, "GET", "/openapi.json", ""),
     (Role::Viewer, "GET", "/status", ""),
     (Role::Viewer, "GET", "/parts", ""),
+    (Role::Viewer, "GET", "/metrics", ""),
     (Role::Viewer, "GET", "/provisioning", ""),
     (Role::Viewer, "GET", "/operators", ""),
     (Role::Viewer, "GET", "/devices", ""),
