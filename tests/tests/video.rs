@@ -1,9 +1,10 @@
 //! Live video from end to end: a real agent with a test camera, the server, and those who look by the command line.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
     time::Duration,
@@ -105,6 +106,57 @@ fn a_camera_is_seen_and_is_off_again() -> io::Result<()> {
             "{event}"
         );
     }
+    Ok(())
+}
+
+/// Somebody who looks by a player: by this script of the shell, in this directory.
+fn play(server: &Server, directory: &Path, script: &str, more: &[&str]) -> io::Result<Process> {
+    let player = directory.join("mpv");
+    fs::write(&player, format!("#!/bin/sh\n{script}\n"))?;
+    fs::set_permissions(&player, fs::Permissions::from_mode(0o755))?;
+    let path = format!("PATH={}:{}", directory.display(), env::var("PATH").unwrap_or_default());
+    let (program, data) = (binaries::holdfast().display().to_string(), server.data().display().to_string());
+    let words = [&path, &program, "video", DEVICE, "--play", "--data", &data];
+    Process::start(Path::new("env"), words.iter().chain(more), &directory.join("play.log"))
+}
+
+#[test]
+fn a_camera_is_shown_by_a_player() -> io::Result<()> {
+    let (server, _agent) = scene(Server::start()?)?;
+    let directory = tempfile::tempdir()?;
+    let (file, words) = (directory.path().join("shown.mp4"), directory.path().join("words"));
+    let script = format!("echo \"$*\" >{}; exec cat >{}", words.display(), file.display());
+    let mut look = play(&server, directory.path(), &script, &[])?;
+    let sent = wait::until(
+        "pictures come",
+        || viewers(&server),
+        |all| all.first().is_some_and(|viewer| viewer["frames"].as_u64() > Some(30)),
+    );
+    let sent = sent[0]["bytes"].as_u64().unwrap_or_default();
+    let shown = || fs::metadata(&file).map_or(0, |found| found.len());
+    wait::until("the player has them", shown, |len| *len >= sent);
+    look.terminate(LONGEST_WAIT);
+    wait::until("the camera is off", || open_tasks(&server), Vec::is_empty);
+    let count = pictures(&file);
+    assert!(count >= 25, "{count} pictures");
+    assert!(fs::read_to_string(&words)?.contains("--profile=low-latency"));
+    Ok(())
+}
+
+/// What a player does not take is no reason to look for longer than was said.
+#[test]
+fn a_player_that_takes_nothing_is_ended_in_time() -> io::Result<()> {
+    let (server, _agent) = scene(Server::start()?)?;
+    let directory = tempfile::tempdir()?;
+    let id = directory.path().join("id");
+    let script = format!("echo $$ >{}; exec sleep 1000", id.display());
+    let mut look = play(&server, directory.path(), &script, &["--for", "10s"])?;
+    assert_eq!(look.wait(2 * LONGEST_WAIT).code(), Some(0), "{}", look.printed());
+    // Where a machine is so slow that there was no picture yet, there is no player.
+    if let Ok(player) = fs::read_to_string(&id) {
+        assert!(!Path::new("/proc").join(player.trim()).exists(), "the player is gone");
+    }
+    wait::until("the camera is off", || open_tasks(&server), Vec::is_empty);
     Ok(())
 }
 

@@ -130,14 +130,14 @@ impl ApiClient {
     pub(super) async fn download(
         &self,
         path: &str,
-        mut chunk: impl FnMut(&[u8]) -> Result<(), CliError>,
+        mut chunk: impl AsyncFnMut(&[u8]) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let (response, _connection) = self.request(path, &[]).await?;
         let mut body = self.success(response).await?;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| self.unreachable(&error))?;
             if let Some(bytes) = frame.data_ref() {
-                chunk(bytes)?;
+                chunk(bytes).await?;
             }
         }
         Ok(())

@@ -158,7 +158,7 @@ async fn fetch(api: &ApiClient, arguments: &Fetch, output: &mut Output) -> Resul
     let target = match &arguments.output {
         Some(target) if target.as_os_str() == "-" => {
             let mut output = io::stdout().lock();
-            api.download(&path, |bytes| Ok(output.write_all(bytes)?)).await?;
+            api.download(&path, async |bytes| Ok(output.write_all(bytes)?)).await?;
             return Ok(output.flush()?);
         }
         Some(target) => target.clone(),
@@ -171,7 +171,7 @@ async fn fetch(api: &ApiClient, arguments: &Fetch, output: &mut Output) -> Resul
         None => File::create_new(&target),
     }
     .map_err(failed)?;
-    api.download(&path, |bytes| file.write_all(bytes).map_err(failed)).await?;
+    api.download(&path, async |bytes| file.write_all(bytes).map_err(failed)).await?;
     let bytes = fs::metadata(&target).map_err(failed)?.len();
     if output.json {
         let told = serde_json::json!({ "id": recording.id, "file": target, "bytes": bytes });

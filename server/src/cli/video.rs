@@ -4,11 +4,16 @@ use std::{
     fs::File,
     io::{self, Write},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
 use clap::Args;
+use tokio::{
+    io::{AsyncWriteExt, Stdout, stdout},
+    process::{Child, Command},
+    time::timeout,
+};
 
 use super::{
     api_client::{ApiClient, encoded},
@@ -27,6 +32,9 @@ const PLAYERS: [(&str, &[&str]); 2] = [
     ("mpv", &["--profile=low-latency", "--untimed", "--really-quiet", "-"]),
     ("ffplay", &["-loglevel", "error", "-fflags", "nobuffer", "-flags", "low_delay", "-framedrop", "-"]),
 ];
+
+/// How long a player may go on behind the time that was asked for.
+const LAST_PICTURES: Duration = Duration::from_secs(5);
 
 /// The arguments of `video`.
 #[derive(Args, Clone, Debug)]
@@ -156,17 +164,17 @@ pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliE
     let path = camera_path(api, &arguments.device, arguments.camera.as_deref(), "/live.mp4").await?;
     // What is there is written over when there is something to be written.
     let (mut target, mut words) = (None, LastWords::default());
-    let written = api.download(&path, |bytes| {
+    let written = api.download(&path, async |bytes| {
         words.read(bytes);
         let target = match &mut target {
             Some(target) => target,
             None => target.insert(Target::open(arguments)?),
         };
-        Ok(target.write(bytes)?)
+        Ok(target.write(bytes).await?)
     });
     let done = match arguments.span {
-        // The time begins with the question: what a camera needs to begin counts, too.
-        Some(span) => tokio::time::timeout(span, written).await.unwrap_or(Ok(())),
+        // The time begins with the question: what a camera needs to begin counts, too. And it ends whatever a player takes.
+        Some(span) => timeout(span, written).await.unwrap_or(Ok(())),
         None => written.await,
     };
     match done {
@@ -175,7 +183,7 @@ pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliE
         done => done?,
     }
     if let Some(target) = target {
-        target.close()?;
+        target.close(arguments.span.is_some()).await?;
     }
     match words.found().map(serde_json::from_slice) {
         Some(Ok(UnitsMessage::End { message, .. })) => Err(CliError::failed(message)),
@@ -186,14 +194,14 @@ pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliE
 /// Where the pictures go.
 enum Target {
     File(File),
-    Output(io::Stdout),
+    Output(Stdout),
     Player(Child),
 }
 
 impl Target {
     fn open(arguments: &Video) -> Result<Self, CliError> {
         match &arguments.output {
-            Some(path) if path.as_os_str() == "-" => Ok(Self::Output(io::stdout())),
+            Some(path) if path.as_os_str() == "-" => Ok(Self::Output(stdout())),
             Some(path) => File::create(path)
                 .map(Self::File)
                 .map_err(|error| CliError::failed(format!("can't write {}: {error}", path.display()))),
@@ -212,22 +220,28 @@ impl Target {
         Err(CliError::failed("neither mpv nor ffplay is installed; -o writes a file"))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write_all(bytes),
-            Self::Output(output) => output.write_all(bytes).and_then(|()| output.flush()),
+            Self::Output(output) => {
+                output.write_all(bytes).await?;
+                output.flush().await
+            }
             Self::Player(child) => match &mut child.stdin {
-                Some(input) => input.write_all(bytes),
+                Some(input) => input.write_all(bytes).await,
                 None => Err(io::ErrorKind::BrokenPipe.into()),
             },
         }
     }
 
-    /// A player shows what it has got, and ends.
-    fn close(self) -> Result<(), CliError> {
-        if let Self::Player(mut child) = self {
-            drop(child.stdin.take());
-            child.wait()?;
+    /// A player shows what it has got, and ends. Where it was said when that is to be, it has little time for it.
+    async fn close(self, is_limited: bool) -> Result<(), CliError> {
+        let Self::Player(mut child) = self else { return Ok(()) };
+        drop(child.stdin.take());
+        if !is_limited {
+            child.wait().await?;
+        } else if timeout(LAST_PICTURES, child.wait()).await.is_err() {
+            child.kill().await?;
         }
         Ok(())
     }
