@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until, timeout};
 
 use super::{
     Api,
@@ -199,7 +199,6 @@ struct UnitsShow<'a> {
 impl UnitsShow<'_> {
     /// Shows it to its end; gives why that is.
     async fn run(mut self, api: &Api) -> End {
-        let device = self.viewing.viewer().device.id;
         let patience = Instant::now() + FIRST_PICTURE;
         let mut ticks = interval(STATUS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -213,9 +212,8 @@ impl UnitsShow<'_> {
                     Err(end) => Err(end),
                 },
                 _ = ticks.tick() => {
-                    let online = api.host.registry.online(device);
-                    let round_trip = online.and_then(|online| online.figures.round_trip());
-                    self.status(round_trip).await
+                    let status = text(&status(api, &self.viewing));
+                    self.send(status).await
                 }
                 message = self.socket.recv() => match message {
                     Some(Ok(message)) => self.heard(message).await,
@@ -246,18 +244,6 @@ impl UnitsShow<'_> {
         self.send(Message::Binary(unit.message())).await
     }
 
-    async fn status(&mut self, device_round_trip: Option<u64>) -> Result<(), End> {
-        let (viewer, device) = (self.viewing.viewer(), self.viewing.status());
-        let status = UnitsMessage::Status {
-            frames: viewer.frames(),
-            dropped: viewer.dropped(),
-            device_dropped: device.dropped,
-            restarts: device.restarts,
-            device_round_trip_ms: device_round_trip.map(|micros| micros as f64 / 1000.0),
-        };
-        self.send(text(&status)).await
-    }
-
     async fn heard(&mut self, message: Message) -> Result<(), End> {
         match message {
             Message::Text(said) => match serde_json::from_str(&said) {
@@ -281,14 +267,34 @@ impl UnitsShow<'_> {
     }
 }
 
+/// How a stream does, for whoever looks at it.
+fn status(api: &Api, viewing: &Viewing) -> UnitsMessage {
+    let (viewer, device) = (viewing.viewer(), viewing.status());
+    let online = api.host.registry.online(viewer.device.id);
+    let round_trip = online.and_then(|online| online.figures.round_trip());
+    UnitsMessage::Status {
+        frames: viewer.frames(),
+        dropped: viewer.dropped(),
+        device_dropped: device.dropped,
+        restarts: device.restarts,
+        device_frames_per_second: device.pace.map(|pace| pace.frames),
+        device_bits_per_second: device.pace.map(|pace| pace.bits),
+        device_round_trip_ms: round_trip.map(|micros| micros as f64 / 1000.0),
+    }
+}
+
+fn words(message: &UnitsMessage) -> String {
+    serde_json::to_string(message).unwrap_or_default()
+}
+
 fn text(message: &UnitsMessage) -> Message {
-    Message::Text(serde_json::to_string(message).unwrap_or_default().into())
+    Message::Text(words(message).into())
 }
 
 /// `GET /devices/{name}/cameras/{camera}/live.mp4`
 pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiError> {
-    let api = asker.may(Action::Watch, Object::Device(&names.device))?;
-    let request = watch_request(api, &asker, &names, Way::Mp4).await?;
+    let api = Arc::clone(asker.may(Action::Watch, Object::Device(&names.device))?);
+    let request = watch_request(&api, &asker, &names, Way::Mp4).await?;
     let mut rights = asker.rights();
     let place = api.places.stream(rights.operator())?;
     let framerate = request.camera.framerate;
@@ -307,7 +313,11 @@ pub(super) async fn live(asker: Asker, names: Camera) -> Result<Response, ApiErr
     asker.check_rights()?;
     let media_type =
         first.parameters().map_or_else(|| "video/mp4".to_owned(), |found| mp4::media_type(found));
+    let mut ticks = interval_at(Instant::now() + STATUS, STATUS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let show = Mp4Show {
+        api,
+        ticks,
         viewing,
         rights,
         mp4: mp4::Fragmenter::new(framerate),
@@ -332,6 +342,8 @@ pub(super) fn no_picture() -> ApiError {
 
 /// A camera that is shown as MP4.
 struct Mp4Show {
+    api: Arc<Api>,
+    ticks: Interval,
     viewing: Viewing,
     rights: Rights,
     mp4: mp4::Fragmenter,
@@ -343,32 +355,34 @@ struct Mp4Show {
 }
 
 impl Mp4Show {
-    /// What is sent next: pictures, and behind the last of them why there are no more.
+    /// What is sent next: pictures, each second how the stream does, and behind the last picture why there are no more.
     async fn next(&mut self) -> Option<Bytes> {
         if self.is_over {
             return None;
         }
         match self.unit().await {
-            Ok(unit) => Some(self.fragment(&unit)),
+            Ok(Some(unit)) => Some(self.fragment(&unit)),
+            Ok(None) => Some(mp4::words_beside(&words(&status(&self.api, &self.viewing))).into()),
             Err(end) => {
                 self.is_over = true;
                 self.viewing.end(end.clone());
-                let words = serde_json::to_string(&told(end)).unwrap_or_default();
-                Some(mp4::last_words(&words).into())
+                Some(mp4::words_beside(&words(&told(end))).into())
             }
         }
     }
 
-    async fn unit(&mut self) -> Result<Arc<Unit>, End> {
+    /// The next picture; none where it is time to say how the stream does.
+    async fn unit(&mut self) -> Result<Option<Arc<Unit>>, End> {
         if self.rights.are_gone() {
             return Err(rights_ended());
         }
         if let Some(first) = self.first.take() {
             self.viewing.check()?;
-            return Ok(first);
+            return Ok(Some(first));
         }
         tokio::select! {
-            unit = self.viewing.next() => unit,
+            unit = self.viewing.next() => unit.map(Some),
+            _ = self.ticks.tick() => Ok(None),
             () = self.rights.gone() => Err(rights_ended()),
         }
     }
@@ -434,6 +448,7 @@ pub(super) const fn status_and_code(error: &VideoError) -> (StatusCode, &'static
         VideoError::NotAllowed(_) | VideoError::Refused(_) => (StatusCode::FORBIDDEN, "denied"),
         VideoError::TooMany | VideoError::TooManyOwn => (StatusCode::SERVICE_UNAVAILABLE, "too-many-viewers"),
         VideoError::RightsEnded(_) => (StatusCode::FORBIDDEN, "rights-changed"),
+        VideoError::ThrownOut(_) => (StatusCode::FORBIDDEN, "stopped"),
         VideoError::Ended(_) => (StatusCode::BAD_GATEWAY, "camera-failed"),
     }
 }
@@ -451,7 +466,6 @@ impl From<VideoError> for ApiError {
             | VideoError::ThrownOut(_) => "try again later",
             VideoError::Ended(_) => "`holdfast tasks` shows it",
         };
-        VideoError::ThrownOut(_) => (StatusCode::FORBIDDEN, "stopped"),
         Self::new(status, code, error.to_string()).hint(hint)
     }
 }

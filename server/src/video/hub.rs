@@ -13,7 +13,7 @@ use protocol_core::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -54,14 +54,33 @@ pub struct Status {
     pub dropped: u64,
     /// How often the device has started the camera anew.
     pub restarts: u64,
+    /// How fast pictures came from the camera, once that was told twice.
+    pub pace: Option<Pace>,
+}
+
+/// How fast pictures come from a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Pictures a second.
+    pub frames: u64,
+    /// Bits a second.
+    pub bits: u64,
 }
 
 impl Status {
-    fn add(&mut self, said: VideoStatus) {
+    /// Adds what was said, behind what was said so long before it.
+    fn add(&mut self, said: VideoStatus, interval: Option<Duration>) {
         self.frames += u64::from(said.frames);
         self.bytes += u64::from(said.bytes);
         self.dropped += u64::from(said.dropped);
         self.restarts += u64::from(said.restarts);
+        // What comes at once was held up on its way: it says nothing of the camera.
+        let millis = interval.map_or(0, |interval| interval.as_millis());
+        if let Some(millis) = u64::try_from(millis).ok().filter(|millis| *millis >= 500) {
+            let a_second = |count: u64| (count * 1_000 + millis / 2) / millis;
+            let bits = a_second(u64::from(said.bytes) * 8);
+            self.pace = Some(Pace { frames: a_second(said.frames.into()), bits });
+        }
     }
 }
 
@@ -103,6 +122,17 @@ struct Shared {
     group: Group,
     viewers: HashMap<i64, Arc<Viewer>>,
     status: Status,
+    /// When the device has said last how the camera does.
+    told: Option<Instant>,
+}
+
+impl Shared {
+    /// The device says how the camera does.
+    fn note(&mut self, said: VideoStatus) {
+        let now = Instant::now();
+        let interval = self.told.replace(now).map(|before| now.duration_since(before));
+        self.status.add(said, interval);
+    }
 }
 
 impl Hub {
@@ -294,7 +324,7 @@ impl Hub {
             tokio::select! {
                 said = source.next() => match said {
                     Ok(Some(Said::Unit(unit))) => self.publish(&video.memory, unit),
-                    Ok(Some(Said::Status(status))) => self.shared().status.add(status),
+                    Ok(Some(Said::Status(status))) => self.shared().note(status),
                     Ok(None) => break (failed("the device has ended its pictures"), None),
                     Err(error) => break (failed(error.to_string()), None),
                 },

@@ -57,7 +57,7 @@ mod tests {
     fn they_are_found_however_the_stream_is_cut() {
         let sample = mp4::Sample { duration: 1, is_keyframe: true, bytes: keyframe(0).sample() };
         let fragment = mp4::fragment(1, 0, &[sample]);
-        let stream = [&fragment[..], &fragment, &mp4::last_words("it is over")].concat();
+        let stream = [&fragment[..], &fragment, &mp4::words_beside("it is over")].concat();
         for size in [1, 3, 7, 8, 100, stream.len()] {
             let mut words = LastWords::default();
             for piece in stream.chunks(size) {

@@ -31,8 +31,8 @@ use std::{
 
 use protocol_core::code::Role;
 
-pub use hub::Status;
 use hub::{Fate, Hub};
+pub use hub::{Pace, Status};
 pub use last_words::LastWords;
 use memory::Memory;
 pub use parameters::Parameters;

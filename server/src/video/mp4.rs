@@ -47,8 +47,8 @@ pub fn head(parameters: &Parameters) -> Vec<u8> {
     out
 }
 
-/// The last box of a stream that has ended: players pass over it, and whoever wants to know why it has ended finds it there.
-pub fn last_words(words: &str) -> Vec<u8> {
+/// A box of words: players pass over it, and whoever wants to know how a stream does, or why it has ended, finds it there.
+pub fn words_beside(words: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + words.len());
     boxed(&mut out, b"free", |out| out.extend_from_slice(words.as_bytes()));
     out

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { Boxes } from '../src/video/boxes.ts';
 import { LastSecond, Lateness } from '../src/video/figures.ts';
-import { cameraPath, endOf, unitOf } from '../src/video/units.ts';
+import { cameraPath, unitOf } from '../src/video/units.ts';
 
 test('a picture is read from its message', () => {
   const message = new Uint8Array([1, 0, 0, 0, 0, 0, 1, 0x86, 0xa0, 0, 0, 0, 1, 0x65]);
@@ -12,13 +13,30 @@ test('a picture is read from its message', () => {
   expect(unitOf(new ArrayBuffer(0))).toBeUndefined();
 });
 
-test('why MP4 has ended is read from its last box', () => {
-  const bytes = (text: string) => new TextEncoder().encode(`\x00\x01moof…mdat\u{fffd}\x00\x00\x00\x40${text}`);
+test('what a stream of MP4 says beside its pictures is read, wherever it is cut', () => {
+  const box = (name: string, content: string) => {
+    const bytes = new TextEncoder().encode(`....${name}${content}`);
+    new DataView(bytes.buffer).setUint32(0, bytes.length);
+    return [...bytes];
+  };
+  const status = { type: 'status', dropped: 1, device_dropped: 2, restarts: 0 };
   const end = { type: 'end', code: 'stopped', message: 'thrown out by "ann\u00e4" (free)' };
-  expect(endOf(bytes(`free${JSON.stringify(end)}`))).toEqual(end);
-  expect(endOf(bytes('free{"type":"end",broken}'))).toBeUndefined();
-  expect(endOf(bytes('a picture'))).toBeUndefined();
-  expect(endOf(new Uint8Array())).toBeUndefined();
+  const stream = [
+    ...box('moof', 'x'),
+    ...box('mdat', 'free{"type":"end"}'),
+    ...box('free', JSON.stringify(status)),
+    ...box('free', ''),
+    ...box('free', '{"type":"end",broken}'),
+    ...box('mdat', ''),
+    ...box('free', JSON.stringify(end)),
+  ];
+  for (const size of [1, 3, 8, 50, stream.length]) {
+    const boxes = new Boxes();
+    const said = [];
+    for (let at = 0; at < stream.length; at += size)
+      said.push(...boxes.read(new Uint8Array(stream.slice(at, at + size))));
+    expect(said, `in pieces of ${size}`).toEqual([status, end]);
+  }
 });
 
 test('names in paths are escaped', () => {

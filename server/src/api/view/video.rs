@@ -79,6 +79,12 @@ pub enum UnitsMessage {
         device_dropped: u64,
         /// How often the device has started the camera anew.
         restarts: u64,
+        /// How many pictures a second the camera gives, as its device tells it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_frames_per_second: Option<u64>,
+        /// And how many bits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_bits_per_second: Option<u64>,
         /// How long the device took to answer the last ping, in milliseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device_round_trip_ms: Option<f64>,

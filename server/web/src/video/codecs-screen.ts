@@ -1,6 +1,6 @@
 // Shows a camera by WebCodecs: each picture is decoded and drawn as soon as it comes.
 
-import { LastSecond, Lateness } from './figures.ts';
+import { cameraOf, LastSecond, Lateness } from './figures.ts';
 import type { Screen, ScreenEvents } from './screen.ts';
 import { followUnits, type StreamInfo, type StreamStatus, type Unit } from './units.ts';
 
@@ -130,6 +130,7 @@ export class CodecsScreen implements Screen {
       rate: this.#drawn.count(now),
       bitrate: this.#came.sum(now) * 8,
       dropped: this.#dropped + this.#status.dropped + this.#status.device_dropped,
+      camera: cameraOf(this.#status),
       width: this.element.width,
       height: this.element.height,
     });

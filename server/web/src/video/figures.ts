@@ -1,5 +1,7 @@
 // How late pictures are, and how many of them there are a second.
 
+import type { StreamStatus } from './units.ts';
+
 /** So long the fastest picture counts, in milliseconds: clocks drift. */
 const WINDOW = 10_000;
 
@@ -63,4 +65,10 @@ export class LastSecond {
     const first = this.#all.findIndex(([at]) => now - at <= 1000);
     this.#all.splice(0, first < 0 ? this.#all.length : first);
   }
+}
+
+/** What a camera gives each second, where its device tells it. */
+export function cameraOf(status: StreamStatus): { rate: number; bitrate: number } | undefined {
+  const { device_frames_per_second: rate, device_bits_per_second: bitrate } = status;
+  return rate === undefined || bitrate === undefined ? undefined : { rate, bitrate };
 }

@@ -1,9 +1,10 @@
 // Shows a camera by Media Source Extensions, where there are no WebCodecs: MP4 that comes by a request without end.
 
 import { address, errorOf } from '../api/client.ts';
-import { LastSecond } from './figures.ts';
+import { Boxes } from './boxes.ts';
+import { cameraOf, LastSecond } from './figures.ts';
 import type { Screen, ScreenEvents } from './screen.ts';
-import { cameraPath, endOf, type StreamEnd } from './units.ts';
+import { cameraPath, type StreamEnd, type StreamStatus } from './units.ts';
 
 /** Later than that it plays a little faster, and much later it jumps; in seconds. */
 const LATE = 0.09;
@@ -36,6 +37,7 @@ export class MseScreen implements Screen {
   #heard = Infinity;
   #shown = new LastSecond();
   #came = new LastSecond();
+  #status: StreamStatus = { dropped: 0, device_dropped: 0, restarts: 0 };
   #frames = 0;
   #wasShown = false;
   #timer: ReturnType<typeof setInterval>;
@@ -86,12 +88,15 @@ export class MseScreen implements Screen {
     const buffer = this.#source.addSourceBuffer(response.headers.get('content-type') ?? 'video/mp4');
     buffer.addEventListener('updateend', () => this.#append(buffer));
     const reader = response.body.getReader();
-    let [before, last] = [new Uint8Array(), new Uint8Array()];
+    const boxes = new Boxes();
+    let end: StreamEnd | undefined;
     for (;;) {
       const { done, value } = await reader.read();
-      // What is said at the end may come in two pieces.
-      if (done) return endOf(new Uint8Array([...before, ...last]));
-      [before, last] = [last, value];
+      if (done) return end;
+      for (const message of boxes.read(value)) {
+        if (message.type === 'status') this.#status = message;
+        else if (message.type === 'end') end = message;
+      }
       this.#heard = performance.now();
       this.#came.note(this.#heard, value.length);
       this.#waiting.push(value);
@@ -151,11 +156,14 @@ export class MseScreen implements Screen {
       this.#wasShown = true;
       this.events.shown();
     }
+    const { dropped, device_dropped, device_round_trip_ms } = this.#status;
     this.events.figures({
-      latency: late * 1000,
+      // Half of the device's way there and back is its way; ours is not known.
+      latency: late * 1000 + (device_round_trip_ms ?? 0) / 2,
       rate: this.#shown.count(now),
       bitrate: this.#came.sum(now) * 8,
-      dropped: droppedVideoFrames,
+      dropped: droppedVideoFrames + dropped + device_dropped,
+      camera: cameraOf(this.#status),
       width: this.element.videoWidth,
       height: this.element.videoHeight,
     });

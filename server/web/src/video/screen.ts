@@ -12,6 +12,8 @@ export interface Figures {
   bitrate: number;
   /** Pictures that were left out on the way, since it began. */
   dropped: number;
+  /** What the camera gives: pictures and bits a second, where that is told. */
+  camera?: { rate: number; bitrate: number } | undefined;
   width: number;
   height: number;
 }

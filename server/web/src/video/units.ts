@@ -16,6 +16,9 @@ export interface StreamStatus {
   /** Left out by the device. */
   device_dropped: number;
   restarts: number;
+  /** What the camera gives, as its device tells it. */
+  device_frames_per_second?: number;
+  device_bits_per_second?: number;
   device_round_trip_ms?: number;
 }
 
@@ -32,7 +35,8 @@ export interface Unit {
   data: Uint8Array;
 }
 
-type Message =
+/** What the server says beside the pictures. */
+export type Message =
   | ({ type: 'stream' } & StreamInfo)
   | ({ type: 'status' } & StreamStatus)
   | { type: 'pong'; at: number }
@@ -70,11 +74,10 @@ export function unitOf(message: ArrayBuffer): Unit | undefined {
   };
 }
 
-/** Why a stream of MP4 has ended: its last box says it. */
-export function endOf(lastBytes: Uint8Array): StreamEnd | undefined {
-  const words = /free(\{"type":"end",.*\})$/s.exec(new TextDecoder().decode(lastBytes))?.[1];
+/** What is said in these bytes; nothing, if they are something else. */
+export function messageOf(bytes: Uint8Array): Message | undefined {
   try {
-    return words === undefined ? undefined : (JSON.parse(words) as StreamEnd);
+    return JSON.parse(new TextDecoder().decode(bytes)) as Message;
   } catch {
     return undefined;
   }
