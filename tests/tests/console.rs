@@ -123,7 +123,7 @@ fn over_tls_by_both_versions_of_http() -> io::Result<()> {
 
 #[test]
 fn on_loopback_for_names_of_this_machine_only() -> io::Result<()> {
-    let server = Server::with_http("")?;
+    let mut server = Server::with_http("")?;
     let browser = Browser::on_loopback(&server)?;
     log_in(&browser, &server, "anna", "admin");
     assert!(browser.curl("/api/v1/me", &[]).contains(r#""role":"admin""#));
@@ -133,6 +133,11 @@ fn on_loopback_for_names_of_this_machine_only() -> io::Result<()> {
         let answer = browser.curl(path, &["--header", "Host: evil.example"]);
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("wrong-host"), "{path}: {answer}");
     }
+    // Who can log in was said to be missing at the first start, and is not at the next.
+    server.terminate();
+    server.run()?;
+    server.tell(&["status"]);
+    assert_eq!(server.log().matches("no admin can log in").count(), 1);
     Ok(())
 }
 

@@ -100,12 +100,31 @@ test('by keyboard alone: search, a device, a message, its echo', async () => {
   await page.locator('h1', { hasText: 'camera-1' }).waitFor();
 });
 
-test('enrolling: the line, and the device that comes without a reload', async () => {
+test('times are those of the viewer, and the exact instant shows where the pointer rests', async () => {
+  for (const timezoneId of ['Asia/Tokyo', 'America/New_York']) {
+    const page = await app.open('/devices/camera-1/messages', 'anna', { timezoneId, locale: 'en-GB' });
+    const time = page.locator('article time').first();
+    await time.waitFor();
+    const instant = new Date((await time.getAttribute('datetime')) ?? '');
+    const clock = instant.toLocaleTimeString('en-GB', { timeZone: timezoneId });
+    expect(await time.textContent()).toBe(clock);
+    const [inZone, asTold] = ((await time.getAttribute('title')) ?? '').split('\n');
+    expect(inZone).toContain(clock);
+    expect(asTold).toBe(instant.toISOString());
+  }
+});
+
+test('enrolling: the line is copied, and the device comes without a reload', async () => {
   const page = await app.open('/enrol');
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
   await page.getByLabel('Name').fill('lobby-77');
   await page.getByRole('button', { name: 'Make the line' }).click();
   await page.getByText('Waiting for the device').waitFor();
-  expect(await page.locator('pre').first().textContent()).toMatch(/^holdfast-agent enroll hf1\./);
+  const line = await page.locator('pre').first().textContent();
+  expect(line).toMatch(/^holdfast-agent enroll hf1\./);
+  await page.getByRole('button', { name: /^Copy: The command/ }).click();
+  await page.getByRole('status').getByText('Copied').waitFor({ state: 'attached' });
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(line);
   await app.develop('enrol', { name: 'lobby-77' });
   await page.getByRole('link', { name: 'lobby-77' }).waitFor();
   await page.getByRole('link', { name: 'lobby-77' }).click();

@@ -169,6 +169,9 @@ test('users: one is added, looks, may not more, and is thrown out', async () => 
     .textContent();
   await shot(page, 'users-link');
   await page.keyboard.press('Escape');
+  // Somebody else adds one, too.
+  await world.welcome('carla', 'viewer');
+  await page.locator('li', { hasText: 'carla' }).waitFor();
   const other = await tab(world.http, { colorScheme: 'dark' });
   await firstLogin(other, link?.split('/#/first/')[1] ?? '');
   await other.locator('[role=row]', { hasText: 'camera' }).getByText('Online').waitFor();

@@ -74,12 +74,16 @@ test('the server is killed: the camera is off, and the picture comes back with t
   await expect.poll(async () => (await visitors.viewers()).length, LONG).toBe(1);
 });
 
-test('a browser that is closed is no viewer any longer, and its camera is off', async () => {
-  const page = await visitors.look(world.https, 'WebCodecs');
-  await moves(page);
-  const before = cameras();
-  await page.context().close();
-  await expect.poll(() => visitors.viewers(), LONG).toEqual([]);
-  await gone(before);
-  await expect.poll(() => visitors.openTasks(), LONG).toEqual([]);
-});
+test.each(['closed', 'killed'] as const)(
+  'a browser that is %s is no viewer any longer, and its camera is off',
+  async (how) => {
+    const page = await visitors.look(world.https, 'WebCodecs');
+    await moves(page);
+    const before = cameras();
+    if (how === 'closed') await page.context().close();
+    else await visitors.kill();
+    await expect.poll(() => visitors.viewers(), LONG).toEqual([]);
+    await gone(before);
+    await expect.poll(() => visitors.openTasks(), LONG).toEqual([]);
+  },
+);

@@ -3,6 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
 import { expect, type TestContext } from 'vitest';
+import { processes } from './world.ts';
 
 const SHOTS = `${process.env.HOLDFAST_SHOTS ?? new URL('../../../target/console', import.meta.url).pathname}/real/`;
 
@@ -30,6 +31,15 @@ export class Tabs {
 
   async stop(): Promise<void> {
     await this.#browser?.close();
+  }
+
+  /** Kills the browser, as a loss of power would, and starts another. */
+  async kill(): Promise<void> {
+    const gone = new Promise((resolve) => this.#browser?.once('disconnected', resolve));
+    const own = processes().filter(({ parent, command }) => parent === process.pid && command.includes('chromium'));
+    for (const { id } of own) process.kill(id, 'SIGKILL');
+    await gone;
+    await this.start();
   }
 
   /** A page that knows of nobody else's login. */

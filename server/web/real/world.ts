@@ -156,22 +156,28 @@ export class World {
   }
 }
 
-/** The processes that have this in their environment. One that has just ended has none. */
-function marked(mark: string): Process[] {
-  const read = (id: number, what: string) => {
-    try {
-      return readFileSync(`/proc/${id}/${what}`, 'utf8').split('\0');
-    } catch {
-      return [];
-    }
-  };
+/** What the kernel tells of a process. One that has just ended has nothing. */
+function read(id: number, what: string): string[] {
+  try {
+    return readFileSync(`/proc/${id}/${what}`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}
+
+/** The processes that there are, or of which this is so. */
+export function processes(isWanted: (id: number) => boolean = () => true): Process[] {
   const ids = readdirSync('/proc').map(Number).filter(Number.isInteger);
-  const found = ids.filter((id) => read(id, 'environ').includes(mark));
-  return found.map((id) => {
+  return ids.filter(isWanted).map((id) => {
     // Behind the name, in which there may be anything: the state, and the parent.
     const parent = Number(read(id, 'stat').join().split(') ').at(-1)?.split(' ')[1]);
     return { id, parent, command: read(id, 'cmdline').join(' ').trim() };
   });
+}
+
+/** The processes that have this in their environment. */
+function marked(mark: string): Process[] {
+  return processes((id) => read(id, 'environ').includes(mark));
 }
 
 /** What is found at last; looked for again and again, for so long as nothing takes. */
