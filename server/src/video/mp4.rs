@@ -168,6 +168,20 @@ pub fn fragment(sequence: u32, decode_time: u64, samples: &[Sample]) -> Vec<u8> 
     out
 }
 
+/// Where the first picture stands in a fragment's `moof`, as [`fragment`] writes it, and how many bytes each has there.
+const SAMPLES_AT: usize = 88;
+const SAMPLE_LENGTH: usize = 12;
+
+/// What the `moof` of a fragment, as [`fragment`] writes it, says of its pictures: how many they are, and when the last of
+/// them ends, in [`TIMESCALE`].
+pub fn told_by(moof: &[u8]) -> Option<(u64, u64)> {
+    let time = u64::from_be_bytes(*moof.get(60..)?.first_chunk()?);
+    let samples = moof.get(SAMPLES_AT..)?.chunks_exact(SAMPLE_LENGTH);
+    let count = samples.len() as u64;
+    let durations = samples.filter_map(|sample| Some(u32::from_be_bytes(*sample.first_chunk()?)));
+    Some((count, durations.fold(time, |end, duration| end.saturating_add(duration.into()))))
+}
+
 fn boxed(out: &mut Vec<u8>, name: &[u8; 4], content: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     word(out, 0);
@@ -247,6 +261,11 @@ impl Fragmenter {
     }
 }
 
+/// A time in [`TIMESCALE`], in milliseconds.
+pub const fn milliseconds(time: u64) -> u64 {
+    time.saturating_mul(1_000) / TIMESCALE
+}
+
 /// Microseconds in [`TIMESCALE`].
 pub const fn ticks(microseconds: u64) -> u64 {
     microseconds.saturating_mul(9) / 100
@@ -254,7 +273,9 @@ pub const fn ticks(microseconds: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fragmenter, ticks};
+    use hyper::body::Bytes;
+
+    use super::{Fragmenter, Sample, fragment, ticks, told_by};
     use crate::video::unit::Unit;
 
     /// The times at which these pictures are decoded, in ticks.
@@ -288,6 +309,15 @@ mod tests {
         let times = decode_times(&mut fragmenter, &slow);
         let last = times[199] - times[198];
         assert!((ticks(95_000)..=ticks(100_001)).contains(&last), "{last}");
+    }
+
+    #[test]
+    fn a_fragment_tells_its_pictures_and_its_end() {
+        let sample = |duration| Sample { duration, is_keyframe: true, bytes: Bytes::from_static(b"picture") };
+        let made = fragment(7, 1 << 40, &[sample(3), sample(4)]);
+        let moof = u32::from_be_bytes(*made.first_chunk().unwrap()) as usize;
+        assert_eq!(told_by(&made[..moof]), Some((2, (1 << 40) + 7)));
+        assert_eq!(told_by(&made[..67]), None);
     }
 
     #[test]

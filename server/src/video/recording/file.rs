@@ -13,7 +13,7 @@ use std::{
 
 use super::super::{
     Parameters, Unit,
-    mp4::{self, Sample, TIMESCALE},
+    mp4::{self, Sample},
 };
 use crate::{files::blocking, store::RecordingSize};
 
@@ -29,7 +29,7 @@ pub(super) struct File {
     file: Option<fs::File>,
     parameters: Arc<Parameters>,
     sequence: u32,
-    /// When the next picture is decoded, in [`TIMESCALE`].
+    /// When the next picture is decoded, in [`mp4::TIMESCALE`].
     time: u64,
     frames: u64,
     /// How many bytes of it are whole.
@@ -106,7 +106,7 @@ impl File {
 
     /// How much it has.
     pub(super) fn size(&self) -> RecordingSize {
-        let milliseconds = self.time.saturating_mul(1_000) / TIMESCALE;
+        let milliseconds = mp4::milliseconds(self.time);
         let bytes = self.whole.load(Ordering::Relaxed);
         RecordingSize { milliseconds, frames: self.frames, bytes }
     }

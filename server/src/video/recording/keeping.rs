@@ -24,11 +24,15 @@ impl Recordings {
     pub async fn resume(&self) -> Result<(), StoreError> {
         for row in self.store.open_recordings().await? {
             let path = self.path(&row);
-            let bytes = blocking(move || whole::cut(&path)).await.unwrap_or_else(|error| {
-                tracing::warn!(recording = %row.id, %error, "the file of a recording can't be read");
-                0
-            });
-            let (state, size) = (RecordingState::Failed, RecordingSize { bytes, ..row.size });
+            // What was written down of it last is some seconds old.
+            let size = match blocking(move || whole::cut(&path)).await {
+                Ok(whole) => whole.size(),
+                Err(error) => {
+                    tracing::warn!(recording = %row.id, %error, "the file of a recording can't be read");
+                    RecordingSize { bytes: 0, ..row.size }
+                }
+            };
+            let state = RecordingState::Failed;
             self.store.end_recording(row.id, state, "the server has ended".to_owned(), size).await?;
         }
         let (known, directory) = (self.store.recording_files().await?, self.directory.clone());
