@@ -313,7 +313,7 @@ fn a_camera_that_can_not_run_says_why() {
         (
             2,
             "gone",
-            "the camera \"gone\" ended with exit code 127; it said: holdfast-agent: the command can't be run: No such file",
+            "the camera \"gone\" ended with exit code 127; it said: holdfast-agent: the command \"/no/such/program\" can't be run: No such file",
         ),
         (
             3,

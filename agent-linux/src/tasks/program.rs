@@ -108,9 +108,10 @@ impl RunningProgram {
 pub fn guard(command: &[OsString]) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return no_program(&error),
+        Err(error) => return no_program(command.first(), &error),
     };
-    runtime.block_on(async { watch(command).await.unwrap_or_else(|error| no_program(&error)) })
+    runtime
+        .block_on(async { watch(command).await.unwrap_or_else(|error| no_program(command.first(), &error)) })
 }
 
 /// `holdfast-agent exec-program`: becomes the program, which dies with the guard: nothing else would end it where both
@@ -126,12 +127,12 @@ pub fn become_program(words: &[OsString]) -> ExitCode {
         Err(std::process::Command::new(name).args(arguments).exec())
     };
     match become_it() {
-        Err(error) => no_program(&error),
+        Err(error) => no_program(words.get(1), &error),
     }
 }
 
-fn no_program(error: &io::Error) -> ExitCode {
-    eprintln!("holdfast-agent: the command can't be run: {error}");
+fn no_program(name: Option<&OsString>, error: &io::Error) -> ExitCode {
+    eprintln!("holdfast-agent: the command {:?} can't be run: {error}", name.cloned().unwrap_or_default());
     ExitCode::from(NO_PROGRAM)
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn revoke(
         let hash = revoked.ok_or_else(|| {
             let message = format!("{operator} has no access token {name:?}");
             ApiError::new(StatusCode::NOT_FOUND, "no-such-token", message)
-                .hint("`holdfast token list` shows those that there are")
+                .hint(format!("`holdfast token list --operator {operator}` shows those that there are"))
         })?;
         api.revocations.add([Credential::AccessToken(hash)]);
         Ok(Json(AccessTokenRevoked { name, operator }))

@@ -148,8 +148,9 @@ impl ApiError {
     /// The access token is none, or none any more.
     pub(super) fn wrong_token() -> Self {
         let message = "the access token is unknown, revoked or expired";
-        Self::new(StatusCode::UNAUTHORIZED, "wrong-token", message)
-            .hint("`holdfast token list` shows those that there are, `holdfast token add NAME` makes one")
+        Self::new(StatusCode::UNAUTHORIZED, "wrong-token", message).hint(
+            "`holdfast token list --operator NAME` shows somebody's, `holdfast token add NAME` makes one",
+        )
     }
 
     /// Whoever wants to log in is not who they say, or can't show it. Which it is, is not told.

@@ -36,7 +36,7 @@ pub(super) async fn add(
     let added = api.host.store.add_operator(name, role, login, asker.who()).await?;
     let operator = added.map_err(|refusal| {
         ApiError::new(StatusCode::CONFLICT, "name-taken", refusal.to_string())
-            .hint("choose another name, or give this one a new one-time login")
+            .hint("choose another name, or give this one a new one-time login: `holdfast user login NAME`")
     })?;
     Ok((StatusCode::CREATED, Json(answer(api, operator, &token, login))))
 }

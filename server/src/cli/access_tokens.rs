@@ -72,7 +72,7 @@ pub(super) async fn run(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
         }
         Verb::List(List { operator }) => {
             let path = path(api, operator.as_deref()).await?;
-            list(&api.get::<Page<AccessTokenView>>(&path).await?.items, output)
+            list(&api.get::<Page<AccessTokenView>>(&path).await?.items, operator.as_deref(), output)
         }
         Verb::Revoke(Revoke { name, operator }) => {
             let path = format!("{}/{}/revoke", path(api, operator.as_deref()).await?, encoded(name));
@@ -110,12 +110,19 @@ fn show(token: &AccessTokenAnswer, output: &mut Output) -> Result<(), CliError> 
     Ok(output.line(&Cell::plain(&token.token).to_string())?)
 }
 
-fn list(tokens: &[AccessTokenView], output: &mut Output) -> Result<(), CliError> {
+fn list(tokens: &[AccessTokenView], operator: Option<&str>, output: &mut Output) -> Result<(), CliError> {
     if output.json {
         return Ok(output.json_lines(tokens)?);
     }
     if tokens.is_empty() {
-        eprintln!("There are no access tokens. `holdfast token add NAME` makes one.");
+        match operator {
+            Some(_) => {
+                eprintln!("They have no access tokens. `holdfast token add NAME --operator NAME` makes one.")
+            }
+            None => eprintln!(
+                "You have no access tokens. `holdfast token add NAME` makes one, `--operator NAME` shows another's."
+            ),
+        }
         return Ok(());
     }
     let mut table = Table::new(&["NAME", "SINCE", "EXPIRES", "LAST SEEN", "FROM"]);

@@ -135,7 +135,7 @@ pub(super) async fn one(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
         Verb::Start(Start { device, camera, span }) => {
             let path = camera_path(api, device, camera.as_deref(), "/recordings").await?;
             let request = RecordingRequest { seconds: span.map(|span| span.as_secs().max(1)) };
-            (api.post(&path, &request).await?, "is being made; `holdfast recording stop` ends it")
+            (api.post(&path, &request).await?, "is being made")
         }
         Verb::Stop(One { id }) => (post(api, *id, "stop").await?, "was told to end"),
         Verb::Delete(One { id }) => (post(api, *id, "delete").await?, "was deleted"),
@@ -145,7 +145,12 @@ pub(super) async fn one(api: &ApiClient, verb: &Verb, output: &mut Output) -> Re
         return Ok(output.json_line(&recording)?);
     }
     let (device, camera) = (Cell::plain(&recording.device), Cell::plain(&recording.camera));
-    Ok(output.line(&format!("Recording {} of {device}, camera {camera}, {done}.", recording.id))?)
+    let id = recording.id;
+    let next = match verb {
+        Verb::Start(_) => format!("; `holdfast recording stop {id}` ends it"),
+        _ => String::new(),
+    };
+    Ok(output.line(&format!("Recording {id} of {device}, camera {camera}, {done}{next}."))?)
 }
 
 async fn post(api: &ApiClient, id: i64, what: &str) -> Result<RecordingView, CliError> {
@@ -170,7 +175,12 @@ async fn fetch(api: &ApiClient, arguments: &Fetch, output: &mut Output) -> Resul
         Some(_) => File::create(&target),
         None => File::create_new(&target),
     }
-    .map_err(failed)?;
+    .map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            CliError::failed(format!("{} is there already; -o {0} writes over it", target.display()))
+        }
+        _ => failed(error),
+    })?;
     api.download(&path, async |bytes| file.write_all(bytes).map_err(failed)).await?;
     let bytes = fs::metadata(&target).map_err(failed)?.len();
     if output.json {

@@ -182,11 +182,16 @@ pub(super) async fn video(api: &ApiClient, arguments: &Video) -> Result<(), CliE
         Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         done => done?,
     }
+    let nothing = target.is_none();
     if let Some(target) = target {
         target.close(arguments.span.is_some()).await?;
     }
-    match words.found().map(serde_json::from_slice) {
-        Some(Ok(UnitsMessage::End { message, .. })) => Err(CliError::failed(message)),
+    match (words.found().map(serde_json::from_slice), arguments.span) {
+        (Some(Ok(UnitsMessage::End { message, .. })), _) => Err(CliError::failed(message)),
+        (_, Some(span)) if nothing => Err(CliError::failed(format!(
+            "the camera showed no picture in {}; a longer --for tells why, if it can't",
+            span::shortened(span)
+        ))),
         _ => Ok(()),
     }
 }

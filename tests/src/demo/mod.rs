@@ -52,7 +52,11 @@ pub fn run(places: &Places, once: bool) -> io::Result<()> {
     let server = parts.start_server()?;
     let login = server.first_login()?;
     writeln!(io::stdout(), "  console   {}", bold(&login))?;
-    writeln!(io::stdout(), "            {}", dim("good for once: choose a password there"))?;
+    writeln!(
+        io::stdout(),
+        "            {}",
+        dim("good for once: choose a password there; you are admin, if you log in again")
+    )?;
     let mut agents = Vec::new();
     let sshd = parts.start_sshd(DEVICES[0])?;
     for name in DEVICES {
