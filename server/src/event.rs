@@ -96,6 +96,8 @@ event_kinds! {
     TaskStarting = "task-starting",
     /// A task runs.
     TaskRunning = "task-running",
+    /// Somebody had a task or a recording stopped; `task` or `recording`, a number, in the detail.
+    StopRequested = "stop-requested",
     /// A task was told to stop; `reason` in the detail says why.
     TaskStopping = "task-stopping",
     /// A task has ended as it should.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     event::{EventKind, NewEvent, Who},
+    store::DeviceId,
     tasks::Requester,
 };
 
@@ -81,6 +82,14 @@ impl Asker {
         }
         let Some(event) = self.api.host.store.limit_refusal(None, event.who(&who)) else { return };
         tracing::warn!(%who, action = action.name(), ?object, "denied");
+        let store = self.api.host.store.clone();
+        tokio::spawn(async move { store.note(event).await });
+    }
+
+    /// Writes down that they have had something of a device stopped, and from where: the reason that all are told has
+    /// their name alone. Nobody waits for it.
+    pub(super) fn note_stop(&self, device: DeviceId, what: &'static str, id: i64) {
+        let event = NewEvent::new(EventKind::StopRequested).device(device).who(self.who()).detail(what, id);
         let store = self.api.host.store.clone();
         tokio::spawn(async move { store.note(event).await });
     }

@@ -107,7 +107,8 @@ pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<RecordingView>
 /// `POST /recordings/{id}/stop`
 pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<RecordingView>, ApiError> {
     let (recordings, row) = find(&asker, Action::Record, id).await?;
-    recordings.stop(row.id, format!("stopped by {}", asker.who())).map_err(refused)?;
+    recordings.stop(row.id, format!("stopped by {}", asker.who().name)).map_err(refused)?;
+    asker.note_stop(row.device, "recording", id);
     Ok(Json(view(row, &asker.sight())))
 }
 

@@ -83,11 +83,12 @@ pub(super) async fn show(asker: Asker, Id(id): Id) -> Result<Json<TaskView>, Api
 /// `POST /tasks/{id}/stop`
 pub(super) async fn stop(asker: Asker, Id(id): Id, _: Nothing) -> Result<Json<TaskView>, ApiError> {
     let (api, row) = find(&asker, Action::StopTask, id).await?;
-    let stopped = api.host.tasks.stop(row.id, format!("stopped by {}", asker.who()));
+    let stopped = api.host.tasks.stop(row.id, format!("stopped by {}", asker.who().name));
     stopped.map_err(|error| match error {
         TaskError::NoSuchTask => ApiError::task_ended(id),
         error => error.into(),
     })?;
+    asker.note_stop(row.device, "task", id);
     let (_, row) = find(&asker, Action::Look, id).await?;
     Ok(Json(view(row, &asker.sight())))
 }

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, process::Output};
 use holdfast_tests::{
     laptop::Laptop,
     process::{self, Process},
-    wait::LONGEST_WAIT,
+    wait::{self, LONGEST_WAIT},
 };
 
 use crate::fleet::{DEVICE, Fleet};
@@ -53,10 +53,18 @@ fn a_session_from_elsewhere_ends_with_the_rights_to_it() -> io::Result<()> {
     let mut stopped = Process::start(Path::new("env"), session, &log)?;
     fleet.wait_running(1);
     let id = fleet.tasks().last().expect("it runs")["id"].to_string();
-    fleet.server.tell(&["task", "stop", &id]);
+    let stop = laptop.run(&["task", "stop", &id]);
+    assert!(stop.status.success(), "{stop:?}");
     assert_eq!(stopped.wait(LONGEST_WAIT).code(), Some(255));
-    assert!(stopped.printed().contains("the session has ended: stopped by "), "{}", stopped.printed());
-    fleet.ended();
+    assert!(stopped.printed().contains("the session has ended: stopped by anna"), "{}", stopped.printed());
+    let reason = fleet.ended().pop().expect("there was one")["reason"].take();
+    assert_eq!(reason, "stopped by anna", "from where is for admins, in an event");
+    let asked = || {
+        let events = fleet.server.ask(&["events", DEVICE]);
+        events.into_iter().filter(|event| event["kind"] == "stop-requested").collect::<Vec<_>>()
+    };
+    let asked = wait::until("it is written down who stopped it", asked, |events| !events.is_empty());
+    assert_eq!((&asked[0]["who"], &asked[0]["address"]), (&"anna".into(), &"127.0.0.1".into()), "{asked:?}");
     let again = fleet.server.command(&["task", "stop", &id]);
     let error = String::from_utf8_lossy(&again.stderr);
     assert!(error.contains(&format!("task {id} has ended already; `holdfast task show {id}`")), "{error}");

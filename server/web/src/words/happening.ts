@@ -59,6 +59,7 @@ export const KINDS: Record<string, [title: string, topic: Topic, tone: Tone]> = 
   'task-requested': ['Task requested', 'tasks', 'plain'],
   'task-starting': ['Task starting', 'tasks', 'plain'],
   'task-running': ['Task running', 'tasks', 'good'],
+  'stop-requested': ['Stop asked for', 'tasks', 'plain'],
   'task-stopping': ['Task stopping', 'tasks', 'plain'],
   'task-done': ['Task done', 'tasks', 'good'],
   'task-failed': ['Task failed', 'tasks', 'warn'],
