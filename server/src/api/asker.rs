@@ -82,14 +82,18 @@ impl Asker {
         }
         let Some(event) = self.api.host.store.limit_refusal(None, event.who(&who)) else { return };
         tracing::warn!(%who, action = action.name(), ?object, "denied");
-        let store = self.api.host.store.clone();
-        tokio::spawn(async move { store.note(event).await });
+        self.note(event);
     }
 
     /// Writes down that they have had something of a device stopped, and from where: the reason that all are told has
-    /// their name alone. Nobody waits for it.
+    /// their name alone.
     pub(super) fn note_stop(&self, device: DeviceId, what: &'static str, id: i64) {
         let event = NewEvent::new(EventKind::StopRequested).device(device).who(self.who()).detail(what, id);
+        self.note(event);
+    }
+
+    /// Writes down what they have done; nobody waits for it.
+    fn note(&self, event: NewEvent) {
         let store = self.api.host.store.clone();
         tokio::spawn(async move { store.note(event).await });
     }

@@ -268,24 +268,12 @@ impl Server {
 
 /// Asks as `peer`; gives the status, and the code of the error if there is one.
 async fn ask(routes: &Router, peer: &Peer, method: &str, path: &str, body: &str) -> (u16, String) {
-    ask_with(routes, peer, "", method, path, body).await
-}
-
-/// As [`ask`], with these headers.
-async fn ask_with(
-    routes: &Router,
-    peer: &Peer,
-    headers: &str,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> (u16, String) {
-    let (status, code, _) = answer_to(routes, peer, headers, method, path, body).await;
+    let (status, code, _) = ask_with(routes, peer, "", method, path, body).await;
     (status, code)
 }
 
-/// As [`ask_with`]; gives what is answered, too.
-async fn answer_to(
+/// As [`ask`], with these headers; gives what is answered, too.
+async fn ask_with(
     routes: &Router,
     peer: &Peer,
     headers: &str,
@@ -351,7 +339,7 @@ async fn everyone_may_ask_what_their_role_allows_and_nothing_else() {
                     let id = if path.starts_with("/logins") { "999" } else { "1" };
                     let path = path.replace("{name}", of).replace("{id}", id).replace("{token}", "x");
                     let path = path.replace("{camera}", "door");
-                    let (status, code) = ask_with(routes, peer, headers, method, &path, body).await;
+                    let (status, code, _) = ask_with(routes, peer, headers, method, &path, body).await;
                     let told = format!("{name}: {method} {path}: {status} {code}");
                     match allowed {
                         false => {
@@ -446,7 +434,7 @@ async fn the_doors_are_for_browsers_and_their_own_page() {
         ("/login/first", r#"{"token":"a guess","password":"a guess of somebody"}"#),
     ] {
         for Someone { name, peer, refusal, headers, .. } in &everyone {
-            let (status, code) = ask_with(routes.for_peer(peer), peer, headers, "POST", path, body).await;
+            let (status, code, _) = ask_with(routes.for_peer(peer), peer, headers, "POST", path, body).await;
             let told = format!("{name}: {path}: {status} {code}");
             match (peer, *refusal) {
                 (Peer::Browser(_), "wrong-origin") => {

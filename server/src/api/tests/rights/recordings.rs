@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ROLES, Server, answer_to, ask};
+use super::{ROLES, Server, ask, ask_with};
 use crate::{api::router, store::NewRecording};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn what_a_device_showed_to_some_only_nobody_else_sees_later() {
     for (place, role) in ROLES.into_iter().enumerate() {
         let peer = server.remote(server.operator(&format!("a-{role}"), role).await).await;
         for list in ["/recordings", "/recordings?device=pi"] {
-            let (_, _, listed) = answer_to(&routes, &peer, "", "GET", list, "").await;
+            let (_, _, listed) = ask_with(&routes, &peer, "", "GET", list, "").await;
             let rows = listed["items"].as_array().unwrap();
             let seen: Vec<_> = rows.iter().map(|row| row["id"].as_i64().unwrap()).collect();
             assert_eq!(seen, ids[..=place], "{role}: {list}");

@@ -9,7 +9,7 @@ use crate::{
 
 /// What this one is answered.
 async fn read(routes: &Router, peer: &Peer, headers: &str, path: &str) -> Vec<Value> {
-    let (_, _, body) = answer_to(routes, peer, headers, "GET", path, "").await;
+    let (_, _, body) = ask_with(routes, peer, headers, "GET", path, "").await;
     body["items"].as_array().unwrap().clone()
 }
 
